@@ -1,0 +1,21 @@
+"""WideNet on Keras 3: shared attention, shared routed experts, private norms.
+
+`ImageClassifier.from_preset(name)` builds a WideNet, a ViT or a ViT-MoE;
+`presets()` lists the names. The layers are in `widenet_keras.layers`.
+"""
+
+from widenet_keras import layers as layers
+from widenet_keras.data.pixels import scale_pixels as scale_pixels
+from widenet_keras.export import export_litert as export_litert
+from widenet_keras.export import export_saved_model as export_saved_model
+from widenet_keras.models.config import WideNetConfig as WideNetConfig
+from widenet_keras.models.loading import load_model as load_model
+from widenet_keras.models.presets import preset_config as preset_config
+from widenet_keras.models.presets import presets as presets
+from widenet_keras.models.reference_weights import (
+    convert_reference_weights as convert_reference_weights,
+)
+from widenet_keras.plot import plot_history as plot_history
+from widenet_keras.plot import plot_routing as plot_routing
+from widenet_keras.training.image_classifier import ImageClassifier as ImageClassifier
+from widenet_keras.version import __version__ as __version__

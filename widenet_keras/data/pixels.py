@@ -1,0 +1,24 @@
+"""Pixels: from bytes to the floats that the models take."""
+
+import keras
+import numpy as np
+
+
+def scale_pixels(images):
+    """Returns uint8 pixels 0..255 as float32 in [-1, 1].
+
+    Args:
+        images: NumPy array or tensor of uint8, any shape.
+
+    Raises:
+        ValueError: If the images are not uint8: they may be scaled already.
+    """
+    dtype = keras.backend.standardize_dtype(images.dtype)
+    if dtype != "uint8":
+        raise ValueError(
+            f"scale_pixels takes uint8 pixels 0..255 and the images are {dtype}; if "
+            "they are scaled to [-1, 1] already, use them as they are."
+        )
+    if isinstance(images, np.ndarray):
+        return images.astype("float32") / 127.5 - 1.0
+    return keras.ops.cast(images, "float32") / 127.5 - 1.0

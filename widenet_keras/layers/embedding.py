@@ -1,0 +1,112 @@
+"""Patch embedding with a position table that follows the image size."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from widenet_keras.utils.checks import check_flag, check_integer
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class PatchEmbedding(keras.layers.Layer):
+    """Cuts images into patches, projects them and adds their positions.
+
+    The class token is a constant zero: its learned part is row 0 of the
+    position table, as in the authors' network.
+
+    Args:
+        width: D.
+        patch_size: Side of a patch in pixels; must divide the image's sides.
+        class_token: Whether a class token leads the patches.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range or the patches do not fit.
+    """
+
+    def __init__(self, width, patch_size, class_token=True, **kwargs):
+        super().__init__(**kwargs)
+        check_integer("PatchEmbedding", "width", width, 1)
+        check_integer("PatchEmbedding", "patch_size", patch_size, 1)
+        check_flag("PatchEmbedding", "class_token", class_token)
+        self.width = width
+        self.patch_size = patch_size
+        self.class_token = class_token
+        self.projection = keras.layers.Conv2D(
+            width,
+            patch_size,
+            strides=patch_size,
+            data_format="channels_last",
+            dtype=self.dtype_policy,
+            name="projection",
+        )
+
+    def grid(self, images_shape):
+        """Returns (rows, columns) of the patches of (B, height, width, channels)."""
+        rows, columns = images_shape[1:3]
+        if rows % self.patch_size or columns % self.patch_size:
+            raise ValueError(
+                f"PatchEmbedding: images of {rows}x{columns} are not divisible by "
+                f"patch_size={self.patch_size}; change one of them."
+            )
+        return rows // self.patch_size, columns // self.patch_size
+
+    def build(self, images_shape):
+        """Makes projection and position table for the size of these images."""
+        rows, columns = self.grid(images_shape)
+        self.projection.build(images_shape)
+        self.position = self.add_weight(
+            name="position",
+            shape=(int(self.class_token) + rows * columns, self.width),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+        )
+
+    def call(self, images):
+        """Returns tokens (B, T, D) of images (B, height, width, channels)."""
+        patches = self.projection(images)
+        position = ops.cast(self.position, patches.dtype)
+        first = int(self.class_token)
+        patches = ops.reshape(patches, (-1, position.shape[0] - first, self.width))
+        if not self.class_token:
+            return patches + position
+        token = ops.zeros_like(patches[:, :1]) + position[:1]
+        return ops.concatenate([token, patches + position[1:]], axis=1)
+
+    def compute_output_shape(self, images_shape):
+        """Returns (B, T, D)."""
+        rows, columns = self.grid(images_shape)
+        return images_shape[0], int(self.class_token) + rows * columns, self.width
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "width": self.width,
+            "patch_size": self.patch_size,
+            "class_token": self.class_token,
+        }
+
+
+def resample_positions(table, from_grid, to_grid):
+    """Returns a position table for another grid of patches.
+
+    Rows before the patches (the class token) are kept; the patches' rows are
+    resized as an image, bicubic with antialiasing, in float32 (as timm does).
+
+    Args:
+        table: NumPy array (T, D) for `from_grid`.
+        from_grid: (rows, columns) of the patches that `table` is for.
+        to_grid: (rows, columns) wanted.
+    """
+    first = table.shape[0] - from_grid[0] * from_grid[1]
+    grid = table[first:].reshape(1, *from_grid, table.shape[-1]).astype("float32")
+    if tuple(from_grid) != tuple(to_grid):
+        grid = ops.image.resize(
+            grid,
+            to_grid,
+            interpolation="bicubic",
+            antialias=True,
+            data_format="channels_last",
+        )
+    rows = ops.convert_to_numpy(grid).reshape(-1, table.shape[-1])
+    return np.concatenate([table[:first], rows.astype(table.dtype)])

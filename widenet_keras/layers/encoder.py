@@ -1,0 +1,124 @@
+"""The encoder: L steps over U unique blocks. Only this file knows of sharing."""
+
+import keras
+
+from widenet_keras.layers.normalization import StackedNorms, StepNorms
+from widenet_keras.layers.sharing import block_of_step, check_sharing
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
+from widenet_keras.routing.record import stack_records
+from widenet_keras.utils.checks import check_flag, check_number
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class Encoder(keras.layers.Layer):
+    """Applies U unique blocks in L steps, each step with norms of its own.
+
+    Args:
+        blocks: The U unique `Block` layers.
+        steps: L.
+        sharing: Which block step t reads: "none" (its own), "all" (the only
+            one), "sequence" (neighbours share) or "cycle" (the stack repeats).
+        shared_norms: Share the norms with the block as well (the paper's
+            ablation), instead of a private pair per step.
+        stochastic_depth: Rate at which the last step's branches are dropped per
+            image in training; it grows linearly from 0 at the first step.
+        seed: Seed of noise, dropout and dropped paths.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If the plan does not fit the steps or the number of blocks.
+    """
+
+    def __init__(
+        self,
+        blocks,
+        steps,
+        sharing="all",
+        shared_norms=False,
+        stochastic_depth=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        check_sharing("Encoder", sharing, steps, len(blocks))
+        check_flag("Encoder", "shared_norms", shared_norms)
+        check_number("Encoder", "stochastic_depth", stochastic_depth, 0.0, below=1.0)
+        self.blocks = list(blocks)
+        self.steps = steps
+        self.sharing = sharing
+        self.shared_norms = shared_norms
+        self.stochastic_depth = stochastic_depth
+        self.seed = seed
+        self.block_of_step = block_of_step(sharing, steps, len(blocks))
+        self.seed_generator = keras.random.SeedGenerator(seed)
+        rows = len(blocks) if shared_norms else steps
+        self.norm1 = StackedNorms(rows, dtype=self.dtype_policy, name="norm1")
+        self.norm2 = StackedNorms(rows, dtype=self.dtype_policy, name="norm2")
+
+    def build(self, tokens_shape):
+        """Builds blocks and norms for tokens of shape (B, T, D)."""
+        for layer in (*self.blocks, self.norm1, self.norm2):
+            layer.build(tokens_shape)
+
+    def call(self, tokens, training=None):
+        """Returns the encoded tokens and the routing record of all steps.
+
+        Args:
+            tokens: (B, T, D).
+            training: Whether noise, dropout, dropped paths and capacity are on.
+
+        Returns:
+            Tokens (B, T, D), and a `RoutingRecord` stacked over the S
+            mixture-of-experts steps, or None if no block is routed.
+        """
+        draws = RandomDraws(self.seed_generator) if training else SILENT
+        records = []
+        for step, index in enumerate(self.block_of_step):
+            tokens, record = self.blocks[index](
+                tokens,
+                norms=self._norms(index if self.shared_norms else step),
+                draws=draws,
+                drop_path=self._drop_path(step),
+                training=training,
+            )
+            if record is not None:
+                records.append(record)
+        return tokens, stack_records(records) if records else None
+
+    def _norms(self, row):
+        return StepNorms(
+            self.norm1.gamma[row],
+            self.norm1.beta[row],
+            self.norm2.gamma[row],
+            self.norm2.beta[row],
+        )
+
+    def _drop_path(self, step):
+        return self.stochastic_depth * step / max(self.steps - 1, 1)
+
+    @property
+    def routed_steps(self):
+        """Indices of the steps whose block is a mixture of experts."""
+        return tuple(
+            step
+            for step, index in enumerate(self.block_of_step)
+            if self.blocks[index].is_routed
+        )
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "blocks": [keras.saving.serialize_keras_object(b) for b in self.blocks],
+            "steps": self.steps,
+            "sharing": self.sharing,
+            "shared_norms": self.shared_norms,
+            "stochastic_depth": self.stochastic_depth,
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """Rebuilds the encoder and its blocks."""
+        blocks = [keras.saving.deserialize_keras_object(b) for b in config["blocks"]]
+        return cls(**{**config, "blocks": blocks})

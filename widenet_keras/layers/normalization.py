@@ -1,0 +1,72 @@
+"""Layer normalisation whose scale and offset are stacked over the steps."""
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from widenet_keras.utils.checks import check_integer
+
+EPSILON = 1e-6
+
+
+class StepNorms(NamedTuple):
+    """Scale and offset of the two norms of one step, each (D,)."""
+
+    gamma1: object
+    beta1: object
+    gamma2: object
+    beta2: object
+
+
+def layer_norm(x, gamma, beta):
+    """Normalises the last axis, computing in float32 whatever the dtype of `x`.
+
+    Args:
+        x: (B, T, D).
+        gamma: (D,) scale.
+        beta: (D,) offset.
+    """
+    normal = ops.layer_normalization(
+        ops.cast(x, "float32"),
+        ops.cast(gamma, "float32"),
+        ops.cast(beta, "float32"),
+        epsilon=EPSILON,
+    )
+    return ops.cast(normal, x.dtype)
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class StackedNorms(keras.layers.Layer):
+    """Holds scale and offset of one norm for every step: gamma and beta (L, D).
+
+    Stacked, because a scan over the depth wants the private pieces of all
+    steps as one array. The norm itself is `layer_norm`.
+
+    Args:
+        rows: L, or U where steps that share a block share its norms too.
+        **kwargs: Passed to `keras.layers.Layer`.
+    """
+
+    def __init__(self, rows, **kwargs):
+        super().__init__(**kwargs)
+        check_integer("StackedNorms", "rows", rows, 1)
+        self.rows = rows
+
+    def build(self, tokens_shape):
+        """Makes gamma and beta for tokens of shape (B, T, D)."""
+        shape = (self.rows, tokens_shape[-1])
+        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
+        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+
+    def call(self, tokens, row):
+        """Returns the tokens, (B, T, D), normalised with the given row."""
+        return layer_norm(tokens, self.gamma[row], self.beta[row])
+
+    def compute_output_shape(self, tokens_shape, row=None):
+        """Returns the shape of the tokens."""
+        return tokens_shape
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "rows": self.rows}

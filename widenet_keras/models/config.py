@@ -1,0 +1,219 @@
+"""The one description of a model: a frozen dataclass that validates itself."""
+
+import dataclasses
+
+from widenet_keras.layers.activations import ACTIVATIONS
+from widenet_keras.layers.head import POOLINGS
+from widenet_keras.layers.routed_experts import check_capacity
+from widenet_keras.layers.sharing import block_of_step, check_sharing
+from widenet_keras.routing.router import ROUTERS, check_groups
+from widenet_keras.utils import checks
+
+OWNER = "WideNetConfig"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WideNetConfig:
+    """Everything that defines a WideNet, a ViT or a ViT-MoE.
+
+    The defaults are WideNet-B/16. Each ablation of the paper is one field:
+    `shared_norms`, `moe_blocks`, `sharing`, `num_experts`, `top_k` and
+    `unique_blocks`.
+
+    Attributes:
+        image_size: Side of the square images, pixels.
+        channels: Channels of the images.
+        patch_size: Side of a patch, pixels; divides `image_size`.
+        width: D, width of the tokens; divisible by `heads`.
+        steps: L, executed transformer steps.
+        heads: H, attention heads.
+        mlp_dim: Hidden width of the dense feed-forward parts.
+        num_experts: E, experts of a mixture.
+        expert_dim: F, hidden width of each expert.
+        top_k: K, experts per token.
+        router: "top_k", or "grouped_top_1" (K groups, one winner in each).
+        router_noise: Training noise on router logits, std in units of 1/E.
+        capacity_factor: C's factor in training; None drops nothing.
+        images_per_group: Images that share a capacity in training.
+        moe_blocks: Which unique blocks are mixtures of experts: "all", "none",
+            or their indices; negative ones count from the last.
+        sharing: "none", "all", "sequence" or "cycle": which block a step reads.
+        unique_blocks: U, number of sharing groups for "sequence" and "cycle".
+        shared_norms: Share the LayerNorms with the block, rather than a
+            private pair for every step.
+        activation: Activation of the hidden layers: "gelu_tanh", "gelu",
+            "relu" or "silu".
+        output_activation: Activation of the output of every feed-forward part,
+            or None. The authors' code has "gelu_tanh" here, their paper none.
+        class_token: Whether a class token leads the patches.
+        pooling: "mean" of all tokens, or the class "token".
+        representation: Whether a Dense(D) + tanh stands before the logits.
+        dropout: Dropout rate after the embedding, in the hidden layers and on
+            both branches.
+        attention_dropout: Dropout rate of the attention probabilities.
+        stochastic_depth: Rate at which the last step's branches are dropped.
+        num_classes: Number of classes.
+        balance_loss_weight: Weight of the balance loss, summed over the steps.
+        router_z_loss_weight: Weight of the router z-loss, summed over the steps.
+
+    Raises:
+        ValueError: If a field is wrong; one line names it, its value and what
+            is allowed.
+    """
+
+    image_size: int = 224
+    channels: int = 3
+    patch_size: int = 16
+    width: int = 768
+    steps: int = 12
+    heads: int = 12
+    mlp_dim: int = 3072
+    num_experts: int = 4
+    expert_dim: int = 4096
+    top_k: int = 2
+    router: str = "top_k"
+    router_noise: float = 1.0
+    capacity_factor: float | None = 1.2
+    images_per_group: int = 1
+    moe_blocks: str | tuple[int, ...] = "all"
+    sharing: str = "all"
+    unique_blocks: int | None = None
+    shared_norms: bool = False
+    activation: str = "gelu_tanh"
+    output_activation: str | None = None
+    class_token: bool = True
+    pooling: str = "mean"
+    representation: bool = True
+    dropout: float = 0.1
+    attention_dropout: float = 0.0
+    stochastic_depth: float = 0.0
+    num_classes: int = 1000
+    balance_loss_weight: float = 0.01
+    router_z_loss_weight: float = 0.0
+
+    def __post_init__(self):
+        if isinstance(self.moe_blocks, list):
+            object.__setattr__(self, "moe_blocks", tuple(self.moe_blocks))
+        self._check_ranges()
+        self._check_choices()
+        self._check_fit()
+
+    def _check_ranges(self):
+        for field in (
+            "image_size channels patch_size width steps heads mlp_dim num_experts "
+            "expert_dim top_k images_per_group num_classes"
+        ).split():
+            checks.check_integer(OWNER, field, getattr(self, field), 1)
+        for field in "dropout attention_dropout stochastic_depth".split():
+            checks.check_number(OWNER, field, getattr(self, field), 0.0, below=1.0)
+        for field in "router_noise balance_loss_weight router_z_loss_weight".split():
+            checks.check_number(OWNER, field, getattr(self, field), 0.0)
+        for field in "shared_norms class_token representation".split():
+            checks.check_flag(OWNER, field, getattr(self, field))
+        check_capacity(OWNER, self.capacity_factor)
+
+    def _check_choices(self):
+        checks.check_choice(OWNER, "router", self.router, tuple(ROUTERS))
+        checks.check_choice(OWNER, "pooling", self.pooling, POOLINGS)
+        names = tuple(ACTIVATIONS)
+        checks.check_choice(OWNER, "activation", self.activation, names)
+        checks.check_choice(
+            OWNER, "output_activation", self.output_activation, (None, *names)
+        )
+
+    def _check_fit(self):
+        """Checks that the fields fit each other."""
+        if self.image_size % self.patch_size:
+            raise ValueError(
+                f"{OWNER}: image_size={self.image_size} is not divisible by "
+                f"patch_size={self.patch_size}; change one of them."
+            )
+        if self.width % self.heads:
+            raise ValueError(
+                f"{OWNER}: width={self.width} is not divisible by "
+                f"heads={self.heads}; change one of them."
+            )
+        if self.pooling == "token" and not self.class_token:
+            raise ValueError(
+                f"{OWNER}: pooling='token' needs class_token=True; set it, or use "
+                "pooling='mean'."
+            )
+        checks.check_top_k(OWNER, self.top_k, self.num_experts)
+        if self.router == "grouped_top_1":
+            check_groups(OWNER, self.top_k, self.num_experts)
+        check_sharing(OWNER, self.sharing, self.steps, self.unique_blocks)
+        self._check_moe_blocks()
+
+    def _check_moe_blocks(self):
+        blocks, unique = self.moe_blocks, self.num_unique_blocks
+        if blocks in ("all", "none"):
+            return
+        fits = isinstance(blocks, tuple) and all(
+            isinstance(b, int) and not isinstance(b, bool) and -unique <= b < unique
+            for b in blocks
+        )
+        if not fits:
+            raise ValueError(
+                f"{OWNER}: moe_blocks={blocks!r} must be 'all', 'none' or a tuple of "
+                f"block indices from {-unique} to {unique - 1} (there are {unique} "
+                "unique blocks)."
+            )
+
+    @property
+    def num_unique_blocks(self):
+        """U, the number of unique blocks."""
+        return max(self.block_of_step) + 1
+
+    @property
+    def block_of_step(self):
+        """The unique block that each step reads, a tuple of length L."""
+        return block_of_step(self.sharing, self.steps, self.unique_blocks)
+
+    @property
+    def routed_blocks(self):
+        """Indices of the unique blocks that are mixtures of experts, sorted."""
+        unique = self.num_unique_blocks
+        if self.moe_blocks == "all":
+            return tuple(range(unique))
+        if self.moe_blocks == "none":
+            return ()
+        return tuple(sorted({block % unique for block in self.moe_blocks}))
+
+    @property
+    def routed_steps(self):
+        """Indices of the steps whose block is a mixture of experts."""
+        routed = self.routed_blocks
+        return tuple(s for s, b in enumerate(self.block_of_step) if b in routed)
+
+    @property
+    def grid(self):
+        """(rows, columns) of the patches of an image."""
+        side = self.image_size // self.patch_size
+        return side, side
+
+    @property
+    def image_shape(self):
+        """(height, width, channels) of an image."""
+        return self.image_size, self.image_size, self.channels
+
+    def replace(self, **fields):
+        """Returns a copy with some fields changed.
+
+        Raises:
+            ValueError: If there is no such field, or a value does not fit.
+        """
+        known = [field.name for field in dataclasses.fields(self)]
+        for name in fields:
+            if name not in known:
+                raise ValueError(
+                    f"{OWNER}: there is no field {name!r}.{checks.suggest(name, known)}"
+                    f" Fields: {', '.join(known)}."
+                )
+        return dataclasses.replace(self, **fields)
+
+    def to_dict(self):
+        """Returns the fields as a dict that JSON can hold."""
+        fields = dataclasses.asdict(self)
+        if isinstance(self.moe_blocks, tuple):
+            fields["moe_blocks"] = list(self.moe_blocks)
+        return fields

@@ -1,0 +1,38 @@
+"""Loading saved models, with one clear line where a file is none."""
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+
+def load_model(path, **kwargs):
+    """Returns the model saved at `path`, on whatever backend runs now.
+
+    Args:
+        path: A `.keras` file, written on any backend.
+        **kwargs: As for `keras.saving.load_model`.
+
+    Raises:
+        ValueError: If the file does not exist or is not a Keras model.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(
+            f"{path} is a folder and load_model() reads .keras files; load a "
+            "SavedModel with tf.saved_model.load()."
+        )
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give the path of a .keras file.")
+    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} is not a Keras model; give a .keras file as model.save() writes."
+        )
+    with zipfile.ZipFile(path) as archive:
+        missing = {"config.json", "model.weights.h5"} - set(archive.namelist())
+    if missing:
+        raise ValueError(
+            f"{path} is a zip archive without {', '.join(sorted(missing))}, so not a "
+            "Keras model; give a .keras file as model.save() writes."
+        )
+    return keras.saving.load_model(path, **kwargs)

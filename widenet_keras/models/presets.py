@@ -1,0 +1,81 @@
+"""The presets: a table of data. A preset is a config, never a class."""
+
+from widenet_keras.models.config import WideNetConfig
+from widenet_keras.utils.checks import suggest
+
+# What makes a WideNet a ViT or a ViT-MoE. Plain ViT reads its class token.
+_VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
+_BASE = {"width": 768, "steps": 12, "heads": 12, "mlp_dim": 3072}
+_LARGE = {"width": 1024, "steps": 24, "heads": 16, "mlp_dim": 4096}
+_HUGE = {"width": 1280, "steps": 32, "heads": 16, "mlp_dim": 5120}
+_SMALL_32 = {
+    "image_size": 32,
+    "patch_size": 4,
+    "width": 192,
+    "steps": 8,
+    "heads": 4,
+    "mlp_dim": 384,
+    "expert_dim": 512,
+    "num_classes": 10,
+}
+_DIGITS = {
+    "image_size": 8,
+    "channels": 1,
+    "patch_size": 2,
+    "width": 64,
+    "steps": 6,
+    "heads": 4,
+    "mlp_dim": 128,
+    "expert_dim": 128,
+    "dropout": 0.05,
+    "num_classes": 10,
+}
+
+PRESETS = {
+    "widenet_b16": {**_BASE, "expert_dim": 4096},
+    "widenet_l16": {**_LARGE, "expert_dim": 4096},
+    "widenet_h16": {**_HUGE, "expert_dim": 5120},
+    "vit_b16": {**_BASE, **_VIT},
+    "vit_l16": {**_LARGE, **_VIT},
+    "vit_moe_b16": {
+        **_BASE,
+        "expert_dim": 4096,
+        "sharing": "none",
+        "moe_blocks": (-2, -1),
+    },
+    "vit_moe_l16": {
+        **_LARGE,
+        "expert_dim": 4096,
+        "sharing": "none",
+        "moe_blocks": (-4, -3, -2, -1),
+    },
+    "widenet_small_32": _SMALL_32,
+    "vit_small_32": {**_SMALL_32, **_VIT},
+    "vit_moe_small_32": {**_SMALL_32, "sharing": "none", "moe_blocks": (-2, -1)},
+    "widenet_digits": _DIGITS,
+    "vit_digits": {**_DIGITS, **_VIT},
+    "vit_moe_digits": {**_DIGITS, "sharing": "none", "moe_blocks": (-2, -1)},
+}
+
+
+def presets():
+    """Returns the names of all presets."""
+    return list(PRESETS)
+
+
+def preset_config(preset, **fields):
+    """Returns the `WideNetConfig` of a preset.
+
+    Args:
+        preset: A name from `presets()`.
+        **fields: Fields of `WideNetConfig` to override.
+
+    Raises:
+        ValueError: If there is no such preset or field, or a value does not fit.
+    """
+    if preset not in PRESETS:
+        raise ValueError(
+            f"There is no preset {preset!r}.{suggest(preset, PRESETS)} Presets: "
+            f"{', '.join(PRESETS)}."
+        )
+    return WideNetConfig().replace(**{**PRESETS[preset], **fields})

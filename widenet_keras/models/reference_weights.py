@@ -1,0 +1,188 @@
+"""Carrying over weights that were trained with the authors' TensorFlow code.
+
+Their network is this one with `output_activation="gelu_tanh"` (a second GELU on
+the output of every feed-forward part), without dropped tokens. Their Keras 2
+layers have automatic names, numbered in order of construction, with a prefix
+per enclosing layer. The mapping, with ours under the model's name:
+
+| theirs | shape | ours | how |
+|---|---|---|---|
+| `conv2d/kernel`, `bias` | (p, p, 3, D), (D,) | `embedding/projection/kernel`, `bias` | as is |
+| `patch_encoder/embedding/embeddings` | (1 + patches, D) | `embedding/position` | as is |
+| `layer_normalization_{2t}/gamma`, `beta` | (D,) | `encoder/norm1/gamma[t]`, `beta[t]` | stacked over the steps |
+| `layer_normalization_{2t+1}/...` | (D,) | `encoder/norm2/...[t]` | stacked over the steps |
+| the last `layer_normalization` | (D,) | `head/norm/gamma`, `beta` | as is |
+| `multi_head_attention_{u}/query/kernel`, `bias` | (D, H, D/H), (H, D/H) | `encoder/block_{u}/attention/query/kernel`, `bias` | heads merged; key, value alike |
+| `multi_head_attention_{u}/attention_output/kernel`, `bias` | (H, D/H, D), (D,) | `encoder/block_{u}/attention/output/kernel`, `bias` | heads merged |
+| two `dense` of a plain block | (D, F), (F, D) | `encoder/block_{u}/feed_forward/hidden`, `outer` | as is |
+| 2 E `dense` of a routed block | (D, F), (F, D) | `encoder/block_{u}/feed_forward/experts/hidden_kernel[e]`, ... | stacked over the experts |
+| the `dense` after them, without bias | (D, E) | `encoder/block_{u}/feed_forward/router/kernel` | as is |
+| the last two `dense` | (D, D), (D, classes) | `head/representation`, `head/logits` | as is |
+
+Their class token is a constant zero, as here. Their ImageNet head has 1001
+columns (TFRecord labels 1..1000), so build the model with `num_classes=1001`.
+"""  # noqa: E501
+
+import re
+
+import numpy as np
+
+# Layer kinds in their automatic names; "embedding" is the position table.
+_KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", "dense")
+_LAYER = re.compile(rf"(?:^|/)({'|'.join(_KINDS)})(?:_(\d+))?/")
+
+
+def convert_reference_weights(arrays, model):
+    """Loads weights of the authors' TensorFlow network into a model.
+
+    ```python
+    arrays = {w.name: w.numpy() for w in their_model.weights}
+    model = widenet_keras.ImageClassifier.from_preset(
+        "widenet_b16", output_activation="gelu_tanh", num_classes=1001
+    )
+    widenet_keras.convert_reference_weights(arrays, model)
+    ```
+
+    Args:
+        arrays: Dict from the names of their variables, such as
+            "multi_head_attention/query/kernel:0", to arrays. The module's
+            docstring has the mapping of every tensor.
+        model: A `WideNet` or `ImageClassifier` of the same architecture, with
+            `output_activation="gelu_tanh"`.
+
+    Returns:
+        The model.
+
+    Raises:
+        ValueError: If an array is missing, left over or of another shape. The
+            model is changed only if everything fits.
+    """
+    if model.config.output_activation != "gelu_tanh":
+        raise ValueError(
+            "The authors' network has a second GELU and the model has "
+            f"output_activation={model.config.output_activation!r}; build it with "
+            "output_activation='gelu_tanh'."
+        )
+    source = _Source(arrays)
+    values = _converted(source, model.config)
+    source.check_used_up()
+    pairs = []
+    for weight in model.weights:
+        path = weight.path.split("/", 1)[1]
+        value = values.pop(path)
+        if tuple(value.shape) != tuple(weight.shape):
+            raise ValueError(
+                f"The reference array for {path} has shape {tuple(value.shape)} and the "
+                f"model's is {tuple(weight.shape)}; build the model with their sizes."
+            )
+        pairs.append((weight, value))
+    for weight, value in pairs:
+        weight.assign(value)
+    return model
+
+
+class _Source:
+    """Their layers by kind, each kind in order of construction."""
+
+    def __init__(self, arrays):
+        self.layers = {kind: {} for kind in _KINDS}
+        for name, array in arrays.items():
+            found = list(_LAYER.finditer(name))
+            if not found:
+                raise ValueError(
+                    f"The array {name!r} belongs to no layer of the authors' network; "
+                    "leave out what is not a weight (optimizer slots, counters)."
+                )
+            # Of nested layers the innermost holds the variable, except that an
+            # attention layer names its own parts.
+            match = next((m for m in found if m[1] == _KINDS[3]), found[-1])
+            number = int(match[2] or 0)
+            part = name[match.end() :].removesuffix(":0")
+            self.layers[match[1]].setdefault(number, {})[part] = np.asarray(array)
+        self.queues = {
+            kind: [layer for _, layer in sorted(layers.items())]
+            for kind, layers in self.layers.items()
+        }
+
+    def next(self, kind, *parts):
+        """Takes the next layer of a kind and returns its arrays."""
+        if not self.queues[kind]:
+            raise ValueError(
+                f"The reference arrays have too few {kind} layers for this model; "
+                "build the model with their number of steps, blocks and experts."
+            )
+        layer = self.queues[kind].pop(0)
+        if sorted(layer) != sorted(parts):
+            raise ValueError(
+                f"A {kind} layer of the reference arrays has {sorted(layer)} where the "
+                f"model needs {sorted(parts)}; build the model with their architecture."
+            )
+        return [layer[part] for part in parts]
+
+    def check_used_up(self):
+        """Raises `ValueError` if a layer was not needed."""
+        left = {kind: len(queue) for kind, queue in self.queues.items() if queue}
+        if left:
+            raise ValueError(
+                f"The reference arrays have layers that the model lacks: {left}; build "
+                "the model with their number of steps, blocks and experts."
+            )
+
+
+def _converted(source, config):
+    """Returns all weights under our paths (without the model's name)."""
+    values = {}
+
+    def put(path, names, arrays):
+        values.update({f"{path}{n}": a for n, a in zip(names, arrays, strict=True)})
+
+    kernel_bias = ("kernel", "bias")
+    put("embedding/projection/", kernel_bias, source.next("conv2d", *kernel_bias))
+    [values["embedding/position"]] = source.next("embedding", "embeddings")
+    rows = config.num_unique_blocks if config.shared_norms else config.steps
+    norms = [
+        source.next("layer_normalization", "gamma", "beta") for _ in range(2 * rows)
+    ]
+    for which in (0, 1):
+        stacked = [np.stack(part) for part in zip(*norms[which::2], strict=True)]
+        put(f"encoder/norm{which + 1}/", ("gamma", "beta"), stacked)
+    put("head/norm/", ("gamma", "beta"), source.next(*_NORM))
+    for block in range(config.num_unique_blocks):
+        path = f"encoder/block_{block}/"
+        _put_attention(values, source, f"{path}attention/", config.width)
+        if block in config.routed_blocks:
+            _put_experts(values, source, f"{path}feed_forward/", config.num_experts)
+        else:
+            for part in ("hidden", "outer"):
+                dense = source.next("dense", *kernel_bias)
+                put(f"{path}feed_forward/{part}/", kernel_bias, dense)
+    if config.representation:
+        dense = source.next("dense", *kernel_bias)
+        put("head/representation/", kernel_bias, dense)
+    put("head/logits/", kernel_bias, source.next("dense", *kernel_bias))
+    return values
+
+
+_NORM = ("layer_normalization", "gamma", "beta")
+
+
+def _put_attention(values, source, path, width):
+    """Adds one attention layer, its heads merged."""
+    names = {"query": "query", "key": "key", "value": "value"}
+    names["attention_output"] = "output"
+    parts = [f"{theirs}/{part}" for theirs in names for part in ("kernel", "bias")]
+    arrays = dict(zip(parts, source.next("multi_head_attention", *parts), strict=True))
+    for theirs, ours in names.items():
+        kernel = arrays[f"{theirs}/kernel"].reshape(width, width)
+        values[f"{path}{ours}/kernel"] = kernel
+        values[f"{path}{ours}/bias"] = arrays[f"{theirs}/bias"].reshape(width)
+
+
+def _put_experts(values, source, path, num_experts):
+    """Adds one bank of experts, stacked, and the router made after it."""
+    layers = [source.next("dense", "kernel", "bias") for _ in range(2 * num_experts)]
+    for which, part in enumerate(("hidden", "outer")):
+        kernels, biases = zip(*layers[which::2], strict=True)
+        values[f"{path}experts/{part}_kernel"] = np.stack(kernels)
+        values[f"{path}experts/{part}_bias"] = np.stack(biases)
+    [values[f"{path}router/kernel"]] = source.next("dense", "kernel")

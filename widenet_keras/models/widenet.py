@@ -1,0 +1,258 @@
+"""The network: embedding, encoder, head. One model for WideNet, ViT and ViT-MoE."""
+
+import keras
+import numpy as np
+
+from widenet_keras.layers.attention import Attention
+from widenet_keras.layers.block import Block
+from widenet_keras.layers.embedding import PatchEmbedding, resample_positions
+from widenet_keras.layers.encoder import Encoder
+from widenet_keras.layers.experts import FeedForward
+from widenet_keras.layers.head import ClassifierHead
+from widenet_keras.layers.mixture_of_experts import routed_experts
+from widenet_keras.models.config import WideNetConfig
+from widenet_keras.models.image_checks import check_images
+from widenet_keras.models.presets import preset_config
+from widenet_keras.models.routing_map import RoutingMap
+from widenet_keras.utils.files import replaced_when_done
+
+
+class WideNet(keras.Model):
+    """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
+
+    Args:
+        config: A `WideNetConfig`, or the dict of one.
+        seed: Seed of noise, dropout and dropped paths. Initial weights follow
+            `keras.utils.set_random_seed`.
+        **kwargs: `name` and `dtype`, as for `keras.Model`.
+    """
+
+    def __init__(self, config, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(config, WideNetConfig):
+            config = WideNetConfig().replace(**config)
+        self.config = config
+        self.seed = seed
+        policy = self.dtype_policy
+        self.embedding = PatchEmbedding(
+            config.width,
+            config.patch_size,
+            class_token=config.class_token,
+            dtype=policy,
+            name="embedding",
+        )
+        self.embedding_dropout = keras.layers.Dropout(
+            config.dropout, seed=seed, dtype=policy, name="embedding_dropout"
+        )
+        self.encoder = Encoder(
+            [
+                _block(config, index, policy)
+                for index in range(config.num_unique_blocks)
+            ],
+            config.steps,
+            sharing=config.sharing,
+            shared_norms=config.shared_norms,
+            stochastic_depth=config.stochastic_depth,
+            seed=seed,
+            dtype=policy,
+            name="encoder",
+        )
+        self.head = ClassifierHead(
+            config.num_classes,
+            pooling=config.pooling,
+            representation=config.representation,
+            dtype=policy,
+            name="head",
+        )
+        self.build((None, *config.image_shape))
+
+    @classmethod
+    def from_preset(cls, preset, *, seed=None, name=None, dtype=None, **fields):
+        """Returns a freshly initialised model of a preset.
+
+        Args:
+            preset: A name from `widenet_keras.presets()`.
+            seed: As for the constructor.
+            name: As for the constructor.
+            dtype: As for the constructor, for instance "mixed_bfloat16".
+            **fields: Fields of `WideNetConfig` to override, for instance
+                `num_classes=10`.
+
+        Raises:
+            ValueError: If there is no such preset or field, or a value does not
+                fit.
+        """
+        return cls(preset_config(preset, **fields), seed=seed, name=name, dtype=dtype)
+
+    def build(self, images_shape):
+        """Builds all weights; the constructor calls it."""
+        if self.built:
+            return
+        self.embedding.build(images_shape)
+        tokens_shape = self.embedding.compute_output_shape(images_shape)
+        self.embedding_dropout.build(tokens_shape)
+        self.encoder.build(tokens_shape)
+        self.head.build(tokens_shape)
+        self.built = True
+
+    def __call__(self, images, *args, **kwargs):
+        """Checks the images, then calls the model as Keras does."""
+        # Checked here because Keras wraps what `call` raises in many lines.
+        check_images(images, self.config.image_shape)
+        return super().__call__(images, *args, **kwargs)
+
+    def call(self, images, training=None, return_routing=False):
+        """Returns the logits, and the routing record if asked for.
+
+        Args:
+            images: (B, height, width, channels) float, scaled to [-1, 1].
+            training: Whether noise, dropout and capacity are on.
+            return_routing: Whether to return the `RoutingRecord` as well.
+
+        Returns:
+            Logits (B, classes) float32; with `return_routing` a pair of the
+            logits and a `RoutingRecord` stacked over the S routed steps (None
+            for a model without experts).
+        """
+        tokens = self.embedding(images)
+        tokens = self.embedding_dropout(tokens, training=training)
+        tokens, record = self.encoder(tokens, training=training)
+        logits = self.head(tokens)
+        return (logits, record) if return_routing else logits
+
+    def routing(self, images, batch_size=32):
+        """Returns where every token of some images goes at inference.
+
+        Args:
+            images: NumPy array (B, height, width, channels) float.
+            batch_size: Images per forward pass.
+
+        Returns:
+            A `RoutingMap` of NumPy arrays: experts and gates (S, B, T, K).
+
+        Raises:
+            ValueError: If the model has no experts, or the images do not fit.
+        """
+        if not self.config.routed_steps:
+            raise ValueError(
+                f"{self.name} has no mixture of experts (moe_blocks="
+                f"{self.config.moe_blocks!r}), so there is no routing to show; use a "
+                "model with experts."
+            )
+        check_images(images, self.config.image_shape)
+        experts, gates = [], []
+        for start in range(0, len(images), batch_size):
+            _, record = self(
+                images[start : start + batch_size], training=False, return_routing=True
+            )
+            experts.append(keras.ops.convert_to_numpy(record.experts))
+            gates.append(keras.ops.convert_to_numpy(record.gates))
+        # (S, B, K, T) -> (S, B, T, K)
+        return RoutingMap(
+            experts=np.swapaxes(np.concatenate(experts, axis=1), 2, 3),
+            gates=np.swapaxes(np.concatenate(gates, axis=1), 2, 3),
+            steps=self.config.routed_steps,
+            num_experts=self.config.num_experts,
+            grid=self.config.grid,
+            class_token=self.config.class_token,
+        )
+
+    def with_image_size(self, image_size):
+        """Returns a copy of the model for images of another size.
+
+        The position table is resampled (bicubic); all other weights are equal.
+
+        Args:
+            image_size: Side of the new images, pixels; divisible by `patch_size`.
+        """
+        config = self.config.replace(image_size=image_size)
+        other = type(self)(config, seed=self.seed, dtype=self.dtype_policy)
+        for mine, theirs in zip(self.weights, other.weights, strict=True):
+            value = keras.ops.convert_to_numpy(mine)
+            if mine is self.embedding.position:
+                value = resample_positions(value, self.config.grid, config.grid)
+            theirs.assign(value)
+        return other
+
+    def save(self, filepath, overwrite=True, **kwargs):
+        """Saves the whole model; an older file is replaced only when it is done.
+
+        Args:
+            filepath: Path that ends in `.keras`.
+            overwrite: Whether an existing file may be replaced.
+            **kwargs: As for `keras.Model.save`.
+        """
+        _save_beside(super().save, filepath, ".keras", overwrite, **kwargs)
+
+    def save_weights(self, filepath, overwrite=True, **kwargs):
+        """Saves the weights; an older file is replaced only when it is done.
+
+        Args:
+            filepath: Path that ends in `.weights.h5`.
+            overwrite: Whether an existing file may be replaced.
+            **kwargs: As for `keras.Model.save_weights`.
+        """
+        _save_beside(super().save_weights, filepath, ".weights.h5", overwrite, **kwargs)
+
+    def compute_output_shape(self, images_shape):
+        """Returns (B, classes)."""
+        return images_shape[0], self.config.num_classes
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "config": self.config.to_dict(),
+            "seed": self.seed,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuilds the model from `get_config`."""
+        config = {**config}
+        config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
+        return cls(**config)
+
+
+def _block(config, index, policy):
+    """Returns unique block `index` of the config."""
+    shared = {
+        "activation": config.activation,
+        "output_activation": config.output_activation,
+        "dropout": config.dropout,
+        "dtype": policy,
+        "name": "feed_forward",
+    }
+    if index in config.routed_blocks:
+        feed_forward = routed_experts(
+            num_experts=config.num_experts,
+            expert_dim=config.expert_dim,
+            top_k=config.top_k,
+            capacity_factor=config.capacity_factor,
+            images_per_group=config.images_per_group,
+            router=config.router,
+            router_noise=config.router_noise,
+            **shared,
+        )
+    else:
+        feed_forward = FeedForward(config.mlp_dim, **shared)
+    attention = Attention(
+        config.heads, config.attention_dropout, dtype=policy, name="attention"
+    )
+    return Block(
+        attention, feed_forward, config.dropout, dtype=policy, name=f"block_{index}"
+    )
+
+
+def _save_beside(save, filepath, suffix, overwrite, **kwargs):
+    """Saves to a temporary path first where the format is a single file."""
+    if not str(filepath).endswith(suffix):
+        save(filepath, overwrite=overwrite, **kwargs)
+        return
+    if not overwrite:
+        # Keras asks before it replaces a file; let it, then write for real.
+        save(filepath, overwrite=False, **kwargs)
+        return
+    with replaced_when_done(filepath) as fresh:
+        save(fresh, overwrite=True, **kwargs)

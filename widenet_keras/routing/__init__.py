@@ -1,0 +1,15 @@
+"""Who goes to which expert, and what it costs to be unfair.
+
+Shape letters, used in every comment of the package: B images, T tokens of an
+image, D model width, F expert width, E experts, K choices of a token, C places
+of an expert (its capacity), L steps, U unique blocks, H heads. Inside the
+dispatch also: G groups of images that share a capacity, N tokens of a group.
+"""
+
+from widenet_keras.routing.dispatch import capacity_for as capacity_for
+from widenet_keras.routing.losses import balance_loss as balance_loss
+from widenet_keras.routing.losses import router_z_loss as router_z_loss
+from widenet_keras.routing.record import RoutingRecord as RoutingRecord
+from widenet_keras.routing.router import Choices as Choices
+from widenet_keras.routing.router import GroupedTop1Router as GroupedTop1Router
+from widenet_keras.routing.router import TopKRouter as TopKRouter

@@ -1,0 +1,44 @@
+"""Auxiliary losses that keep the experts evenly used and the logits small."""
+
+from keras import ops
+
+
+def expert_fraction(mask):
+    """Returns the fraction of all choices that went to each expert, (E,).
+
+    Choices count before any is dropped, and carry no gradient.
+
+    Args:
+        mask: (B, K, T, E) one-hot choices.
+    """
+    return ops.stop_gradient(ops.mean(mask, axis=(0, 1, 2)))
+
+
+def balance_loss(probabilities, fraction, softmaxes=1):
+    """Returns E * sum_i f_i * P_i: 1.0 at perfect balance, at most E/K.
+
+    Source: "Go Wider Instead of Deeper", balance loss of one step; the same as
+    GShard's up to counting all K choices in f.
+
+    Args:
+        probabilities: (B, T, E) router probabilities; P_i is their mean.
+        fraction: (E,) f_i, fraction of the choices; no gradient.
+        softmaxes: Number of softmaxes that make up the probabilities of a
+            token. With grouped routing it is K, and the result is the mean of
+            the groups' own balance losses.
+    """
+    mean_probability = ops.mean(probabilities, axis=(0, 1))
+    experts = probabilities.shape[-1]
+    return experts * ops.sum(fraction * mean_probability) / softmaxes
+
+
+def router_z_loss(logits):
+    """Returns mean(logsumexp(logits)^2) over the tokens.
+
+    Source: "ST-MoE: Designing Stable and Transferable Sparse Expert Models",
+    equation 5. It pulls the logits towards values that float32 can hold.
+
+    Args:
+        logits: (B, T, E), before noise.
+    """
+    return ops.mean(ops.square(ops.logsumexp(logits, axis=-1)))

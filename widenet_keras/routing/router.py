@@ -1,0 +1,192 @@
+"""Routers: from tokens to the experts each of them wants.
+
+A router knows nothing about experts: it returns `Choices`, and others act on it.
+"""
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.utils.checks import check_integer, check_number, check_top_k
+
+
+class Choices(NamedTuple):
+    """What a router decided for every token.
+
+    Attributes:
+        logits: (B, T, E) float32, before noise.
+        probabilities: (B, T, E) float32, after noise and softmax.
+        gates: (B, K, T) float32, probability of each choice, best first.
+        mask: (B, K, T, E) float32, one-hot of each choice. K leads so that all
+            first choices stand before any second choice.
+    """
+
+    logits: object
+    probabilities: object
+    gates: object
+    mask: object
+
+    def experts(self):
+        """Returns the chosen experts, (B, K, T) int32."""
+        index = ops.arange(self.mask.shape[-1], dtype="float32")
+        return ops.cast(ops.sum(self.mask * index, axis=-1), "int32")
+
+
+def first_maximum(values):
+    """Returns the one-hot of the largest entry of the last axis.
+
+    Ties go to the lower index on every backend (`argmax` and `top_k` of torch
+    promise no order), so that equal weights route alike everywhere.
+
+    Args:
+        values: (..., E) float.
+    """
+    is_maximum = ops.cast(
+        ops.equal(values, ops.max(values, axis=-1, keepdims=True)), "float32"
+    )
+    rank = ops.cumsum(is_maximum, axis=-1)
+    return is_maximum * ops.cast(ops.equal(rank, 1.0), "float32")
+
+
+class Router(keras.layers.Layer):
+    """Base of the routers: a (D, E) kernel without bias, always in float32.
+
+    Args:
+        num_experts: E.
+        top_k: K, choices of a token.
+        noise: Standard deviation, in units of 1/E, of the normal noise added
+            to the logits in training (paper: 1; V-MoE calls it `noise_std`).
+        dtype: Accepted for Keras' sake; a router computes in float32 whatever
+            the policy of its model is, since bfloat16 cannot rank close logits.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range; the line says what is allowed.
+    """
+
+    def __init__(self, num_experts, top_k=2, noise=1.0, dtype=None, **kwargs):
+        del dtype
+        super().__init__(dtype="float32", **kwargs)
+        owner = type(self).__name__
+        check_top_k(owner, top_k, num_experts)
+        check_number(owner, "noise", noise, 0.0)
+        self.num_experts = num_experts
+        self.top_k = top_k
+        self.noise = noise
+
+    @property
+    def softmaxes(self):
+        """How many softmaxes the probabilities of a token consist of."""
+        return 1
+
+    def build(self, tokens_shape):
+        """Makes the kernel for tokens of shape (B, T, D)."""
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(tokens_shape[-1], self.num_experts),
+            initializer="glorot_uniform",
+        )
+
+    def call(self, tokens, draws=SILENT):
+        """Returns the `Choices` of (B, T, D) tokens.
+
+        Args:
+            tokens: (B, T, D).
+            draws: `RandomDraws` of the owner; the default adds no noise.
+        """
+        logits = ops.matmul(tokens, self.kernel)
+        noisy = draws.add_normal(logits, self.noise / self.num_experts)
+        probabilities, mask = self.choose(noisy)
+        gates = ops.sum(mask * ops.expand_dims(probabilities, 1), axis=-1)
+        return Choices(logits, probabilities, gates, mask)
+
+    def choose(self, logits):
+        """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
+        raise NotImplementedError
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "num_experts": self.num_experts,
+            "top_k": self.top_k,
+            "noise": self.noise,
+        }
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class TopKRouter(Router):
+    """Sends each token to the K experts of highest softmax probability.
+
+    Source: "Go Wider Instead of Deeper", routing; gates are the raw softmax
+    values, not renormalised over the K chosen.
+    """
+
+    def choose(self, logits):
+        """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
+        probabilities = ops.softmax(logits, axis=-1)
+        left = probabilities
+        masks = []
+        for _ in range(self.top_k):
+            chosen = ops.stop_gradient(first_maximum(left))
+            masks.append(chosen)
+            # Probabilities are >= 0, so -1 is never the maximum again.
+            left = ops.where(chosen > 0, -1.0, left)
+        return probabilities, ops.stack(masks, axis=1)
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class GroupedTop1Router(Router):
+    """Splits the E experts into K groups and picks the best one in each.
+
+    The softmax runs inside each group, so the gates of a token sum to between
+    K*K/E and K rather than to at most 1. Source: "M6-T: Exploring Sparse
+    Expert Models and Beyond" (expert prototyping, "k top-1").
+
+    Args:
+        num_experts: E; group i holds experts i*E/K to (i+1)*E/K - 1.
+        top_k: K, the number of groups; must divide E.
+        noise: As for `Router`.
+        **kwargs: Passed to `Router`.
+    """
+
+    def __init__(self, num_experts, top_k=2, noise=1.0, **kwargs):
+        super().__init__(num_experts, top_k, noise, **kwargs)
+        check_groups("GroupedTop1Router", top_k, num_experts)
+
+    @property
+    def softmaxes(self):
+        """One softmax for each group."""
+        return self.top_k
+
+    def choose(self, logits):
+        """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
+        tokens = ops.shape(logits)[1]
+        size = self.num_experts // self.top_k
+        grouped = ops.reshape(logits, (-1, tokens, self.top_k, size))
+        grouped = ops.softmax(grouped, axis=-1)
+        chosen = ops.stop_gradient(first_maximum(grouped))
+        masks = [
+            ops.pad(
+                chosen[:, :, group, :],
+                ((0, 0), (0, 0), (group * size, self.num_experts - (group + 1) * size)),
+            )
+            for group in range(self.top_k)
+        ]
+        probabilities = ops.reshape(grouped, (-1, tokens, self.num_experts))
+        return probabilities, ops.stack(masks, axis=1)
+
+
+def check_groups(owner, top_k, num_experts):
+    """Raises `ValueError` unless E experts split evenly into K groups."""
+    check_integer(owner, "top_k", top_k, 1)
+    if num_experts % top_k:
+        raise ValueError(
+            f"{owner}: num_experts={num_experts} does not split into top_k={top_k} "
+            "equal groups; use a top_k that divides num_experts."
+        )
+
+
+ROUTERS = {"top_k": TopKRouter, "grouped_top_1": GroupedTop1Router}

@@ -1,0 +1,1 @@
+"""Objective, train steps of the three backends, and the trainable classifier."""

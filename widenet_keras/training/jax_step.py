@@ -1,0 +1,80 @@
+"""Train and test step on JAX."""
+
+import jax
+import keras
+
+from widenet_keras.training.objective import Objective
+
+
+class TrainStep(Objective):
+    """Mixin with stateless `train_step` and `test_step` for `jax.jit`."""
+
+    def train_step(self, state, data):
+        """Takes one gradient step; returns the logs and the new state."""
+        trainable, non_trainable, optimizer_variables, metrics_variables = state
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+
+        def scaled_loss(trainable):
+            loss, parts, non_trainable_after = self._forward_losses(
+                trainable, non_trainable, x, y, sample_weight, training=True
+            )
+            mapping = zip(self.optimizer.variables, optimizer_variables, strict=True)
+            with keras.StatelessScope(state_mapping=list(mapping)):
+                scaled = self.optimizer.scale_loss(loss)
+            return scaled, (loss, parts, non_trainable_after)
+
+        gradients, (loss, parts, non_trainable) = jax.grad(scaled_loss, has_aux=True)(
+            trainable
+        )
+        trainable, optimizer_variables = self.optimizer.stateless_apply(
+            optimizer_variables, gradients, trainable
+        )
+        logs, metrics_variables = self._logs(
+            metrics_variables, loss, parts, x, y, sample_weight
+        )
+        return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
+
+    def test_step(self, state, data):
+        """Evaluates one batch; returns the logs, whose `loss` is the task loss."""
+        trainable, non_trainable, metrics_variables = state
+        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        _, parts, non_trainable = self._forward_losses(
+            trainable, non_trainable, x, y, sample_weight, training=False
+        )
+        task_loss = parts[0]
+        logs, metrics_variables = self._logs(
+            metrics_variables, task_loss, parts, x, y, sample_weight
+        )
+        return logs, (trainable, non_trainable, metrics_variables)
+
+    def _forward_losses(self, trainable, non_trainable, x, y, sample_weight, training):
+        """Total loss, (task loss, record, logits), and the new model state."""
+        (logits, record), non_trainable = self.stateless_call(
+            trainable, non_trainable, x, training=training, return_routing=True
+        )
+        mapping = [
+            *zip(self.trainable_variables, trainable, strict=True),
+            *zip(self.non_trainable_variables, non_trainable, strict=True),
+        ]
+        with keras.StatelessScope(state_mapping=mapping):
+            task_loss = self.compute_loss(
+                x, y, logits, sample_weight, training=training
+            )
+        loss = task_loss + self.auxiliary_loss(record)
+        return loss, (task_loss, record, logits), non_trainable
+
+    def _logs(self, metrics_variables, loss, parts, x, y, sample_weight):
+        """Updates all metrics statelessly; returns the logs and their state."""
+        task_loss, record, logits = parts
+        mapping = zip(self.metrics_variables, metrics_variables, strict=True)
+        with keras.StatelessScope(state_mapping=list(mapping)) as scope:
+            self._loss_tracker.update_state(loss, sample_weight=x.shape[0])
+            self.track(task_loss, record, x.shape[0])
+            logs = self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        updated = []
+        for variable, before in zip(
+            self.metrics_variables, metrics_variables, strict=True
+        ):
+            after = scope.get_current_value(variable)
+            updated.append(before if after is None else after)
+        return logs, updated

@@ -1,0 +1,75 @@
+"""What is minimised, and what is reported beside it. The same on all backends."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+class Objective:
+    """Mixin: task loss plus weighted auxiliary losses, and their trackers.
+
+    total loss = task loss + balance_loss_weight * sum over the steps of the
+    balance loss + router_z_loss_weight * sum over the steps of the z-loss.
+    Source: "Go Wider Instead of Deeper", total loss.
+
+    Reported besides Keras' own `loss` and metrics:
+        task_loss: The compiled loss (and regularisers) alone.
+        balance_loss: Summed over the S routed steps; S at perfect balance.
+        router_z_loss: Summed over the steps, if its weight is not 0.
+        dropped_fraction: Fraction of choices over capacity, mean of the steps.
+        utilization: Load of the busiest expert over the fair load, mean of the
+            steps: 1.0 is fair, E/K the worst.
+        dead_experts: Experts that no token of a batch chose at any step.
+    """
+
+    def make_trackers(self):
+        """Makes the trackers; `build` calls it once, before it locks the model."""
+        names = ["task_loss"]
+        if self.config.routed_steps:
+            names += ["balance_loss", "dropped_fraction", "utilization", "dead_experts"]
+            if self.config.router_z_loss_weight:
+                names.append("router_z_loss")
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
+
+    def auxiliary_loss(self, record):
+        """Returns the weighted auxiliary losses of a record, a scalar.
+
+        Args:
+            record: `RoutingRecord` of all routed steps, or None without experts.
+        """
+        if record is None:
+            return ops.zeros((), dtype="float32")
+        loss = self.config.balance_loss_weight * ops.sum(record.balance_loss)
+        if self.config.router_z_loss_weight:
+            loss += self.config.router_z_loss_weight * ops.sum(record.z_loss)
+        return loss
+
+    def track(self, task_loss, record, batch_size):
+        """Updates the trackers with one batch.
+
+        Args:
+            task_loss: Scalar.
+            record: `RoutingRecord`, or None without experts.
+            batch_size: Images of the batch; the weight of its values.
+        """
+        values = {"task_loss": task_loss}
+        if record is not None:
+            values |= self._routing_facts(record)
+        for name, tracker in self.trackers.items():
+            tracker.update_state(values[name], sample_weight=batch_size)
+
+    def _routing_facts(self, record):
+        """Scalars of a routing record, by the name they are reported under."""
+        fraction = record.expert_fraction  # (S, E)
+        # (U', S) maps steps to the U' banks that they read.
+        blocks = [self.config.block_of_step[step] for step in self.config.routed_steps]
+        reads = np.equal.outer(self.config.routed_blocks, blocks).astype("float32")
+        bank_load = ops.matmul(ops.convert_to_tensor(reads), fraction)
+        busiest = ops.max(fraction, axis=-1) * self.config.num_experts
+        return {
+            "balance_loss": ops.sum(record.balance_loss),
+            "router_z_loss": ops.sum(record.z_loss),
+            "dropped_fraction": ops.mean(record.dropped_fraction),
+            "utilization": ops.mean(busiest),
+            "dead_experts": ops.sum(ops.cast(ops.equal(bank_load, 0.0), "float32")),
+        }

@@ -1,0 +1,59 @@
+"""One-line errors: what was given, what is allowed, what to change."""
+
+import difflib
+
+
+def suggest(name, known):
+    """Returns " Did you mean 'x'?" for the nearest known name, else "".
+
+    Args:
+        name: What was given.
+        known: Iterable of the names that exist.
+    """
+    nearest = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
+    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+
+
+def check_choice(owner, field, value, allowed):
+    """Raises `ValueError` unless `value` is one of `allowed`."""
+    if value not in allowed:
+        names = ", ".join(repr(name) for name in allowed)
+        raise ValueError(
+            f"{owner}: {field}={value!r} is not known; use one of {names}."
+            f"{suggest(value, [a for a in allowed if isinstance(a, str)])}"
+        )
+
+
+def check_integer(owner, field, value, minimum):
+    """Raises `ValueError` unless `value` is a whole number >= `minimum`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        raise ValueError(
+            f"{owner}: {field}={value!r} must be a whole number >= {minimum}."
+        )
+
+
+def check_number(owner, field, value, minimum, below=None):
+    """Raises `ValueError` unless `minimum <= value` (and `value < below`)."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Written so that NaN fails as well.
+    fits = number and value >= minimum and value < float("inf")
+    if not fits or (below is not None and value >= below):
+        limit = f">= {minimum}" if below is None else f"in [{minimum}, {below})"
+        raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}.")
+
+
+def check_flag(owner, field, value):
+    """Raises `ValueError` unless `value` is True or False."""
+    if not isinstance(value, bool):
+        raise ValueError(f"{owner}: {field}={value!r} must be True or False.")
+
+
+def check_top_k(owner, top_k, num_experts):
+    """Raises `ValueError` unless `1 <= top_k <= num_experts`."""
+    check_integer(owner, "num_experts", num_experts, 1)
+    check_integer(owner, "top_k", top_k, 1)
+    if top_k > num_experts:
+        raise ValueError(
+            f"{owner}: top_k={top_k} is more than num_experts={num_experts}; "
+            f"use a top_k from 1 to {num_experts}, or more experts."
+        )
