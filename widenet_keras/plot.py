@@ -27,7 +27,7 @@ def plot_routing(routing, images, index=0, path=None):
     count = routing.experts.shape[1]
     if not -count <= index < count or len(images) != count:
         raise ValueError(
-            f"plot_routing: index={index} of {len(images)} images and a map of {count}; "
+            f"plot_routing: index={index} of {len(images)} images, map of {count}; "
             "give the images that the map was made from and an index among them."
         )
     figure_class, colormaps = _matplotlib()

@@ -55,10 +55,7 @@ class ClassifierHead(keras.layers.Layer):
     def call(self, tokens):
         """Returns the logits, (B, classes), of tokens (B, T, D)."""
         tokens = self.norm(tokens)
-        if self.pooling == "mean":
-            features = ops.mean(tokens, axis=1)
-        else:
-            features = tokens[:, 0]
+        features = ops.mean(tokens, axis=1) if self.pooling == "mean" else tokens[:, 0]
         if self.representation:
             features = self.representation_layer(features)
         # The loss needs float32 whatever the policy computes in.

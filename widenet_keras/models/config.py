@@ -99,16 +99,26 @@ class WideNetConfig:
         self._check_fit()
 
     def _check_ranges(self):
-        for field in (
-            "image_size channels patch_size width steps heads mlp_dim num_experts "
-            "expert_dim top_k images_per_group num_classes"
-        ).split():
+        for field in [
+            "image_size",
+            "channels",
+            "patch_size",
+            "width",
+            "steps",
+            "heads",
+            "mlp_dim",
+            "num_experts",
+            "expert_dim",
+            "top_k",
+            "images_per_group",
+            "num_classes",
+        ]:
             checks.check_integer(OWNER, field, getattr(self, field), 1)
-        for field in "dropout attention_dropout stochastic_depth".split():
+        for field in ["dropout", "attention_dropout", "stochastic_depth"]:
             checks.check_number(OWNER, field, getattr(self, field), 0.0, below=1.0)
-        for field in "router_noise balance_loss_weight router_z_loss_weight".split():
+        for field in ["router_noise", "balance_loss_weight", "router_z_loss_weight"]:
             checks.check_number(OWNER, field, getattr(self, field), 0.0)
-        for field in "shared_norms class_token representation".split():
+        for field in ["shared_norms", "class_token", "representation"]:
             checks.check_flag(OWNER, field, getattr(self, field))
         check_capacity(OWNER, self.capacity_factor)
 

@@ -72,7 +72,7 @@ def convert_reference_weights(arrays, model):
         value = values.pop(path)
         if tuple(value.shape) != tuple(weight.shape):
             raise ValueError(
-                f"The reference array for {path} has shape {tuple(value.shape)} and the "
+                f"The reference array for {path} is {tuple(value.shape)} and the "
                 f"model's is {tuple(weight.shape)}; build the model with their sizes."
             )
         pairs.append((weight, value))

@@ -1,0 +1,93 @@
+"""What all tests share: the backend's name, fixed seeds, a small model."""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import pytest
+
+import widenet_keras
+
+BACKEND = keras.backend.backend()
+
+# Small enough to trace in seconds, odd enough to catch a swapped axis.
+TINY = {
+    "image_size": 12,
+    "channels": 3,
+    "patch_size": 4,
+    "width": 12,
+    "steps": 3,
+    "heads": 3,
+    "mlp_dim": 10,
+    "expert_dim": 14,
+    "num_experts": 4,
+    "num_classes": 5,
+}
+KINDS = {
+    "widenet": {},
+    "vit": {"sharing": "none", "moe_blocks": "none", "pooling": "token"},
+    "vit_moe": {"sharing": "none", "moe_blocks": (-2, -1)},
+}
+
+
+def pytest_report_header():
+    return f"keras {keras.version()} on {BACKEND}"
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seeds():
+    keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+@pytest.fixture(params=list(KINDS))
+def kind(request):
+    return request.param
+
+
+def tiny_config(kind="widenet", **fields):
+    """Returns a tiny config of a kind: "widenet", "vit" or "vit_moe"."""
+    return widenet_keras.WideNetConfig().replace(**{**TINY, **KINDS[kind], **fields})
+
+
+def tiny_model(kind="widenet", dtype=None, **fields):
+    """Returns a tiny classifier whose norms and biases are not at their start."""
+    model = widenet_keras.ImageClassifier(
+        tiny_config(kind, **fields), seed=0, dtype=dtype
+    )
+    shake(model.weights)
+    return model
+
+
+def shake(weights, size=0.1):
+    """Adds noise to weights, so that none is a constant that hides an error."""
+    random = np.random.default_rng(1)
+    for weight in weights:
+        value = keras.ops.convert_to_numpy(weight)
+        noise = random.normal(size=value.shape) * size
+        weight.assign((value + noise).astype(value.dtype))
+
+
+def tiny_images(count=4, size=12, seed=0):
+    """Returns random images (count, size, size, 3) in [-1, 1]."""
+    random = np.random.default_rng(seed)
+    return random.uniform(-1, 1, (count, size, size, 3)).astype("float32")
+
+
+def numpy(tensor):
+    """Returns a tensor of any backend as NumPy."""
+    return keras.ops.convert_to_numpy(tensor)
+
+
+def one_line(error):
+    """Returns the message of an error and checks that it is one line."""
+    text = str(error.value)
+    assert "\n" not in text, text
+    return text
