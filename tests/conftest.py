@@ -19,7 +19,7 @@ TINY = {
     "channels": 3,
     "patch_size": 4,
     "width": 12,
-    "steps": 3,
+    "steps": 2,
     "heads": 3,
     "mlp_dim": 10,
     "expert_dim": 14,
@@ -29,7 +29,7 @@ TINY = {
 KINDS = {
     "widenet": {},
     "vit": {"sharing": "none", "moe_blocks": "none", "pooling": "token"},
-    "vit_moe": {"sharing": "none", "moe_blocks": (-2, -1)},
+    "vit_moe": {"steps": 3, "sharing": "none", "moe_blocks": (-2, -1)},
 }
 
 

@@ -5,6 +5,7 @@ from keras import ops
 
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils.checks import check_integer, check_number
+from widenet_keras.utils.numerics import softmax
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -69,8 +70,8 @@ class Attention(keras.layers.Layer):
         query = ops.transpose(query, (0, 2, 1, 3))
         key = ops.transpose(key, (0, 2, 3, 1))
         value = ops.transpose(value, (0, 2, 1, 3))
-        logits = ops.cast(ops.matmul(query * scale, key), "float32")
-        probabilities = ops.cast(ops.softmax(logits, axis=-1), value.dtype)
+        logits = ops.matmul(query * scale, key)
+        probabilities = ops.cast(softmax(logits), value.dtype)
         probabilities = draws.dropout(probabilities, self.dropout)
         return ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
 

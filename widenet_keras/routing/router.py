@@ -10,6 +10,7 @@ from keras import ops
 
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils.checks import check_integer, check_number, check_top_k
+from widenet_keras.utils.numerics import softmax
 
 
 class Choices(NamedTuple):
@@ -126,7 +127,7 @@ class TopKRouter(Router):
 
     def choose(self, logits):
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
-        probabilities = ops.softmax(logits, axis=-1)
+        probabilities = softmax(logits)
         left = probabilities
         masks = []
         for _ in range(self.top_k):
@@ -166,7 +167,7 @@ class GroupedTop1Router(Router):
         tokens = ops.shape(logits)[1]
         size = self.num_experts // self.top_k
         grouped = ops.reshape(logits, (-1, tokens, self.top_k, size))
-        grouped = ops.softmax(grouped, axis=-1)
+        grouped = softmax(grouped)
         chosen = ops.stop_gradient(first_maximum(grouped))
         masks = [
             ops.pad(

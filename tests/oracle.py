@@ -1,0 +1,272 @@
+"""The oracle: WideNet token by token in float64 NumPy, with its own gradients.
+
+Slow and plain on purpose. It shares no code with the package.
+"""
+
+import math
+
+import numpy as np
+
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+
+
+def gelu(x):
+    """Tanh GELU."""
+    return 0.5 * x * (1 + np.tanh(SQRT_2_OVER_PI * (x + 0.044715 * x**3)))
+
+
+def gelu_slope(x):
+    """Derivative of the tanh GELU."""
+    inner = SQRT_2_OVER_PI * (x + 0.044715 * x**3)
+    slope = SQRT_2_OVER_PI * (1 + 3 * 0.044715 * x**2)
+    return 0.5 * (1 + np.tanh(inner)) + 0.5 * x * slope / np.cosh(inner) ** 2
+
+
+def softmax(logits):
+    """Softmax of a vector."""
+    e = np.exp(logits - logits.max())
+    return e / e.sum()
+
+
+def layer_norm(x, gamma, beta):
+    """LayerNorm of the last axis, epsilon 1e-6."""
+    mean = x.mean(-1, keepdims=True)
+    variance = ((x - mean) ** 2).mean(-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + 1e-6) * gamma + beta
+
+
+class MoeOracle:
+    """A mixture of experts over (B, T, D), one token at a time.
+
+    Args:
+        w: Dict of float64 arrays: router, w1, b1, w2, b2.
+        top_k: K.
+        capacity_factor: None drops nothing.
+        images_per_group: Images that share a capacity.
+        groups: 1 for top-K routing, K for grouped top-1.
+        output_gelu: Whether a second GELU follows the experts.
+    """
+
+    def __init__(
+        self,
+        w,
+        top_k,
+        capacity_factor=None,
+        images_per_group=1,
+        groups=1,
+        output_gelu=False,
+    ):
+        self.w, self.top_k, self.groups = w, top_k, groups
+        self.capacity_factor = capacity_factor
+        self.images_per_group = images_per_group
+        self.output_gelu = output_gelu
+        self.experts = w["router"].shape[1]
+
+    def probabilities(self, token):
+        """Router probabilities of one token; one softmax per group."""
+        logits = token @ self.w["router"]
+        return np.concatenate([softmax(g) for g in np.split(logits, self.groups)])
+
+    def wanted(self, probabilities):
+        """The experts that one token wants, best first; ties to the lower."""
+        if self.groups == 1:
+            return np.argsort(-probabilities, kind="stable")[: self.top_k]
+        size = self.experts // self.groups
+        parts = np.split(probabilities, self.groups)
+        return np.array([i * size + part.argmax() for i, part in enumerate(parts)])
+
+    def forward(self, x, choices=None):
+        """Returns the output; keeps what the gradient needs.
+
+        `choices` freezes who goes where: a dict as `self.choices` after a call.
+        """
+        batch, tokens, _ = x.shape
+        self.x = x
+        self.p = np.array([[self.probabilities(t) for t in image] for image in x])
+        self.choices = choices or self._queue(batch, tokens)
+        y = np.zeros_like(x)
+        for (b, t), experts in self.choices["kept"].items():
+            for e in experts:
+                y[b, t] += self.p[b, t, e] * self._expert(x[b, t], e)
+        return y
+
+    def _queue(self, batch, tokens):
+        wanted = np.array([[self.wanted(p) for p in image] for image in self.p])
+        kept = {(b, t): [] for b in range(batch) for t in range(tokens)}
+        dropped = 0
+        for first in range(0, batch, self.images_per_group):
+            images = range(first, min(first + self.images_per_group, batch))
+            room = np.full(self.experts, self._capacity(len(images) * tokens))
+            for k in range(self.top_k):
+                for b in images:
+                    for t in range(tokens):
+                        e = wanted[b, t, k]
+                        if room[e] > 0:
+                            room[e] -= 1
+                            kept[b, t].append(e)
+                        else:
+                            dropped += 1
+        total = batch * tokens * self.top_k
+        fraction = np.bincount(wanted.ravel(), minlength=self.experts) / total
+        return {
+            "kept": kept,
+            "wanted": wanted,
+            "fraction": fraction,
+            "dropped": dropped / total,
+        }
+
+    def _capacity(self, tokens):
+        if self.capacity_factor is None:
+            return tokens
+        return math.ceil(self.capacity_factor * self.top_k * tokens / self.experts)
+
+    def _expert(self, token, e):
+        w = self.w
+        hidden = gelu(token @ w["w1"][e] + w["b1"][e])
+        output = hidden @ w["w2"][e] + w["b2"][e]
+        return gelu(output) if self.output_gelu else output
+
+    def balance_loss(self):
+        """E * sum_i f_i P_i of the last forward pass."""
+        mean = self.p.mean(axis=(0, 1))
+        return self.experts * (self.choices["fraction"] * mean).sum() / self.groups
+
+    def backward(self, dy, balance_weight=0.0):
+        """Gradients of sum(y * dy) + balance_weight * balance loss."""
+        w = self.w
+        grads = {name: np.zeros_like(value) for name, value in w.items()}
+        dx, dp = np.zeros_like(self.x), np.zeros_like(self.p)
+        batch, tokens, _ = self.x.shape
+        scale = balance_weight * self.experts / (batch * tokens * self.groups)
+        dp += scale * self.choices["fraction"]
+        for (b, t), experts in self.choices["kept"].items():
+            x = self.x[b, t]
+            for e in experts:
+                before = x @ w["w1"][e] + w["b1"][e]
+                hidden = gelu(before)
+                out = hidden @ w["w2"][e] + w["b2"][e]
+                dp[b, t, e] += dy[b, t] @ (gelu(out) if self.output_gelu else out)
+                dout = self.p[b, t, e] * dy[b, t]
+                dout = dout * gelu_slope(out) if self.output_gelu else dout
+                dbefore = (w["w2"][e] @ dout) * gelu_slope(before)
+                grads["w2"][e] += np.outer(hidden, dout)
+                grads["b2"][e] += dout
+                grads["w1"][e] += np.outer(x, dbefore)
+                grads["b1"][e] += dbefore
+                dx[b, t] += w["w1"][e] @ dbefore
+        for b, t in np.ndindex(batch, tokens):
+            p, d = np.split(self.p[b, t], self.groups), np.split(dp[b, t], self.groups)
+            dlogits = np.concatenate(
+                [q * (g - (q * g).sum()) for q, g in zip(p, d, strict=True)]
+            )
+            grads["router"] += np.outer(self.x[b, t], dlogits)
+            dx[b, t] += w["router"] @ dlogits
+        return {**grads, "x": dx}
+
+
+def weights_by_path(model):
+    """Returns a model's weights as float64, by path without the model's name."""
+    return {
+        weight.path.split("/", 1)[1]: np.array(weight.numpy(), dtype="float64")
+        for weight in model.weights
+    }
+
+
+def attention(x, w, path, heads):
+    """Multi-head attention, one head at a time."""
+    q, k, v = (
+        x @ w[f"{path}{n}/kernel"] + w[f"{path}{n}/bias"]
+        for n in ("query", "key", "value")
+    )
+    size = x.shape[-1] // heads
+    out = np.zeros_like(x)
+    for b in range(len(x)):
+        for h in range(heads):
+            part = slice(h * size, (h + 1) * size)
+            logits = q[b, :, part] @ k[b, :, part].T / math.sqrt(size)
+            out[b, :, part] = np.array([softmax(r) for r in logits]) @ v[b, :, part]
+    return out @ w[f"{path}output/kernel"] + w[f"{path}output/bias"]
+
+
+def embed(w, config, images):
+    """Patches, projection, zero class token, positions."""
+    patch, rows = config.patch_size, config.grid[0]
+    kernel = w["embedding/projection/kernel"].reshape(-1, config.width)
+    tokens = [
+        [
+            image[r * patch : (r + 1) * patch, c * patch : (c + 1) * patch].ravel()
+            @ kernel
+            + w["embedding/projection/bias"]
+            for r in range(rows)
+            for c in range(rows)
+        ]
+        for image in images
+    ]
+    tokens = np.array(tokens)
+    if config.class_token:
+        zero = np.zeros((len(images), 1, config.width))
+        tokens = np.concatenate([zero, tokens], axis=1)
+    return tokens + w["embedding/position"]
+
+
+def feed_forward(x, w, path, config, training, frozen):
+    """The dense or routed part of one step; returns (output, oracle or None)."""
+    if f"{path}router/kernel" not in w:
+        hidden = gelu(x @ w[f"{path}hidden/kernel"] + w[f"{path}hidden/bias"])
+        out = hidden @ w[f"{path}outer/kernel"] + w[f"{path}outer/bias"]
+        return (gelu(out) if config.output_activation else out), None
+    names = {
+        "router": "router/kernel",
+        "w1": "experts/hidden_kernel",
+        "b1": "experts/hidden_bias",
+        "w2": "experts/outer_kernel",
+        "b2": "experts/outer_bias",
+    }
+    moe = MoeOracle(
+        {ours: w[path + theirs] for ours, theirs in names.items()},
+        config.top_k,
+        config.capacity_factor if training else None,
+        config.images_per_group,
+        groups=config.top_k if config.router == "grouped_top_1" else 1,
+        output_gelu=config.output_activation is not None,
+    )
+    return moe.forward(x, frozen), moe
+
+
+def model_forward(w, config, images, training=False, frozen=None):
+    """Returns (logits, one `MoeOracle` per routed step).
+
+    `frozen` is the list of `choices` of an earlier call: who goes where is then
+    a constant, as it is for the gradient.
+    """
+    x = embed(w, config, np.asarray(images, "float64"))
+    oracles = []
+    for step, block in enumerate(config.block_of_step):
+        path = f"encoder/block_{block}/"
+        row = block if config.shared_norms else step
+
+        def norm(x, n, row=row):
+            name = f"encoder/norm{n}/"
+            return layer_norm(x, w[f"{name}gamma"][row], w[f"{name}beta"][row])
+
+        x = x + attention(norm(x, 1), w, f"{path}attention/", config.heads)
+        choices = frozen[len(oracles)] if frozen else None
+        branch, moe = feed_forward(
+            norm(x, 2), w, f"{path}feed_forward/", config, training, choices
+        )
+        x = x + branch
+        oracles += [moe] if moe else []
+    x = layer_norm(x, w["head/norm/gamma"], w["head/norm/beta"])
+    x = x.mean(axis=1) if config.pooling == "mean" else x[:, 0]
+    if config.representation:
+        kernel, bias = (w[f"head/representation/{n}"] for n in ("kernel", "bias"))
+        x = np.tanh(x @ kernel + bias)
+    return x @ w["head/logits/kernel"] + w["head/logits/bias"], oracles
+
+
+def model_losses(w, config, images, labels, frozen=None):
+    """Returns (task loss, balance loss summed over the steps, choices)."""
+    logits, oracles = model_forward(w, config, images, True, frozen)
+    rows = [-np.log(softmax(r)[y]) for r, y in zip(logits, labels, strict=True)]
+    balance = sum(moe.balance_loss() for moe in oracles)
+    return np.mean(rows), balance, [moe.choices for moe in oracles]

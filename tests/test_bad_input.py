@@ -1,0 +1,458 @@
+"""Every common mistake is met with one clear line."""
+
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, one_line, tiny_config, tiny_images, tiny_model
+
+import widenet_keras
+from widenet_keras import layers
+
+LABELS = np.array([0, 4, 2, 1])
+TOO_HIGH = np.array([0, 5, 2, 1])
+HIGH = "The labels run from 0 to 5 and the model has num_classes=5; labels must be 0 to"
+only_tensorflow = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="tf.data needs the TensorFlow backend"
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """One model for all tests that do not get as far as training it."""
+    model = tiny_model(steps=1)
+    model.compile("sgd", run_eagerly=True)
+    return model
+
+
+def expendable(**options):
+    """Returns the smallest model, for tests that may leave it changed."""
+    model = tiny_model("vit", steps=1)
+    model.compile("sgd", run_eagerly=True, **options)
+    return model
+
+
+def is_whole(model):
+    """Whether the weights are there: on JAX, Keras lends them to its loops."""
+    return all(weight._value is not None for weight in model.weights)
+
+
+def met_with(*pieces):
+    """Expects a `ValueError` of one line that has all the pieces."""
+    return _MetWith(pieces)
+
+
+class _MetWith:
+    def __init__(self, pieces):
+        self.pieces = pieces
+        self.raises = pytest.raises(ValueError)  # noqa: PT011
+
+    def __enter__(self):
+        self.error = self.raises.__enter__()
+
+    def __exit__(self, *raised):
+        caught = self.raises.__exit__(*raised)
+        if caught:
+            line = one_line(self.error)
+            assert [piece for piece in self.pieces if piece not in line] == [], line
+        return caught
+
+
+# Layers and configs
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tiny_config(num_experts=2, top_k=3),
+        lambda: layers.MixtureOfExperts(2, 14, top_k=3),
+        lambda: layers.TopKRouter(2, 3),
+        lambda: layers.GroupedTop1Router(2, 3),
+    ],
+    ids=["config", "mixture", "top_k", "grouped"],
+)
+def test_more_choices_than_experts(make):
+    with met_with("top_k=3 is more than num_experts=2"):
+        make()
+
+
+def test_experts_that_do_not_split_into_groups():
+    with met_with("num_experts=4 does not split into top_k=3 equal groups"):
+        layers.GroupedTop1Router(4, 3)
+
+
+def test_router_and_experts_of_different_numbers():
+    with met_with("RoutedExperts", "knows 4 experts", "the bank has 3"):
+        layers.RoutedExperts(layers.TopKRouter(4), layers.Experts(3, 14))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tiny_config(heads=5),
+        lambda: layers.Attention(5)(np.zeros((1, 2, 12), "float32")),
+    ],
+    ids=["config", "attention"],
+)
+def test_width_that_heads_do_not_divide(make):
+    with met_with("width=12 is not divisible by", "heads=5"):
+        make()
+
+
+def test_image_that_patches_do_not_divide():
+    with met_with("image_size=12 is not divisible by patch_size=5"):
+        tiny_config(patch_size=5)
+    with met_with("images of 8x12 are not divisible by patch_size=5"):
+        layers.PatchEmbedding(12, 5)(np.zeros((1, 8, 12, 3), "float32"))
+
+
+def test_plan_that_does_not_divide_the_steps():
+    with met_with("WideNetConfig", "unique_blocks=2 does not divide steps=3"):
+        tiny_config(steps=3, sharing="sequence", unique_blocks=2)
+    blocks = [layers.Block(layers.Attention(3), layers.FeedForward(10))] * 2
+    with met_with("Encoder", "unique_blocks=2 does not divide steps=3"):
+        layers.Encoder(blocks, 3, sharing="sequence")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: tiny_config(capacity_factor=0),
+        lambda: layers.MixtureOfExperts(4, 14, capacity_factor=0.0),
+    ],
+    ids=["config", "mixture"],
+)
+def test_capacity_of_nothing(make):
+    with met_with("capacity_factor=0 leaves no place", "None to drop nothing"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "piece"),
+    [
+        (lambda: layers.PatchEmbedding(0, 4), "PatchEmbedding: width=0"),
+        (lambda: layers.PatchEmbedding(12, 4.0), "PatchEmbedding: patch_size=4.0"),
+        (lambda: layers.PatchEmbedding(12, 4, 1), "PatchEmbedding: class_token=1"),
+        (lambda: layers.Attention(0), "Attention: num_heads=0"),
+        (lambda: layers.Attention(3, 1.0), "Attention: dropout=1.0"),
+        (lambda: layers.Block(None, None, -0.1), "Block: dropout=-0.1"),
+        (lambda: layers.Encoder([None], 0), "Encoder: steps=0"),
+        (lambda: layers.Encoder([], 3), "Encoder: unique_blocks=0"),
+        (lambda: layers.Encoder([None], 3, "al"), "Encoder: sharing='al'"),
+        (lambda: layers.Encoder([None] * 2, 3), "Encoder: unique_blocks=2 contradicts"),
+        (lambda: layers.Encoder([None], 3, shared_norms=0), "Encoder: shared_norms=0"),
+        (
+            lambda: layers.Encoder([None], 3, stochastic_depth=1),
+            "Encoder: stochastic_depth=1",
+        ),
+        (lambda: layers.FeedForward(0), "FeedForward: hidden_dim=0"),
+        (lambda: layers.FeedForward(10, "tanh"), "FeedForward: activation='tanh'"),
+        (lambda: layers.Experts(0, 14), "Experts: num_experts=0"),
+        (lambda: layers.Experts(4, 14, dropout=2), "Experts: dropout=2"),
+        (lambda: layers.StackedNorms(0), "StackedNorms: rows=0"),
+        (lambda: layers.ClassifierHead(0), "ClassifierHead: num_classes=0"),
+        (lambda: layers.ClassifierHead(5, "max"), "ClassifierHead: pooling='max'"),
+        (lambda: layers.TopKRouter(4, noise=-1.0), "TopKRouter: noise=-1.0"),
+        (
+            lambda: layers.MixtureOfExperts(4, 14, router="top1"),
+            "MixtureOfExperts: router='top1'",
+        ),
+        (
+            lambda: layers.MixtureOfExperts(4, 14, add_losses="no"),
+            "MixtureOfExperts: add_losses='no'",
+        ),
+        (
+            lambda: layers.MixtureOfExperts(4, 14, images_per_group=0),
+            "images_per_group=0",
+        ),
+    ],
+)
+def test_wrong_arguments_of_a_layer(make, piece):
+    with met_with(piece):
+        make()
+
+
+def test_unknown_preset():
+    with met_with("There is no preset 'widenet-b16'", "Did you mean 'widenet_b16'?"):
+        widenet_keras.ImageClassifier.from_preset("widenet-b16")
+
+
+# Images
+
+
+class Batches(keras.utils.PyDataset):
+    """Two batches, of which the second may hold the mistake."""
+
+    def __init__(self, images, labels):
+        super().__init__()
+        self.images, self.labels = images, labels
+
+    @property
+    def num_batches(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self.images[2 * index : 2 * index + 2], self.labels[
+            2 * index : 2 * index + 2
+        ]
+
+
+def generator(images, labels):
+    data = Batches(images, labels)
+    yield from (data[index] for index in range(2))
+
+
+def tf_dataset(images, labels):
+    import tensorflow as tf
+
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(2)
+
+
+SOURCES = [
+    pytest.param(lambda x, y: (x, y), id="arrays"),
+    pytest.param(lambda x, y: (Batches(x, y),), id="PyDataset"),
+    pytest.param(lambda x, y: (generator(x, y),), id="generator"),
+    pytest.param(lambda x, y: (tf_dataset(x, y),), id="tf.data", marks=only_tensorflow),
+]
+# Keras warns of a generator that it is asked to shuffle.
+OPTIONS = {"fit": {"shuffle": False, "verbose": 0}, "evaluate": {"verbose": 0}}
+# JAX compiles every operation anew for each batch size.
+BY_TWO = {"batch_size": 2, "verbose": 0}
+every_source = pytest.mark.parametrize("source", SOURCES)
+every_use = pytest.mark.parametrize("use", ["fit", "evaluate"])
+OTHER_IMAGES = [
+    (tiny_images(size=16), "(4, 16, 16, 3)"),
+    (tiny_images()[..., :1], "(4, 12, 12, 1)"),
+    (tiny_images()[:, :8], "(4, 8, 12, 3)"),
+    (tiny_images()[..., 0], "(4, 12, 12)"),
+    (tiny_images()[0], "(12, 12, 3)"),
+]
+every_other_image = pytest.mark.parametrize(("images", "shape"), OTHER_IMAGES)
+TAKES = "the model takes (batch, 12, 12, 3)"
+
+
+@every_other_image
+def test_images_of_another_shape(model, images, shape):
+    for use in (model, model.predict, model.routing):
+        with met_with(f"images have shape {shape}", TAKES):
+            use(images)
+    for use in (model.fit, model.evaluate):
+        with met_with(f"images have shape {shape}", TAKES):
+            use(images, LABELS[: len(images)], verbose=0)
+
+
+@every_use
+@every_source
+def test_images_of_another_size_from_any_source(model, use, source):
+    data = source(tiny_images(size=16), LABELS)
+    with met_with("16, 16, 3)", TAKES):
+        getattr(model, use)(*data, **OPTIONS[use])
+
+
+@every_source
+def test_images_of_another_size_in_predict(source):
+    model = expendable()
+    with met_with("16, 16, 3)", TAKES):
+        model.predict(source(tiny_images(size=16), LABELS)[0], verbose=0)
+    assert is_whole(model)
+
+
+@every_source
+def test_bytes_where_floats_are_expected(model, source):
+    pixels = np.zeros((4, 12, 12, 3), "uint8")
+    with met_with("The images are uint8", "widenet_keras.scale_pixels(images)"):
+        model.fit(*source(pixels, LABELS), **OPTIONS["fit"])
+
+
+def test_bytes_in_a_call(model):
+    for use in (model, model.predict, model.routing):
+        with met_with("The images are uint8", "scale_pixels"):
+            use(np.zeros((1, 12, 12, 3), "uint8"))
+
+
+def test_floats_into_scale_pixels():
+    for images in (tiny_images(), keras.ops.convert_to_tensor(tiny_images())):
+        with met_with("scale_pixels takes uint8", "the images are float32"):
+            widenet_keras.scale_pixels(images)
+
+
+# Labels
+
+
+@every_use
+@every_source
+def test_labels_outside_the_classes(model, use, source):
+    with met_with(HIGH):
+        getattr(model, use)(*source(tiny_images(), TOO_HIGH), **OPTIONS[use])
+
+
+@every_source
+def test_negative_labels(model, source):
+    with met_with("The labels run from -1 to 4", "must be 0 to 4"):
+        model.fit(*source(tiny_images(), LABELS - (LABELS == 0)), **OPTIONS["fit"])
+
+
+@every_source
+def test_labels_outside_the_classes_in_validation(source):
+    model = expendable()
+    data = source(tiny_images(), TOO_HIGH)
+    validation = data if len(data) == 2 else data[0]
+    with met_with(HIGH):
+        model.fit(tiny_images(), LABELS, validation_data=validation, **BY_TWO)
+
+
+@every_use
+@every_source
+def test_a_model_outlives_a_mistake_in_a_later_batch(use, source):
+    model = expendable()
+    data = source(tiny_images(), np.array([0, 4, 2, 5]))
+    with met_with("to 5 and the model has num_classes=5"):
+        getattr(model, use)(*data, **OPTIONS[use])
+    assert is_whole(model)
+
+
+@only_tensorflow
+@every_use
+def test_labels_outside_the_classes_inside_a_graph(use):
+    model = tiny_model("vit", steps=1)
+    model.compile()
+    with met_with(HIGH):
+        getattr(model, use)(tf_dataset(tiny_images(), TOO_HIGH), **OPTIONS[use])
+
+
+@every_source
+def test_labels_with_a_wrong_number_of_columns(source):
+    model = expendable(loss="categorical_crossentropy")
+    labels = np.eye(7, dtype="float32")[LABELS]
+    with met_with("The labels have 7 columns", "num_classes=5"):
+        model.fit(*source(tiny_images(), labels), **OPTIONS["fit"])
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [np.array([0.0, 1.0, np.nan, 2.0]), np.array(["a", "b", "c", "d"]), None],
+    ids=["not a number", "text", "none"],
+)
+def test_labels_that_are_none(labels):
+    with met_with("labels"):
+        expendable().fit(tiny_images(), labels, **BY_TWO)
+
+
+@pytest.mark.parametrize("count", [3, 5])
+def test_another_number_of_labels_than_images(model, count):
+    labels = np.zeros(count, "int32")
+    for use in (model.fit, model.evaluate):
+        with met_with(f"There are 4 images and {count} labels", "one label per image"):
+            use(tiny_images(), labels, verbose=0)
+    with met_with(f"There are 4 images and {count} labels"):
+        data = (tiny_images(), labels)
+        model.fit(tiny_images(), LABELS, validation_data=data, verbose=0)
+
+
+def test_good_data_passes_every_check(model):
+    start = model.get_weights()
+    for source in (Batches, generator):
+        model.evaluate(source(tiny_images(), LABELS), steps=2, verbose=0)
+    model.evaluate(tiny_images(), LABELS[:, None], **BY_TWO)
+    assert model.predict(tiny_images(), **BY_TWO).shape == (4, 5)
+    for before, after in zip(start, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+# Losses, files, routing
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [keras.losses.SparseCategoricalCrossentropy, keras.losses.BinaryCrossentropy],
+)
+def test_a_loss_that_expects_probabilities(loss):
+    model = tiny_model("vit", steps=1)
+    with met_with(
+        f"compile: {loss.__name__} has from_logits=False", "from_logits=True"
+    ):
+        model.compile(loss=loss())
+    model.compile(loss=loss(from_logits=True))
+
+
+def text_file(folder):
+    path = folder / "model.keras"
+    path.write_text("hello")
+    return path, "is not a Keras model"
+
+
+def other_suffix(folder):
+    path = folder / "model.txt"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", "")
+    return path, "is not a Keras model"
+
+
+def missing_file(folder):
+    return folder / "model.keras", "does not exist"
+
+
+def a_folder(folder):
+    path = folder / "model.keras"
+    path.mkdir()
+    return path, "is a folder"
+
+
+def other_archive(folder):
+    path = folder / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+    return path, "zip archive without model.weights.h5"
+
+
+def broken_archive(folder):
+    path = folder / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("config.json", "{}")
+        archive.writestr("model.weights.h5", "")
+    return path, "Keras model"
+
+
+def half_a_file(folder):
+    path = folder / "model.keras"
+    tiny_model("vit", steps=1).save(path)
+    path.write_bytes(path.read_bytes()[:-100])
+    return path, "is not a Keras model"
+
+
+@pytest.mark.parametrize("as_text", [False, True], ids=["Path", "str"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        text_file,
+        other_suffix,
+        missing_file,
+        a_folder,
+        other_archive,
+        broken_archive,
+        half_a_file,
+    ],
+)
+def test_a_file_that_is_no_model(tmp_path, make, as_text):
+    path, piece = make(tmp_path)
+    with met_with(str(path), piece):
+        widenet_keras.load_model(str(path) if as_text else path)
+
+
+def test_routing_of_a_model_without_experts():
+    with met_with("has no mixture of experts", "moe_blocks='none'"):
+        tiny_model("vit", steps=1).routing(tiny_images())
+
+
+def test_plot_routing_with_a_wrong_index(model):
+    images = tiny_images(2)
+    with met_with("plot_routing: index=2 of 2 images"):
+        widenet_keras.plot_routing(model.routing(images), images, index=2)
+
+
+@pytest.mark.parametrize("image_size", [13, 0])
+def test_with_image_size_that_patches_do_not_divide(model, image_size):
+    with met_with(f"WideNetConfig: image_size={image_size}"):
+        model.with_image_size(image_size)

@@ -1,0 +1,263 @@
+"""The one contract that every public layer and every preset passes."""
+
+import inspect
+import json
+
+import keras
+import numpy as np
+import pytest
+from conftest import numpy, shake, tiny_images
+
+import widenet_keras
+from widenet_keras import layers
+
+
+def values(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype("float32")
+
+
+# The shapes of the tiny presets, so that JAX compiles each operation once.
+TOKENS = values(3, 10, 12)
+SPREAD = {"activation": "silu", "output_activation": "gelu", "dropout": 0.1}
+
+
+def routed(dtype, router=layers.TopKRouter):
+    experts = layers.Experts(4, 14, **SPREAD, dtype=dtype)
+    return layers.RoutedExperts(
+        router(4, 2, noise=0.5, name="router"), experts, 1.5, 2, dtype=dtype
+    )
+
+
+def block(dtype, feed_forward=routed, name="block"):
+    attention = layers.Attention(3, 0.1, dtype=dtype)
+    return layers.Block(attention, feed_forward(dtype), 0.1, dtype=dtype, name=name)
+
+
+def dense(dtype):
+    return layers.FeedForward(10, **SPREAD, dtype=dtype)
+
+
+def encoder(dtype, parts=(dense, routed), **fields):
+    blocks = [block(dtype, part, f"block_{i}") for i, part in enumerate(parts)]
+    return layers.Encoder(
+        blocks, 4, stochastic_depth=0.1, seed=3, dtype=dtype, **fields
+    )
+
+
+def mixture(dtype):
+    losses = {"balance_loss_weight": 0.1, "router_z_loss_weight": 0.1}
+    losses["add_losses"] = False
+    return layers.MixtureOfExperts(
+        4, 14, 1, 1.5, 2, router_noise=0.5, seed=3, **losses, **SPREAD, dtype=dtype
+    )
+
+
+NORMS = layers.StepNorms(*(values(12, seed=seed) for seed in range(4)))
+# Name -> (factory of a dtype policy, first input, further arguments of the call).
+LAYERS = {
+    "Attention": (lambda d: layers.Attention(3, 0.1, dtype=d), TOKENS, {}),
+    "Block": (block, TOKENS, {"norms": NORMS}),
+    "Block dense": (lambda d: block(d, dense), TOKENS, {"norms": NORMS}),
+    "Encoder": (lambda d: encoder(d, sharing="cycle"), TOKENS, {}),
+    "Encoder dense": (
+        lambda d: encoder(d, (dense, dense), sharing="sequence", shared_norms=True),
+        TOKENS,
+        {},
+    ),
+    "Experts": (
+        lambda d: layers.Experts(4, 14, **SPREAD, dtype=d),
+        values(4, 10, 12),
+        {},
+    ),
+    "FeedForward": (dense, TOKENS, {}),
+    "MixtureOfExperts": (mixture, TOKENS, {}),
+    "RoutedExperts": (routed, TOKENS, {}),
+    "RoutedExperts grouped": (
+        lambda d: routed(d, layers.GroupedTop1Router),
+        TOKENS,
+        {},
+    ),
+    "PatchEmbedding": (
+        lambda d: layers.PatchEmbedding(12, 4, class_token=False, dtype=d),
+        values(3, 8, 12, 3),
+        {},
+    ),
+    "ClassifierHead": (
+        lambda d: layers.ClassifierHead(5, "token", representation=False, dtype=d),
+        TOKENS,
+        {},
+    ),
+    "StackedNorms": (lambda d: layers.StackedNorms(3, dtype=d), TOKENS, {"row": 1}),
+    "TopKRouter": (lambda d: layers.TopKRouter(4, 3, 0.5, dtype=d), TOKENS, {}),
+    "GroupedTop1Router": (
+        lambda d: layers.GroupedTop1Router(4, 2, 0.5, dtype=d),
+        TOKENS,
+        {},
+    ),
+}
+POLICIES = ["float32", "mixed_bfloat16"]
+every_layer = pytest.mark.parametrize("name", LAYERS)
+every_policy = pytest.mark.parametrize("policy", POLICIES)
+every_preset = pytest.mark.parametrize("preset", widenet_keras.presets())
+
+
+def has_output_shape(name):
+    made_for = getattr(layers, name.split()[0]).compute_output_shape
+    return made_for is not keras.layers.Layer.compute_output_shape
+
+
+def flat(outputs):
+    return [part for part in keras.tree.flatten(outputs) if part is not None]
+
+
+def built(name, policy="float32"):
+    """Returns a layer without constant weights, its input and its arguments."""
+    make, inputs, arguments = LAYERS[name]
+    layer = make(policy)
+    layer(inputs, **arguments)
+    shake(layer.trainable_weights)
+    return layer, inputs, arguments
+
+
+def test_every_public_layer_is_in_the_table():
+    public = {
+        name
+        for name, item in vars(layers).items()
+        if isinstance(item, type) and issubclass(item, keras.layers.Layer)
+    }
+    assert public == {name.split()[0] for name in LAYERS}
+
+
+@every_policy
+@every_layer
+def test_outputs_are_finite_and_as_specified(name, policy):
+    layer, inputs, arguments = built(name, policy)
+    outputs = flat(layer(inputs, **arguments))
+    symbolic = keras.KerasTensor(inputs.shape, dtype=layer.compute_dtype)
+    specs = flat(layer.compute_output_spec(symbolic, **arguments))
+    for output, spec in zip(outputs, specs, strict=True):
+        assert tuple(output.shape) == tuple(spec.shape)
+        assert keras.backend.standardize_dtype(output.dtype) == spec.dtype
+        assert np.isfinite(numpy(output).astype("float32")).all()
+
+
+@every_layer
+def test_symbolic_call_with_any_batch(name):
+    make, inputs, arguments = LAYERS[name]
+    outputs = flat(make("float32")(inputs, **arguments))
+    symbolic = keras.KerasTensor((None, *inputs.shape[1:]))
+    specs = flat(make("float32")(symbolic, **arguments))
+    for output, spec in zip(outputs, specs, strict=True):
+        assert len(output.shape) == len(spec.shape)
+        for size, wanted in zip(output.shape, spec.shape, strict=True):
+            assert wanted in (size, None)
+
+
+@pytest.mark.parametrize("name", [*filter(has_output_shape, LAYERS)])
+def test_output_shape(name):
+    layer, inputs, arguments = built(name)
+    shape = layer.compute_output_shape(inputs.shape)
+    assert tuple(shape) == tuple(layer(inputs, **arguments).shape)
+    unknown = layer.compute_output_shape((None, *inputs.shape[1:]))
+    assert tuple(unknown)[1:] == tuple(shape)[1:]
+
+
+@every_layer
+def test_config_has_every_argument(name):
+    layer, _, _ = built(name)
+    arguments = set(inspect.signature(type(layer).__init__).parameters)
+    assert arguments - {"self", "kwargs"} <= set(layer.get_config())
+
+
+@every_policy
+@every_layer
+def test_config_round_trip(name, policy):
+    layer, inputs, arguments = built(name, policy)
+    config = json.loads(json.dumps(keras.saving.serialize_keras_object(layer)))
+    again = keras.saving.deserialize_keras_object(config)
+    again(inputs, **arguments)
+    assert type(again) is type(layer)
+    assert json.loads(json.dumps(again.get_config())) == config["config"]
+    assert len(again.weights) == len(layer.weights)
+    again.set_weights(layer.get_weights())
+    outputs = [flat(each(inputs, **arguments)) for each in (layer, again)]
+    for one, other in zip(*outputs, strict=True):
+        np.testing.assert_array_equal(numpy(one), numpy(other))
+
+
+@every_layer
+def test_mixed_precision_dtypes(name):
+    layer, inputs, arguments = built(name, "mixed_bfloat16")
+    outputs = flat(layer(inputs, **arguments))
+    routers = [
+        part
+        for part in layer._flatten_layers()
+        if isinstance(part, layers.TopKRouter | layers.GroupedTop1Router)
+    ]
+    assert {weight.dtype for weight in layer.trainable_weights} == {"float32"}
+    assert all(router.compute_dtype == "float32" for router in routers)
+    in_float32 = layer in routers or isinstance(layer, layers.ClassifierHead)
+    wanted = "float32" if in_float32 else "bfloat16"
+    assert keras.backend.standardize_dtype(outputs[0].dtype) == wanted
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("Attention", (3,)), ("MixtureOfExperts", (4, 14))]
+)
+def test_layer_in_a_functional_model(name, arguments, tmp_path):
+    layer = getattr(layers, name)(*arguments)
+    entry = keras.Input((10, 12))
+    pooled = keras.layers.GlobalAveragePooling1D()(layer(entry))
+    model = keras.Model(entry, keras.layers.Dense(1)(pooled))
+    before = layer.get_weights()
+    model.compile("sgd", "mse", run_eagerly=True)
+    history = model.fit(TOKENS, np.ones((3, 1)), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    changed = [(a != b).any() for a, b in zip(before, layer.get_weights(), strict=True)]
+    assert any(changed)
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    wanted = numpy(model(TOKENS))
+    np.testing.assert_allclose(numpy(again(TOKENS)), wanted, atol=1e-6)
+
+
+def shrunk(preset, dtype=None):
+    """Returns a tiny model of a preset: its kind is kept, its sizes are not."""
+    blocks = widenet_keras.preset_config(preset).moe_blocks
+    sizes = {"image_size": 12, "patch_size": 4, "channels": 3, "width": 12}
+    sizes |= {"heads": 3, "mlp_dim": 10, "expert_dim": 14, "num_classes": 5}
+    sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
+    model = widenet_keras.ImageClassifier.from_preset(
+        preset, seed=0, dtype=dtype, **sizes
+    )
+    shake(model.trainable_weights)
+    return model
+
+
+@every_preset
+def test_preset_fits_saves_and_loads(preset, tmp_path):
+    model = shrunk(preset)
+    images = tiny_images(3)
+    start = numpy(model(images))
+    assert start.shape == (3, 5)
+    model.compile(run_eagerly=True)
+    history = model.fit(images, np.array([0, 4, 2]), verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    wanted = numpy(model(images))
+    assert np.isfinite(wanted).all()
+    assert (wanted != start).any()
+    model.save(tmp_path / "model.keras")
+    again = widenet_keras.load_model(tmp_path / "model.keras")
+    assert type(again) is widenet_keras.ImageClassifier
+    assert again.get_config() == model.get_config()
+    assert again.config == model.config
+    np.testing.assert_allclose(numpy(again(images)), wanted, atol=1e-6)
+
+
+@every_preset
+def test_preset_in_mixed_bfloat16(preset):
+    model = shrunk(preset, dtype="mixed_bfloat16")
+    logits = model(tiny_images(3))
+    assert model.head.compute_dtype == "bfloat16"
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert np.isfinite(numpy(logits)).all()

@@ -1,0 +1,170 @@
+"""Files are replaced whole or not at all."""
+
+import keras
+import pytest
+from conftest import tiny_model
+
+import widenet_keras
+from widenet_keras.utils.files import replaced_when_done
+
+
+def names(folder):
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_writes_a_file_in_a_new_folder(tmp_path):
+    path = tmp_path / "deep" / "er" / "notes.txt"
+    with replaced_when_done(path) as fresh:
+        fresh.write_text("new")
+        assert not path.exists()
+        assert fresh.name == path.name
+    assert path.read_text() == "new"
+    assert names(path.parent) == ["notes.txt"]
+
+
+def test_takes_a_string_and_a_relative_path(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with replaced_when_done("notes.txt") as fresh:
+        fresh.write_text("new")
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_replaces_a_file(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+    with replaced_when_done(path) as fresh:
+        fresh.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_replaces_a_folder_with_all_that_was_in_it(tmp_path):
+    path = tmp_path / "export"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with replaced_when_done(path) as fresh:
+        fresh.mkdir()
+        (fresh / "new.txt").write_text("new")
+        assert names(path) == ["old.txt"]
+    assert names(path) == ["new.txt"]
+    assert names(tmp_path) == ["export"]
+
+
+def write_half(path, is_folder):
+    """Fails in the middle of writing a file, or a folder of files."""
+    with replaced_when_done(path) as fresh:
+        if is_folder:
+            fresh.mkdir()
+        (fresh / "half.txt" if is_folder else fresh).write_text("half")
+        raise RuntimeError("crash")
+
+
+def test_keeps_the_old_file_when_the_block_raises(tmp_path):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError, match="crash"):
+        write_half(path, is_folder=False)
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_keeps_the_old_folder_when_the_block_raises(tmp_path):
+    path = tmp_path / "export"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with pytest.raises(RuntimeError, match="crash"):
+        write_half(path, is_folder=True)
+    assert names(path) == ["old.txt"]
+    assert names(tmp_path) == ["export"]
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_leaves_nothing_new_when_the_block_raises(tmp_path, is_folder):
+    with pytest.raises(RuntimeError, match="crash"):
+        write_half(tmp_path / "export", is_folder)
+    assert names(tmp_path) == []
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_keeps_the_old_one_when_nothing_was_written(tmp_path, is_folder):
+    path = tmp_path / "export"
+    if is_folder:
+        path.mkdir()
+    else:
+        path.write_text("old")
+    with pytest.raises(FileNotFoundError), replaced_when_done(path):
+        pass
+    assert path.is_dir() == is_folder
+    assert names(tmp_path) == ["export"]
+
+
+def test_a_file_takes_the_place_of_a_folder(tmp_path):
+    path = tmp_path / "model.keras"
+    path.mkdir()
+    with replaced_when_done(path) as fresh:
+        fresh.write_text("new")
+    assert path.read_text() == "new"
+    assert names(tmp_path) == ["model.keras"]
+
+
+def test_the_new_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_text("")
+    with replaced_when_done(tmp_path / "notes.txt") as fresh:
+        fresh.write_text("new")
+    usual = (tmp_path / "usual").stat().st_mode
+    assert (tmp_path / "notes.txt").stat().st_mode == usual
+
+
+def crash_half_way(path, *args, **kwargs):
+    """Stands in for Keras' own saving on a full disk."""
+    with open(path, "wb") as file:
+        file.write(b"half")
+    raise OSError("disk full")
+
+
+@pytest.mark.parametrize(
+    ("method", "name"),
+    [("save", "model.keras"), ("save_weights", "model.weights.h5")],
+)
+def test_a_crash_in_saving_keeps_the_old_file(tmp_path, monkeypatch, method, name):
+    model = tiny_model("vit", steps=1)
+    path = tmp_path / name
+    getattr(model, method)(path)
+    old = path.read_bytes()
+    monkeypatch.setattr(
+        keras.Model, method, lambda self, *args, **kwargs: crash_half_way(*args)
+    )
+    with pytest.raises(OSError, match="disk full"):
+        getattr(model, method)(path)
+    assert path.read_bytes() == old
+    assert names(tmp_path) == [name]
+
+
+def test_save_replaces_an_older_model(tmp_path):
+    path = tmp_path / "model.keras"
+    tiny_model("vit", steps=1).save(path)
+    tiny_model("vit", steps=2).save(path)
+    assert widenet_keras.load_model(path).config.steps == 2
+    assert names(tmp_path) == ["model.keras"]
+
+
+def test_save_weights_can_be_loaded(tmp_path):
+    path = tmp_path / "model.weights.h5"
+    model = tiny_model("vit", steps=1)
+    model.save_weights(path)
+    other = tiny_model("vit", steps=1)
+    other.set_weights([weight * 0 for weight in model.get_weights()])
+    other.load_weights(path)
+    for mine, theirs in zip(model.get_weights(), other.get_weights(), strict=True):
+        assert (mine == theirs).all()
+
+
+def test_a_crash_in_a_first_save_leaves_nothing(tmp_path, monkeypatch):
+    model = tiny_model("vit", steps=1)
+    monkeypatch.setattr(
+        keras.Model, "save", lambda self, *args, **kwargs: crash_half_way(*args)
+    )
+    with pytest.raises(OSError, match="disk full"):
+        model.save(tmp_path / "model.keras", overwrite=False)
+    assert names(tmp_path) == []

@@ -1,0 +1,180 @@
+"""Pictures: a PNG on disk, and the panels that they promise."""
+
+import builtins
+
+import numpy as np
+import pytest
+from conftest import one_line, tiny_images, tiny_model
+
+from widenet_keras import plot_history, plot_routing
+from widenet_keras.models.routing_map import RoutingMap
+
+PNG = b"\x89PNG\r\n\x1a\n"
+HISTORY = {
+    "loss": [3.0, 2.0, 1.0, 0.5],
+    "task_loss": [2.9, 1.9, 0.9, 0.4],
+    "val_loss": [2.0, 1.0],
+    "accuracy": [0.1, 0.5, 0.6, 0.7],
+    "val_accuracy": [0.4, 0.6],
+    "utilization": [1.5, 1.2, 1.1, 1.0],
+    "learning_rate": [0.1, 0.1, 0.1, 0.1],
+}
+
+
+def routing_map(experts=4, steps=(0, 1, 2), grid=(2, 3), class_token=True, images=2):
+    """Returns a map whose tokens take every expert in turn."""
+    tokens = grid[0] * grid[1] + int(class_token)
+    shape = (len(steps), images, tokens, 2)
+    chosen = np.indices(shape).sum(axis=0) % experts
+    return RoutingMap(
+        experts=chosen,
+        gates=np.full(shape, 0.5, "float32"),
+        steps=steps,
+        num_experts=experts,
+        grid=grid,
+        class_token=class_token,
+    )
+
+
+def images_for(channels=3, count=2):
+    random = np.random.default_rng(0)
+    return random.uniform(-1, 1, (count, 8, 12, channels)).astype("float32")
+
+
+def titles(figure):
+    return [axis.get_title() for axis in figure.axes if axis.get_title()]
+
+
+def panel(figure, title):
+    [axis] = [axis for axis in figure.axes if axis.get_title() == title]
+    return axis
+
+
+def load_axis(figure):
+    [axis] = [axis for axis in figure.axes if axis.get_ylabel() == "expert"]
+    return axis
+
+
+def test_plot_routing_of_a_model(tmp_path):
+    model = tiny_model("vit_moe", steps=3)
+    images = tiny_images(2)
+    path = tmp_path / "routing.png"
+    figure = plot_routing(model.routing(images), images, index=1, path=path)
+    assert path.read_bytes().startswith(PNG)
+    assert titles(figure) == ["image", "step 1", "step 2"]
+
+
+def test_plot_routing_axes():
+    figure = plot_routing(routing_map(), images_for())
+    assert titles(figure) == ["image", "step 0", "step 1", "step 2"]
+    # Four pictures, the load map and its colour bar.
+    assert len(figure.axes) == 6
+    load = load_axis(figure)
+    assert [label.get_text() for label in load.get_xticklabels()] == ["0", "1", "2"]
+    assert len(load.get_yticks()) == 4
+    assert len(load.texts) == 12
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_plot_routing_shows_the_image(channels):
+    images = images_for(channels)
+    figure = plot_routing(routing_map(), images, index=-1)
+    shown = np.asarray(panel(figure, "image").images[0].get_array())
+    assert shown.shape == (8, 12, 3)
+    np.testing.assert_allclose(shown, np.repeat((images[1] + 1) / 2, 3 // channels, -1))
+
+
+@pytest.mark.parametrize("class_token", [False, True])
+def test_plot_routing_shows_the_first_choices(class_token):
+    routing = routing_map(class_token=class_token)
+    figure = plot_routing(routing, images_for(), index=1)
+    shown = np.asarray(panel(figure, "step 2").images[1].get_array())
+    wanted = routing.experts[2, 1, int(class_token) :, 0].reshape(2, 3)
+    np.testing.assert_array_equal(shown, wanted)
+
+
+def test_plot_routing_of_many_steps():
+    figure = plot_routing(routing_map(steps=tuple(range(3, 15))), images_for())
+    assert titles(figure) == ["image", *(f"step {step}" for step in range(3, 15))]
+
+
+@pytest.mark.parametrize("experts", [4, 16, 24])
+def test_plot_routing_colours_are_those_of_the_labels(experts):
+    routing = routing_map(experts=experts, grid=(8, 12))
+    figure = plot_routing(routing, images_for())
+    picture = panel(figure, "step 0").images[1]
+    labels = load_axis(figure).get_yticklabels()
+    assert len(labels) == experts
+    for expert, label in enumerate(labels):
+        row, column = np.argwhere(routing.patch_experts(0)[0] == expert)[0]
+        shown = picture.to_rgba(picture.get_array(), alpha=1.0)[row, column]
+        np.testing.assert_allclose(shown, label.get_color(), atol=1e-6)
+
+
+def test_plot_routing_leaves_out_numbers_that_would_not_fit():
+    steps = tuple(range(12))
+    figure = plot_routing(routing_map(experts=24, steps=steps), images_for())
+    assert not load_axis(figure).texts
+
+
+@pytest.mark.parametrize("index", [2, -3])
+def test_plot_routing_with_a_wrong_index(index):
+    with pytest.raises(ValueError, match="plot_routing") as error:
+        plot_routing(routing_map(), images_for(), index=index)
+    assert f"index={index}" in one_line(error)
+
+
+def test_plot_routing_with_other_images():
+    with pytest.raises(ValueError, match="map of 2") as error:
+        plot_routing(routing_map(), images_for(count=3))
+    assert "3 images" in one_line(error)
+
+
+def test_plot_history(tmp_path):
+    path = tmp_path / "history.png"
+    figure = plot_history(HISTORY, path=path)
+    assert path.read_bytes().startswith(PNG)
+    assert titles(figure) == ["loss", "accuracy", "routing"]
+    drawn = [[line.get_label() for line in axis.lines] for axis in figure.axes]
+    assert drawn == [
+        ["loss", "task_loss", "val_loss"],
+        ["accuracy", "val_accuracy"],
+        ["utilization"],
+    ]
+
+
+def test_plot_history_puts_rare_values_where_they_were_taken():
+    lines = {line.get_label(): line for line in plot_history(HISTORY).axes[0].lines}
+    assert lines["loss"].get_xdata().tolist() == [1, 2, 3, 4]
+    assert lines["val_loss"].get_xdata().tolist() == [2, 4]
+    assert lines["val_loss"].get_ydata().tolist() == [2.0, 1.0]
+
+
+def test_plot_history_leaves_out_empty_panels():
+    figure = plot_history({"loss": [2.0, 1.0]})
+    assert titles(figure) == ["loss"]
+    assert len(figure.axes) == 1
+
+
+def test_plot_history_of_nothing_says_so():
+    with pytest.raises(ValueError, match="plot_history") as error:
+        plot_history({})
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [lambda: plot_history(HISTORY), lambda: plot_routing(routing_map(), images_for())],
+)
+def test_without_matplotlib(monkeypatch, draw):
+    load = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.startswith("matplotlib"):
+            raise ImportError(name)
+        return load(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(ImportError, match="pip install") as error:
+        draw()
+    assert "matplotlib" in one_line(error)
