@@ -52,7 +52,7 @@ def plot_routing(routing, images, index=0, path=None):
     ):
         axis.imshow(picture)
         axis.imshow(
-            experts,
+            experts % colors.N,
             cmap=colors,
             vmin=-0.5,
             vmax=colors.N - 0.5,
@@ -119,6 +119,11 @@ def plot_history(history, path=None):
         (title, [name for name in names if name in history]) for title, names in panels
     ]
     panels = [(title, names) for title, names in panels if names]
+    if not panels:
+        raise ValueError(
+            f"plot_history: nothing to draw in {sorted(history)}; give "
+            "the `history` of what model.fit() returned."
+        )
     figure = figure_class(figsize=(4 * len(panels), 3.2), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, names) in zip(axes, panels, strict=True):

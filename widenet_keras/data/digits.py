@@ -81,7 +81,7 @@ class AugmentedDigits(keras.utils.PyDataset):
         self.order = self.random.permutation(len(self.images))
 
 
-def augment(images, random, turn=0.25, scale=0.15, slant=0.2, shift=1.0):
+def augment(images, random, turn=0.15, scale=0.1, slant=0.1, shift=0.6):
     """Returns the images, each under a random affine map, bilinear.
 
     Args:
@@ -115,9 +115,9 @@ def augment(images, random, turn=0.25, scale=0.15, slant=0.2, shift=1.0):
 
 def _bilinear(images, rows, columns):
     """Samples images (B, H, W, C) at real positions (B, H, W)."""
-    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=-1.0)
-    rows = np.clip(rows + 1, 0, padded.shape[1] - 1.001)
-    columns = np.clip(columns + 1, 0, padded.shape[2] - 1.001)
+    padded = np.pad(images, ((0, 0), (1, 2), (1, 2), (0, 0)), constant_values=-1.0)
+    rows = np.clip(rows + 1, 0, padded.shape[1] - 2)
+    columns = np.clip(columns + 1, 0, padded.shape[2] - 2)
     top, left = rows.astype(int), columns.astype(int)
     down = (rows - top)[..., None]
     right = (columns - left)[..., None]

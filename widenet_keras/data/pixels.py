@@ -13,6 +13,8 @@ def scale_pixels(images):
     Raises:
         ValueError: If the images are not uint8: they may be scaled already.
     """
+    if not hasattr(images, "dtype"):
+        images = np.asarray(images)
     dtype = keras.backend.standardize_dtype(images.dtype)
     if dtype != "uint8":
         raise ValueError(

@@ -36,8 +36,10 @@ class Block(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds both parts for tokens of shape (B, T, D)."""
-        self.attention.build(tokens_shape)
-        self.feed_forward.build(tokens_shape)
+        # On loading, Keras has built the parts before their owner.
+        for part in (self.attention, self.feed_forward):
+            if not part.built:
+                part.build(tokens_shape)
 
     def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
         """Returns the tokens after this block and its routing record.
@@ -50,7 +52,8 @@ class Block(keras.layers.Layer):
             training: Whether capacity holds in a mixture of experts.
 
         Returns:
-            Tokens (B, T, D), and a `RoutingRecord` or None for a dense block.
+            Tokens (B, T, D), and a `RoutingRecord`; for a dense block `()`, since
+            Keras' functional models refuse None among the outputs.
         """
 
         def residual(tokens, branch):
@@ -60,12 +63,18 @@ class Block(keras.layers.Layer):
         normal = layer_norm(tokens, norms.gamma1, norms.beta1)
         tokens = residual(tokens, self.attention(normal, draws=draws))
         normal = layer_norm(tokens, norms.gamma2, norms.beta2)
-        record = None
+        record = ()
         if self.is_routed:
             branch, record = self.feed_forward(normal, draws=draws, training=training)
         else:
             branch = self.feed_forward(normal, draws=draws)
         return residual(tokens, branch), record
+
+    def compute_output_spec(self, tokens, *args, **kwargs):
+        """Returns the specs of the tokens and of the record."""
+        if self.is_routed:
+            return self.feed_forward.compute_output_spec(tokens)
+        return keras.KerasTensor(tokens.shape, dtype=self.compute_dtype), ()
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -5,7 +5,7 @@ import keras
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.sharing import block_of_step, check_sharing
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
-from widenet_keras.routing.record import stack_records
+from widenet_keras.routing.record import RoutingRecord, stack_records
 from widenet_keras.utils.checks import check_flag, check_number
 
 
@@ -57,8 +57,10 @@ class Encoder(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds blocks and norms for tokens of shape (B, T, D)."""
+        # On loading, Keras has built the parts before their owner.
         for layer in (*self.blocks, self.norm1, self.norm2):
-            layer.build(tokens_shape)
+            if not layer.built:
+                layer.build(tokens_shape)
 
     def call(self, tokens, training=None):
         """Returns the encoded tokens and the routing record of all steps.
@@ -69,7 +71,7 @@ class Encoder(keras.layers.Layer):
 
         Returns:
             Tokens (B, T, D), and a `RoutingRecord` stacked over the S
-            mixture-of-experts steps, or None if no block is routed.
+            mixture-of-experts steps, or `()` if no block is routed.
         """
         draws = RandomDraws(self.seed_generator) if training else SILENT
         records = []
@@ -81,9 +83,25 @@ class Encoder(keras.layers.Layer):
                 drop_path=self._drop_path(step),
                 training=training,
             )
-            if record is not None:
+            if record:
                 records.append(record)
-        return tokens, stack_records(records) if records else None
+        return tokens, stack_records(records) if records else ()
+
+    def compute_output_spec(self, tokens, training=None):
+        """Returns the specs of the tokens and of the stacked record."""
+        result, records = keras.KerasTensor(tokens.shape, self.compute_dtype), []
+        for step in self.routed_steps:
+            block = self.blocks[self.block_of_step[step]]
+            records.append(block.compute_output_spec(tokens)[1])
+        if not records:
+            return result, ()
+        fields = zip(*records, strict=True)
+        return result, RoutingRecord(
+            *(
+                keras.KerasTensor((len(field), *field[0].shape), field[0].dtype)
+                for field in fields
+            )
+        )
 
     def _norms(self, row):
         return StepNorms(

@@ -107,7 +107,8 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds router and experts for tokens of shape (B, T, D)."""
-        self.routed_experts.build(tokens_shape)
+        if not self.routed_experts.built:
+            self.routed_experts.build(tokens_shape)
 
     def call(self, tokens, training=None):
         """Returns the mixed tokens, (B, T, D), and adds the losses in training.

@@ -63,9 +63,9 @@ class StackedNorms(keras.layers.Layer):
         """Returns the tokens, (B, T, D), normalised with the given row."""
         return layer_norm(tokens, self.gamma[row], self.beta[row])
 
-    def compute_output_shape(self, tokens_shape, row=None):
-        """Returns the shape of the tokens."""
-        return tokens_shape
+    def compute_output_spec(self, tokens, row):
+        """Returns the spec of the tokens."""
+        return keras.KerasTensor(tokens.shape, dtype=self.compute_dtype)
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -62,8 +62,11 @@ class RoutedExperts(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds router and experts for tokens of shape (B, T, D)."""
-        self.router.build(tokens_shape)
-        self.experts.build((self.experts.num_experts, None, tokens_shape[-1]))
+        # On loading, Keras has built the parts before their owner.
+        if not self.router.built:
+            self.router.build(tokens_shape)
+        if not self.experts.built:
+            self.experts.build((self.experts.num_experts, None, tokens_shape[-1]))
 
     def call(self, tokens, draws=SILENT, training=None):
         """Returns the mixed tokens (B, T, D) and a `RoutingRecord` of one step.

@@ -49,8 +49,14 @@ def check_labels(labels, num_classes):
                 f"num_classes={num_classes}; give one column per class."
             )
         return
+    if labels.dtype.kind not in "iufb":
+        raise ValueError(
+            f"The labels are {labels.dtype} and must be whole numbers; number the "
+            f"classes from 0 to {num_classes - 1}."
+        )
     low, high = labels.min(), labels.max()
-    if low < 0 or high >= num_classes:
+    # Written so that NaN fails as well.
+    if not (low >= 0 and high < num_classes):
         raise ValueError(
             f"The labels run from {low} to {high} and the model has "
             f"num_classes={num_classes}; labels must be 0 to {num_classes - 1}."

@@ -1,5 +1,6 @@
 """Loading saved models, with one clear line where a file is none."""
 
+import json
 import zipfile
 from pathlib import Path
 
@@ -35,4 +36,14 @@ def load_model(path, **kwargs):
             f"{path} is a zip archive without {', '.join(sorted(missing))}, so not a "
             "Keras model; give a .keras file as model.save() writes."
         )
-    return keras.saving.load_model(path, **kwargs)
+    try:
+        return keras.saving.load_model(path, **kwargs)
+    except (OSError, KeyError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged or not a Keras model ({_first_line(error)}); give a "
+            ".keras file as model.save() writes."
+        ) from error
+
+
+def _first_line(error):
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,5 +1,7 @@
 """The network: embedding, encoder, head. One model for WideNet, ViT and ViT-MoE."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 
@@ -29,6 +31,11 @@ class WideNet(keras.Model):
 
     def __init__(self, config, seed=None, **kwargs):
         super().__init__(**kwargs)
+        if isinstance(config, str):
+            raise ValueError(
+                f"A model is built from a WideNetConfig, not from {config!r}; for a "
+                f"preset use {type(self).__name__}.from_preset({config!r})."
+            )
         if not isinstance(config, WideNetConfig):
             config = WideNetConfig().replace(**config)
         self.config = config
@@ -111,8 +118,8 @@ class WideNet(keras.Model):
 
         Returns:
             Logits (B, classes) float32; with `return_routing` a pair of the
-            logits and a `RoutingRecord` stacked over the S routed steps (None
-            for a model without experts).
+            logits and a `RoutingRecord` stacked over the S routed steps (`()` for
+            a model without experts).
         """
         tokens = self.embedding(images)
         tokens = self.embedding_dropout(tokens, training=training)
@@ -250,9 +257,10 @@ def _save_beside(save, filepath, suffix, overwrite, **kwargs):
     if not str(filepath).endswith(suffix):
         save(filepath, overwrite=overwrite, **kwargs)
         return
-    if not overwrite:
-        # Keras asks before it replaces a file; let it, then write for real.
-        save(filepath, overwrite=False, **kwargs)
-        return
+    if not overwrite and Path(filepath).exists():
+        raise FileExistsError(
+            f"{filepath} exists and overwrite=False; give another path, or "
+            "overwrite=True."
+        )
     with replaced_when_done(filepath) as fresh:
         save(fresh, overwrite=True, **kwargs)

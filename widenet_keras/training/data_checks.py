@@ -4,11 +4,12 @@ import re
 import sys
 
 import keras
+import numpy as np
 
 from widenet_keras.models.image_checks import check_images, check_labels
 
 
-def checked_data(data, labels, config):
+def checked_data(data, labels, config, needs_labels=True):
     """Checks images and labels and returns data that goes on checking itself.
 
     Arrays are checked whole, here. Batches of `tf.data`, of a `PyDataset` and
@@ -19,6 +20,7 @@ def checked_data(data, labels, config):
         data: Images, or a data set of (images, labels[, weights]) batches.
         labels: Labels if `data` are images, else None.
         config: `WideNetConfig` of the model.
+        needs_labels: Whether images without labels are a mistake.
 
     Returns:
         What to hand to Keras in place of `data`.
@@ -33,13 +35,27 @@ def checked_data(data, labels, config):
     if hasattr(data, "__next__"):
         return (_checked_batch(batch, config) for batch in data)
     _check_arrays(data, labels, config)
+    if labels is None and needs_labels and hasattr(data, "shape"):
+        raise ValueError(
+            "There are images and no labels; give y, one integer label per image."
+        )
     return data
 
 
 def _check_arrays(images, labels, config):
+    if isinstance(images, list):
+        raise ValueError(
+            "The images are a list and the model takes an array; use "
+            "numpy.stack(images)."
+        )
     check_images(images, config.image_shape)
     if labels is not None and hasattr(labels, "__len__"):
-        labels = keras.ops.convert_to_numpy(labels)
+        # Text cannot become a tensor; the check below says so.
+        labels = np.asarray(
+            labels
+            if isinstance(labels, list | tuple | np.ndarray)
+            else keras.ops.convert_to_numpy(labels)
+        )
         check_labels(labels, config.num_classes)
         if len(labels) != len(images):
             raise ValueError(
@@ -89,8 +105,12 @@ def _checked_tensorflow_dataset(dataset, config):
     spec = spec if isinstance(spec, tuple) else (spec,)
     check_images(spec[0], config.image_shape)
     tf = sys.modules["tensorflow"]
-    is_plain = isinstance(dataset, tf.data.Dataset) and len(spec) > 1
-    if not is_plain or not spec[1].dtype.is_integer:
+    if not isinstance(dataset, tf.data.Dataset) or len(spec) < 2:
+        return dataset
+    shape = spec[1].shape
+    if shape.rank == 2 and shape[1] is not None and shape[1] > 1:
+        check_labels(np.zeros((1, shape[1])), config.num_classes)
+    if not spec[1].dtype.is_integer:
         return dataset
 
     def check(images, labels, *rest):

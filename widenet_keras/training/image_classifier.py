@@ -87,7 +87,8 @@ class ImageClassifier(TrainStep, WideNet):
         x = checked_data(x, y, self.config)
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list):
-            checked_data(validation[0], validation[1], self.config)
+            images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(validation))
+            checked_data(images, labels, self.config)
         elif validation is not None:
             kwargs["validation_data"] = checked_data(validation, None, self.config)
         return _with_plain_errors(super().fit, x, y, *args, **kwargs)
@@ -95,12 +96,14 @@ class ImageClassifier(TrainStep, WideNet):
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         x = checked_data(x, y, self.config)
-        return _with_plain_errors(super().evaluate, x, y, *args, **kwargs)
+        with self.keeps_weights():
+            return _with_plain_errors(super().evaluate, x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
-        x = checked_data(x, None, self.config)
-        return super().predict(x, *args, **kwargs)
+        x = checked_data(x, None, self.config, needs_labels=False)
+        with self.keeps_weights():
+            return super().predict(x, *args, **kwargs)
 
 
 def _accuracy_for(loss):

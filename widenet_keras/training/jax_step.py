@@ -1,5 +1,7 @@
 """Train and test step on JAX."""
 
+import contextlib
+
 import jax
 import keras
 
@@ -46,6 +48,22 @@ class TrainStep(Objective):
             metrics_variables, task_loss, parts, x, y, sample_weight
         )
         return logs, (trainable, non_trainable, metrics_variables)
+
+    @contextlib.contextmanager
+    def keeps_weights(self):
+        """Gives the weights back if evaluation or prediction ends in an error.
+
+        Keras lends them to its loops, and only `fit` returns them on an error.
+        """
+        lent = [(variable, variable.value) for variable in self.variables]
+        try:
+            yield
+        except BaseException:
+            self.jax_state_sync()
+            for variable, value in lent:
+                if not value.is_deleted():
+                    variable.assign(value)
+            raise
 
     def _forward_losses(self, trainable, non_trainable, x, y, sample_weight, training):
         """Total loss, (task loss, record, logits), and the new model state."""

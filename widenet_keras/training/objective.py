@@ -1,5 +1,7 @@
 """What is minimised, and what is reported beside it. The same on all backends."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -31,13 +33,17 @@ class Objective:
                 names.append("router_z_loss")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
 
+    def keeps_weights(self):
+        """Context in which an error leaves the model with its weights."""
+        return contextlib.nullcontext()
+
     def auxiliary_loss(self, record):
         """Returns the weighted auxiliary losses of a record, a scalar.
 
         Args:
-            record: `RoutingRecord` of all routed steps, or None without experts.
+            record: `RoutingRecord` of all routed steps, or `()` without experts.
         """
-        if record is None:
+        if not record:
             return ops.zeros((), dtype="float32")
         loss = self.config.balance_loss_weight * ops.sum(record.balance_loss)
         if self.config.router_z_loss_weight:
@@ -49,11 +55,11 @@ class Objective:
 
         Args:
             task_loss: Scalar.
-            record: `RoutingRecord`, or None without experts.
+            record: `RoutingRecord`, or `()` without experts.
             batch_size: Images of the batch; the weight of its values.
         """
         values = {"task_loss": task_loss}
-        if record is not None:
+        if record:
             values |= self._routing_facts(record)
         for name, tracker in self.trackers.items():
             tracker.update_state(values[name], sample_weight=batch_size)
