@@ -6,6 +6,15 @@ import numpy as np
 BACKEND = keras.backend.backend()
 
 
+def compiled(function):
+    """Returns `function()`, on JAX compiled whole: eager JAX compiles every op."""
+    if BACKEND == "jax":
+        import jax
+
+        return jax.jit(function)()
+    return function()
+
+
 def value_and_gradients(function, variables):
     """Returns the value of `function()` and its gradients, as NumPy.
 
@@ -27,7 +36,8 @@ def value_and_gradients(function, variables):
             with keras.StatelessScope(state_mapping=mapping):
                 return function()
 
-        value, gradients = jax.value_and_grad(stateless)([v.value for v in variables])
+        compute = jax.jit(jax.value_and_grad(stateless))
+        value, gradients = compute([v.value for v in variables])
     else:
         for variable in variables:
             variable.value.grad = None
