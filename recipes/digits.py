@@ -38,7 +38,7 @@ def parse_arguments():
     """Returns the command line's arguments."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=65)
+    parser.add_argument("--epochs", type=int, default=56)
     parser.add_argument("--output-dir", type=Path, default=Path("saved_models/digits"))
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"])
     arguments = parser.parse_args()
