@@ -135,9 +135,10 @@ def test_a_seed_repeats_the_training():
 def test_jit_compile_on_gives_the_same_weights():
     def run(jit_compile):
         keras.utils.set_random_seed(3)
-        model = tiny_model(router_noise=0.0, dropout=0.0, steps=2)
+        model = tiny_model(router_noise=0.0, dropout=0.0, images_per_group=3)
         model.compile(keras.optimizers.SGD(0.1), jit_compile=jit_compile)
-        # Ten images in batches of four: the last batch is partial.
+        # Ten images in batches of four: the last batch is partial, and so is the
+        # last group of every batch.
         model.fit(tiny_images(10), LABELS, batch_size=4, shuffle=False, verbose=0)
         return [numpy(weight) for weight in model.weights]
 

@@ -1,7 +1,5 @@
 """The network: embedding, encoder, head. One model for WideNet, ViT and ViT-MoE."""
 
-from pathlib import Path
-
 import keras
 import numpy as np
 
@@ -16,7 +14,7 @@ from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.presets import preset_config
 from widenet_keras.models.routing_map import RoutingMap
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.models.saving import save_beside
 
 
 class WideNet(keras.Model):
@@ -189,7 +187,7 @@ class WideNet(keras.Model):
             overwrite: Whether an existing file may be replaced.
             **kwargs: As for `keras.Model.save`.
         """
-        _save_beside(super().save, filepath, ".keras", overwrite, **kwargs)
+        save_beside(super().save, filepath, ".keras", overwrite, **kwargs)
 
     def save_weights(self, filepath, overwrite=True, **kwargs):
         """Saves the weights; an older file is replaced only when it is done.
@@ -199,7 +197,7 @@ class WideNet(keras.Model):
             overwrite: Whether an existing file may be replaced.
             **kwargs: As for `keras.Model.save_weights`.
         """
-        _save_beside(super().save_weights, filepath, ".weights.h5", overwrite, **kwargs)
+        save_beside(super().save_weights, filepath, ".weights.h5", overwrite, **kwargs)
 
     def compute_output_shape(self, images_shape):
         """Returns (B, classes)."""
@@ -250,17 +248,3 @@ def _block(config, index, policy):
     return Block(
         attention, feed_forward, config.dropout, dtype=policy, name=f"block_{index}"
     )
-
-
-def _save_beside(save, filepath, suffix, overwrite, **kwargs):
-    """Saves to a temporary path first where the format is a single file."""
-    if not str(filepath).endswith(suffix):
-        save(filepath, overwrite=overwrite, **kwargs)
-        return
-    if not overwrite and Path(filepath).exists():
-        raise FileExistsError(
-            f"{filepath} exists and overwrite=False; give another path, or "
-            "overwrite=True."
-        )
-    with replaced_when_done(filepath) as fresh:
-        save(fresh, overwrite=True, **kwargs)
