@@ -146,7 +146,7 @@ def test_jit_compile_on_gives_the_same_weights():
         np.testing.assert_allclose(on, off, atol=1e-5)
 
 
-def test_class_names_given_as_one_hot_labels_work():
+def test_one_hot_labels_work():
     model = tiny_model()
     model.compile(loss="categorical_crossentropy")
     one_hot = keras.utils.to_categorical(LABELS, 5)

@@ -5,6 +5,7 @@ import keras
 from widenet_keras.layers.normalization import layer_norm
 from widenet_keras.layers.routed_experts import RoutedExperts
 from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_number
 
 
@@ -36,10 +37,8 @@ class Block(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds both parts for tokens of shape (B, T, D)."""
-        # On loading, Keras has built the parts before their owner.
-        for part in (self.attention, self.feed_forward):
-            if not part.built:
-                part.build(tokens_shape)
+        build_once(self.attention, tokens_shape)
+        build_once(self.feed_forward, tokens_shape)
 
     def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
         """Returns the tokens after this block and its routing record.

@@ -6,6 +6,7 @@ from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.sharing import block_of_step, check_sharing
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import RoutingRecord, stack_records
+from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_flag, check_number
 
 
@@ -57,10 +58,8 @@ class Encoder(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds blocks and norms for tokens of shape (B, T, D)."""
-        # On loading, Keras has built the parts before their owner.
         for layer in (*self.blocks, self.norm1, self.norm2):
-            if not layer.built:
-                layer.build(tokens_shape)
+            build_once(layer, tokens_shape)
 
     def call(self, tokens, training=None):
         """Returns the encoded tokens and the routing record of all steps.

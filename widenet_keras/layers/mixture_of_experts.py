@@ -6,6 +6,7 @@ from widenet_keras.layers.experts import Experts
 from widenet_keras.layers.routed_experts import RoutedExperts
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.router import ROUTERS
+from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_choice, check_flag, check_number
 
 
@@ -107,8 +108,7 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds router and experts for tokens of shape (B, T, D)."""
-        if not self.routed_experts.built:
-            self.routed_experts.build(tokens_shape)
+        build_once(self.routed_experts, tokens_shape)
 
     def call(self, tokens, training=None):
         """Returns the mixed tokens, (B, T, D), and adds the losses in training.

@@ -16,6 +16,7 @@ from widenet_keras.routing.losses import (
 )
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.routing.record import RoutingRecord
+from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_integer, check_number
 
 
@@ -62,11 +63,9 @@ class RoutedExperts(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds router and experts for tokens of shape (B, T, D)."""
-        # On loading, Keras has built the parts before their owner.
-        if not self.router.built:
-            self.router.build(tokens_shape)
-        if not self.experts.built:
-            self.experts.build((self.experts.num_experts, None, tokens_shape[-1]))
+        rows_shape = (self.experts.num_experts, None, tokens_shape[-1])
+        build_once(self.router, tokens_shape)
+        build_once(self.experts, rows_shape)
 
     def call(self, tokens, draws=SILENT, training=None):
         """Returns the mixed tokens (B, T, D) and a `RoutingRecord` of one step.
