@@ -8,7 +8,7 @@ from gradients import compiled, value_and_gradients
 from oracle import MoeOracle
 
 from widenet_keras.layers import MixtureOfExperts
-from widenet_keras.routing.dispatch import capacity_for
+from widenet_keras.routing.capacity import capacity_for
 
 NAMES = ("router", "w1", "b1", "w2", "b2")
 

@@ -116,7 +116,7 @@ def test_stochastic_depth_drops_whole_images_and_keeps_the_mean():
     np.testing.assert_allclose(
         numpy(model(images, training=True)), numpy(model(images)), atol=1e-6
     )
-    draws = widenet_keras.routing.random_draws.RandomDraws(
+    draws = widenet_keras.routing.random_draws.RandomDraws.begin(
         keras.random.SeedGenerator(0)
     )
     kept = numpy(draws.drop_path(keras.ops.ones((400, 2, 3)), 0.25))

@@ -97,7 +97,7 @@ def test_noise_is_normal_with_std_one_over_e_and_only_in_training():
     x = np.ones((64, 50, 2), "float32")
     silent = router(x)
     np.testing.assert_allclose(numpy(silent.probabilities), 0.2, rtol=1e-6)
-    noisy = router(x, draws=RandomDraws(keras.random.SeedGenerator(0)))
+    noisy = router(x, draws=RandomDraws.begin(keras.random.SeedGenerator(0)))
     # log p differs from the noise by one constant per token.
     logits = np.log(numpy(noisy.probabilities))
     logits -= logits.mean(-1, keepdims=True)

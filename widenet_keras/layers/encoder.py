@@ -1,13 +1,37 @@
 """The encoder: L steps over U unique blocks. Only this file knows of sharing."""
 
-import keras
+from typing import NamedTuple
 
+import keras
+from keras import ops
+
+from widenet_keras.layers.depth import (
+    REMATS,
+    SCANS,
+    joined,
+    repeat,
+    segments_of,
+)
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.sharing import block_of_step, check_sharing
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import RoutingRecord, stack_records
 from widenet_keras.utils.building import build_once
-from widenet_keras.utils.checks import check_flag, check_number
+from widenet_keras.utils.checks import check_choice, check_flag, check_number
+
+
+class Private(NamedTuple):
+    """What a step keeps for itself; leading axes are stacked over the steps.
+
+    Attributes:
+        norms: (..., 4, D), the fields of `StepNorms`.
+        seed: (..., 2), seed of its `RandomDraws`, or None if nothing is drawn.
+        drop_path: (...,), rate of dropped paths, or None for 0.
+    """
+
+    norms: object
+    seed: object
+    drop_path: object
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -23,6 +47,11 @@ class Encoder(keras.layers.Layer):
             ablation), instead of a private pair per step.
         stochastic_depth: Rate at which the last step's branches are dropped per
             image in training; it grows linearly from 0 at the first step.
+        scan: Whether steps that share a block compile as one loop: "auto" (in
+            graphs on JAX and TensorFlow), "always" or "never". torch takes them
+            one by one.
+        remat: "full" computes each step again in the backward pass instead of
+            keeping its activations; "none" keeps them.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -37,6 +66,8 @@ class Encoder(keras.layers.Layer):
         sharing="all",
         shared_norms=False,
         stochastic_depth=0.0,
+        scan="auto",
+        remat="none",
         seed=None,
         **kwargs,
     ):
@@ -44,11 +75,15 @@ class Encoder(keras.layers.Layer):
         check_sharing("Encoder", sharing, steps, len(blocks))
         check_flag("Encoder", "shared_norms", shared_norms)
         check_number("Encoder", "stochastic_depth", stochastic_depth, 0.0, below=1.0)
+        check_choice("Encoder", "scan", scan, SCANS)
+        check_choice("Encoder", "remat", remat, REMATS)
         self.blocks = list(blocks)
         self.steps = steps
         self.sharing = sharing
         self.shared_norms = shared_norms
         self.stochastic_depth = stochastic_depth
+        self.scan = scan
+        self.remat = remat
         self.seed = seed
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -72,16 +107,43 @@ class Encoder(keras.layers.Layer):
             Tokens (B, T, D), and a `RoutingRecord` stacked over the S
             mixture-of-experts steps, or `()` if no block is routed.
         """
-        draws = RandomDraws(self.seed_generator) if training else SILENT
+        draws = RandomDraws.begin(self.seed_generator) if training else SILENT
+        private = self._private(draws)
         records = []
-        for step, index in enumerate(self.block_of_step):
-            tokens, record = self.blocks[index](
+        for segment in segments_of(self.block_of_step):
+            period = len(segment.pattern)
+
+            def one_round(tokens, private, pattern=segment.pattern):
+                return self._round(tokens, private, pattern, training)
+
+            tokens, record = repeat(
+                one_round,
                 tokens,
-                norms=self._norms(index if self.shared_norms else step),
-                draws=draws,
-                drop_path=self._drop_path(step),
-                training=training,
+                _rounds(private, segment.first, segment.end, period),
+                segment.rounds,
+                self.scan,
             )
+            records.append(record)
+        return tokens, joined(records)
+
+    def _round(self, tokens, private, pattern, training):
+        """Applies the blocks of a pattern with the private pieces of its steps."""
+        records = []
+        for place, index in enumerate(pattern):
+
+            def step(tokens, norms, seed=None, drop_path=0.0, index=index):
+                return self.blocks[index](
+                    tokens,
+                    norms=StepNorms(*ops.unstack(norms)),
+                    draws=RandomDraws(seed),
+                    drop_path=drop_path,
+                    training=training,
+                )
+
+            mine = [piece[place] for piece in private if piece is not None]
+            if self.remat == "full" and training:
+                step = keras.remat(step)
+            tokens, record = step(tokens, *mine)
             if record:
                 records.append(record)
         return tokens, stack_records(records) if records else ()
@@ -102,16 +164,19 @@ class Encoder(keras.layers.Layer):
             )
         )
 
-    def _norms(self, row):
-        return StepNorms(
-            self.norm1.gamma[row],
-            self.norm1.beta[row],
-            self.norm2.gamma[row],
-            self.norm2.beta[row],
+    def _private(self, draws):
+        """Returns the `Private` pieces of all steps, with a leading axis L."""
+        norms = StepNorms(
+            self.norm1.gamma, self.norm1.beta, self.norm2.gamma, self.norm2.beta
         )
-
-    def _drop_path(self, step):
-        return self.stochastic_depth * step / max(self.steps - 1, 1)
+        norms = ops.stack([ops.convert_to_tensor(n) for n in norms], axis=1)
+        if self.shared_norms:
+            norms = ops.stack([norms[index] for index in self.block_of_step])
+        drop_path = None
+        if self.stochastic_depth and not draws.silent:
+            rates = [self.stochastic_depth * s for s in range(self.steps)]
+            drop_path = ops.convert_to_tensor(rates, "float32") / max(self.steps - 1, 1)
+        return Private(norms, draws.seeds_of_steps(self.steps), drop_path)
 
     @property
     def routed_steps(self):
@@ -131,6 +196,8 @@ class Encoder(keras.layers.Layer):
             "sharing": self.sharing,
             "shared_norms": self.shared_norms,
             "stochastic_depth": self.stochastic_depth,
+            "scan": self.scan,
+            "remat": self.remat,
             "seed": self.seed,
         }
 
@@ -139,3 +206,15 @@ class Encoder(keras.layers.Layer):
         """Rebuilds the encoder and its blocks."""
         blocks = [keras.saving.deserialize_keras_object(b) for b in config["blocks"]]
         return cls(**{**config, "blocks": blocks})
+
+
+def _rounds(private, first, end, period):
+    """Pieces of the steps from `first` to `end`, (rounds, period, ...)."""
+    return Private(
+        *(
+            None
+            if piece is None
+            else ops.reshape(piece[first:end], (-1, period, *piece.shape[1:]))
+            for piece in private
+        )
+    )

@@ -7,6 +7,8 @@ import keras
 from keras import ops
 
 from widenet_keras.layers.activations import activation_named
+from widenet_keras.layers.expert_runs import run_by_expert
+from widenet_keras.layers.mlp import ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils.checks import check_integer, check_number
 
@@ -144,24 +146,40 @@ class Experts(_FeedForward):
         self.outer_kernel = kernel("outer_kernel", self.hidden_dim, width)
         self.outer_bias = bias("outer_bias", width)
 
-    def call(self, rows, draws=SILENT):
-        """Applies expert e to row block e.
+    def call(self, rows, sizes=None, draws=SILENT):
+        """Applies expert e to its own rows.
 
         Args:
-            rows: (E, N, D), or (1, N, D) to apply every expert to the same rows.
+            rows: (E, N, D), block e for expert e; (1, N, D), the same rows for
+                every expert; or, with `sizes`, (N, D) sorted by expert.
+            sizes: (E,) int32, how many rows each expert has, one run after the
+                other. Rows behind the last run come out as zeros.
             draws: `RandomDraws` of the owner; the default drops nothing.
 
         Returns:
-            (E, N, D).
+            (E, N, D), or (N, D) with `sizes`.
         """
-        hidden = ops.matmul(rows, self.hidden_kernel)
-        hidden = self._activate(hidden + ops.expand_dims(self.hidden_bias, 1))
-        hidden = draws.dropout(hidden, self.dropout)
-        output = ops.matmul(hidden, self.outer_kernel)
-        return self._activate_output(output + ops.expand_dims(self.outer_bias, 1))
+        mlp = Mlp(self.activation, self.output_activation, self.dropout)
+        weights = ExpertWeights(
+            *(
+                ops.convert_to_tensor(weight)
+                for weight in (
+                    self.hidden_kernel,
+                    self.hidden_bias,
+                    self.outer_kernel,
+                    self.outer_bias,
+                )
+            )
+        )
+        rows = ops.cast(rows, self.compute_dtype)
+        if sizes is not None:
+            return run_by_expert(mlp, rows, sizes, weights, draws)
+        return mlp(rows, weights.stacked(), draws)
 
     def compute_output_shape(self, rows_shape, **kwargs):
-        """Returns (E, N, D)."""
+        """Returns (E, N, D), or (N, D) for rows sorted by expert."""
+        if len(rows_shape) == 2:
+            return rows_shape
         return (self.num_experts, *rows_shape[1:])
 
     def get_config(self):

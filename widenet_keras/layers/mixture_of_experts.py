@@ -32,6 +32,8 @@ class MixtureOfExperts(keras.layers.Layer):
             ceil(capacity_factor * K * T / E) tokens of an image; None drops
             nothing. At inference nothing is ever dropped.
         images_per_group: How many images share a capacity in training.
+        engine: Dispatch engine: "auto", or one of "sorted", "slots", "one_hot"
+            and "all_experts". All give the same numbers.
         router: "top_k", or "grouped_top_1" (K groups, one winner in each).
         router_noise: Standard deviation of the training noise on the router's
             logits, in units of 1/E.
@@ -55,6 +57,7 @@ class MixtureOfExperts(keras.layers.Layer):
         top_k=2,
         capacity_factor=1.2,
         images_per_group=1,
+        engine="auto",
         router="top_k",
         router_noise=1.0,
         activation="gelu_tanh",
@@ -77,6 +80,7 @@ class MixtureOfExperts(keras.layers.Layer):
             top_k=top_k,
             capacity_factor=capacity_factor,
             images_per_group=images_per_group,
+            engine=engine,
             router=router,
             router_noise=router_noise,
             activation=activation,
@@ -95,6 +99,7 @@ class MixtureOfExperts(keras.layers.Layer):
             "top_k": top_k,
             "capacity_factor": capacity_factor,
             "images_per_group": images_per_group,
+            "engine": engine,
             "router": router,
             "router_noise": router_noise,
             "activation": activation,
@@ -117,7 +122,7 @@ class MixtureOfExperts(keras.layers.Layer):
             tokens: (B, T, D).
             training: Whether noise, dropout, capacity and losses are on.
         """
-        draws = RandomDraws(self.seed_generator) if training else SILENT
+        draws = RandomDraws.begin(self.seed_generator) if training else SILENT
         mixed, record = self.routed_experts(tokens, draws=draws, training=training)
         if training and self.add_losses:
             self.add_loss(
@@ -142,6 +147,7 @@ def routed_experts(
     top_k,
     capacity_factor,
     images_per_group,
+    engine,
     router,
     router_noise,
     activation,
@@ -165,6 +171,7 @@ def routed_experts(
         ),
         capacity_factor=capacity_factor,
         images_per_group=images_per_group,
+        engine=engine,
         dtype=dtype,
         name=name,
     )

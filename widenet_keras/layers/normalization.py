@@ -56,8 +56,13 @@ class StackedNorms(keras.layers.Layer):
     def build(self, tokens_shape):
         """Makes gamma and beta for tokens of shape (B, T, D)."""
         shape = (self.rows, tokens_shape[-1])
-        self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
-        self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
+        # Not autocast: `layer_norm` computes in float32 under every policy.
+        self.gamma = self.add_weight(
+            name="gamma", shape=shape, initializer="ones", autocast=False
+        )
+        self.beta = self.add_weight(
+            name="beta", shape=shape, initializer="zeros", autocast=False
+        )
 
     def call(self, tokens, row):
         """Returns the tokens, (B, T, D), normalised with the given row."""

@@ -3,9 +3,11 @@
 import dataclasses
 
 from widenet_keras.layers.activations import ACTIVATIONS
+from widenet_keras.layers.depth import REMATS, SCANS
 from widenet_keras.layers.head import POOLINGS
-from widenet_keras.layers.routed_experts import check_capacity
 from widenet_keras.layers.sharing import block_of_step, check_sharing
+from widenet_keras.routing.capacity import check_capacity
+from widenet_keras.routing.engines import check_engine
 from widenet_keras.routing.router import ROUTERS, check_groups
 from widenet_keras.utils import checks
 
@@ -55,6 +57,13 @@ class WideNetConfig:
         num_classes: Number of classes.
         balance_loss_weight: Weight of the balance loss, summed over the steps.
         router_z_loss_weight: Weight of the router z-loss, summed over the steps.
+        engine: How tokens reach their experts: "auto" (the fastest here), or
+            "sorted", "slots", "one_hot" or "all_experts". Same numbers.
+        scan: Whether steps that share a block compile as one loop: "auto" (in
+            graphs on JAX and TensorFlow), "always" or "never". torch compiles
+            nothing, so it always takes them one by one. Same numbers.
+        remat: "full" computes each step again in the backward pass instead of
+            keeping its activations, "none" keeps them. Same numbers.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -90,6 +99,9 @@ class WideNetConfig:
     num_classes: int = 1000
     balance_loss_weight: float = 0.01
     router_z_loss_weight: float = 0.0
+    engine: str = "auto"
+    scan: str = "auto"
+    remat: str = "none"
 
     def __post_init__(self):
         if isinstance(self.moe_blocks, list):
@@ -124,6 +136,9 @@ class WideNetConfig:
 
     def _check_choices(self):
         checks.check_choice(OWNER, "router", self.router, tuple(ROUTERS))
+        check_engine(OWNER, self.engine)
+        checks.check_choice(OWNER, "scan", self.scan, SCANS)
+        checks.check_choice(OWNER, "remat", self.remat, REMATS)
         checks.check_choice(OWNER, "pooling", self.pooling, POOLINGS)
         names = tuple(ACTIVATIONS)
         checks.check_choice(OWNER, "activation", self.activation, names)

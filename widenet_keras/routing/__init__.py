@@ -6,7 +6,7 @@ of an expert (its capacity), L steps, U unique blocks, H heads. Inside the
 dispatch also: G groups of images that share a capacity, N tokens of a group.
 """
 
-from widenet_keras.routing.dispatch import capacity_for as capacity_for
+from widenet_keras.routing.capacity import capacity_for as capacity_for
 from widenet_keras.routing.losses import balance_loss as balance_loss
 from widenet_keras.routing.losses import router_z_loss as router_z_loss
 from widenet_keras.routing.record import RoutingRecord as RoutingRecord

@@ -31,8 +31,17 @@ class Choices(NamedTuple):
 
     def experts(self):
         """Returns the chosen experts, (B, K, T) int32."""
-        index = ops.arange(self.mask.shape[-1], dtype="float32")
-        return ops.cast(ops.sum(self.mask * index, axis=-1), "int32")
+        return expert_of_choice(self.mask)
+
+
+def expert_of_choice(mask):
+    """Returns the index of each chosen expert, (..., ) int32; 0 where none is.
+
+    Args:
+        mask: (..., E) one-hot.
+    """
+    index = ops.arange(mask.shape[-1], dtype="float32")
+    return ops.cast(ops.sum(mask * index, axis=-1), "int32")
 
 
 def first_maximum(values):

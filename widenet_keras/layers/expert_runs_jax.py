@@ -1,0 +1,195 @@
+"""Runs of rows on JAX, whose shapes are static: blocks, or one ragged product.
+
+On CPU `jax.lax.ragged_dot` computes all experts, so each run is cut into equal
+blocks of one of a few static sizes, as close to the run as they get; loops with
+as many turns as there are blocks do the rest. A block that reaches over the end
+of its run writes into rows that a later expert, or nobody, then sets.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from widenet_keras.layers.mlp import ExpertWeights
+from widenet_keras.routing.random_draws import RandomDraws
+
+LARGEST_BLOCK = 512
+BLOCK_STEP = 16
+
+
+def run_by_expert(mlp, rows, sizes, weights, draws, ragged=None):
+    """Returns what each expert makes of its run of rows, (N, D).
+
+    Args:
+        mlp: `Mlp`.
+        rows: (N, D), sorted by expert.
+        sizes: (E,) int32; rows behind the last run come out as zeros.
+        weights: `ExpertWeights`.
+        draws: `RandomDraws`.
+        ragged: Whether `jax.lax.ragged_dot` does the products; None for where
+            it has kernels of its own (TPU).
+    """
+    if ragged is None:
+        ragged = jax.default_backend() == "tpu"
+    if ragged:
+        return _ragged(mlp, rows, sizes, weights, draws)
+    return _blocks(mlp, rows, sizes, weights, draws.seed)
+
+
+def _ragged(mlp, rows, sizes, weights, draws):
+    expert = jnp.repeat(
+        jnp.arange(len(sizes)), sizes, total_repeat_length=rows.shape[0]
+    )
+    served = jnp.arange(rows.shape[0])[:, None] < jnp.sum(sizes)
+
+    def product(rows, kernel):
+        return jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype)
+
+    by_row = weights._replace(
+        hidden_bias=weights.hidden_bias[expert], outer_bias=weights.outer_bias[expert]
+    )
+    return jnp.where(served, mlp(rows, by_row, draws, product), 0)
+
+
+# Compiled here, so that calls outside any jit compile once per shape.
+@functools.partial(jax.jit, static_argnums=0)
+def _blocks(mlp, rows, sizes, weights, seed):
+    return _differentiable(mlp, rows, sizes, weights, seed)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _differentiable(mlp, rows, sizes, weights, seed):
+    return _forward(mlp, rows, sizes, weights, seed, keeps_hidden=False)[0]
+
+
+def _forward(mlp, rows, sizes, weights, seed, keeps_hidden=True):
+    """Returns the output, (N, D), and what the gradient needs of the blocks."""
+    padded = _padded(rows)
+
+    def block(at, size, weights, carry):
+        output, hidden = carry
+        before = mlp.hidden(
+            _rows_at(padded, at, size), weights.hidden_kernel, weights.hidden_bias
+        )
+        made = mlp.output(
+            before, weights.outer_kernel, weights.outer_bias, _draws(seed, at)
+        )
+        if keeps_hidden:
+            hidden = _set_rows(hidden, before, at)
+        return _set_rows(output, made, at), hidden
+
+    def expert(carry, each):
+        start, size, weights = each
+        return _for_blocks(block, start, size, len(rows), weights, carry), None
+
+    hidden = None
+    if keeps_hidden:
+        hidden = _blank(rows, weights.hidden_kernel.shape[-1])
+    carry = (_blank(rows, rows.shape[1]), hidden)
+    (output, hidden), _ = jax.lax.scan(expert, carry, (*_starts(sizes), weights))
+    output = output[: len(rows)] * _served(rows, sizes)
+    return output, (rows, sizes, weights, seed, hidden)
+
+
+def _backward(mlp, kept, upstream):
+    """Gradients of rows and weights: the products of the forward pass, twice."""
+    rows, sizes, weights, seed, hidden = kept
+    padded = _padded(rows)
+    upstream = _padded(upstream * _served(rows, sizes))
+
+    def expert(carry, each):
+        start, size, weights = each
+        end = start + size
+
+        def block(at, size, weights, carry):
+            gradient, sums = carry
+            inside = (at + jnp.arange(size))[:, None] < end
+            each = jnp.where(inside, _rows_at(upstream, at, size), 0)
+            output = functools.partial(mlp.output, draws=_draws(seed, at))
+            _, to_hidden = jax.vjp(
+                output,
+                _rows_at(hidden, at, size),
+                weights.outer_kernel,
+                weights.outer_bias,
+            )
+            each, *outer = to_hidden(each)
+            _, to_rows = jax.vjp(
+                mlp.hidden,
+                _rows_at(padded, at, size),
+                weights.hidden_kernel,
+                weights.hidden_bias,
+            )
+            each, *inner = to_rows(each)
+            parts = [*inner, *outer]
+            sums = [total + part for total, part in zip(sums, parts, strict=True)]
+            return _set_rows(gradient, each, at), sums
+
+        # Sums over many blocks would lose digits in bfloat16.
+        zeros = [jnp.zeros(weight.shape, "float32") for weight in weights]
+        return _for_blocks(block, start, size, len(rows), weights, (carry, zeros))
+
+    gradient, sums = jax.lax.scan(
+        expert, _blank(rows, rows.shape[1]), (*_starts(sizes), weights)
+    )
+    sums = [total.astype(w.dtype) for total, w in zip(sums, weights, strict=True)]
+    return gradient[: len(rows)], None, ExpertWeights(*sums), None
+
+
+_differentiable.defvjp(_forward, _backward)
+
+
+def _for_blocks(block, start, size, limit, weights, carry):
+    """Runs `block` over a run of rows, cut into equal blocks.
+
+    One loop per static size, of which all but one have no turns. Loops update
+    their carry in place, where `lax.switch` would copy it in each branch.
+    """
+    largest = _largest(limit)
+    blocks = (size + largest - 1) // largest
+    turns = jnp.maximum(blocks, 1) * BLOCK_STEP
+    wanted = (size + turns - 1) // turns * BLOCK_STEP
+    for rows in range(BLOCK_STEP, largest + 1, BLOCK_STEP):
+        carry = jax.lax.fori_loop(
+            0,
+            jnp.where(wanted == rows, blocks, 0),
+            lambda i, carry, rows=rows: block(start + i * rows, rows, weights, carry),
+            carry,
+        )
+    return carry
+
+
+def _largest(count):
+    """The largest block that `count` rows need."""
+    return min(LARGEST_BLOCK, -(-count // BLOCK_STEP) * BLOCK_STEP)
+
+
+def _starts(sizes):
+    return jnp.cumsum(sizes) - sizes, sizes
+
+
+def _served(rows, sizes):
+    """(N, 1), 1 where a row belongs to a run."""
+    return (jnp.arange(len(rows)) < jnp.sum(sizes))[:, None].astype(rows.dtype)
+
+
+def _padded(rows):
+    """The rows with room for a block that starts at the last of them."""
+    return jnp.pad(rows, ((0, _largest(len(rows))), (0, 0)))
+
+
+def _blank(rows, width):
+    return jnp.zeros((len(rows) + _largest(len(rows)), width), rows.dtype)
+
+
+def _rows_at(rows, at, size):
+    return jax.lax.dynamic_slice(rows, (at, 0), (size, rows.shape[1]))
+
+
+def _set_rows(rows, part, at):
+    return jax.lax.dynamic_update_slice(rows, part.astype(rows.dtype), (at, 0))
+
+
+def _draws(seed, at):
+    """Draws of the block that starts at row `at`; part 0 is the step itself."""
+    return RandomDraws(seed).of_part(at + 1)

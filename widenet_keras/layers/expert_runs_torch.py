@@ -1,0 +1,55 @@
+"""Runs of rows on torch: one grouped product on GPUs, else one MLP per run."""
+
+import torch
+
+
+def run_by_expert(mlp, rows, sizes, weights, draws, grouped=None):
+    """Returns what each expert makes of its run of rows, (N, D).
+
+    Args:
+        mlp: `Mlp`.
+        rows: (N, D), sorted by expert.
+        sizes: (E,) int32; rows behind the last run come out as zeros.
+        weights: `ExpertWeights`.
+        draws: `RandomDraws`.
+        grouped: Whether one `grouped_mm` serves all runs; None for where its
+            kernels are (CUDA, bfloat16, compute capability 8.0). It never waits
+            for the sizes, which one product per run must know on the host.
+    """
+    if grouped is None:
+        grouped = (
+            rows.is_cuda
+            and rows.dtype == torch.bfloat16
+            and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+        )
+    if grouped:
+        return _grouped(mlp, rows, sizes, weights, draws)
+    sizes = sizes.tolist()
+    *runs, unserved = rows.split([*sizes, len(rows) - sum(sizes)])
+    outputs = [
+        mlp(run, each, draws)
+        for run, each in zip(runs, weights.unstacked(), strict=True)
+    ]
+    return torch.cat([*outputs, torch.zeros_like(unserved)])
+
+
+def _grouped(mlp, rows, sizes, weights, draws):
+    ends = torch.cumsum(sizes, dim=0, dtype=torch.int32)
+    place = torch.arange(len(rows), device=rows.device)
+    expert = torch.bucketize(place, ends, right=True)
+    served = (expert < len(sizes)).unsqueeze(1)
+    # Unserved rows borrow the last bias; what grouped_mm leaves there is noise.
+    expert = torch.clamp(expert, max=len(sizes) - 1)
+
+    def product(rows, kernel):
+        return torch.where(
+            served,
+            torch.nn.functional.grouped_mm(rows, kernel, offs=ends),
+            torch.zeros((), dtype=rows.dtype, device=rows.device),
+        )
+
+    by_row = weights._replace(
+        hidden_bias=weights.hidden_bias[expert], outer_bias=weights.outer_bias[expert]
+    )
+    output = mlp(rows, by_row, draws, product)
+    return torch.where(served, output, torch.zeros_like(output))

@@ -1,0 +1,70 @@
+"""The arithmetic of an MLP as pure functions of rows and weights."""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from widenet_keras.layers.activations import ACTIVATIONS
+
+
+class ExpertWeights(NamedTuple):
+    """Weights of a bank of experts, or of one of them without the leading E.
+
+    Attributes:
+        hidden_kernel: (E, D, F).
+        hidden_bias: (E, F).
+        outer_kernel: (E, F, D).
+        outer_bias: (E, D).
+    """
+
+    hidden_kernel: object
+    hidden_bias: object
+    outer_kernel: object
+    outer_bias: object
+
+    def stacked(self):
+        """Returns the weights with biases that broadcast over rows (E, N, D)."""
+        return self._replace(
+            hidden_bias=ops.expand_dims(self.hidden_bias, 1),
+            outer_bias=ops.expand_dims(self.outer_bias, 1),
+        )
+
+    def unstacked(self):
+        """Returns the weights of each expert, a list of E."""
+        return [
+            ExpertWeights(*each)
+            for each in zip(*(ops.unstack(weight) for weight in self), strict=True)
+        ]
+
+
+class Mlp(NamedTuple):
+    """What an MLP does between its weights. Hashable, so that it can be compiled.
+
+    Attributes:
+        activation: Name of the activation of the hidden layer.
+        output_activation: Name of the activation of the output, or None.
+        dropout: Dropout rate of the hidden layer.
+    """
+
+    activation: str
+    output_activation: str | None
+    dropout: float
+
+    def __call__(self, rows, weights, draws, product=ops.matmul):
+        """Returns the output for rows (..., N, D), by products with `product`."""
+        hidden = self.hidden(rows, weights.hidden_kernel, weights.hidden_bias, product)
+        return self.output(
+            hidden, weights.outer_kernel, weights.outer_bias, draws, product
+        )
+
+    def hidden(self, rows, kernel, bias, product=ops.matmul):
+        """Returns the hidden layer before its activation, (..., N, F)."""
+        return product(rows, kernel) + bias
+
+    def output(self, hidden, kernel, bias, draws, product=ops.matmul):
+        """Returns the output for the hidden layer before its activation."""
+        hidden = draws.dropout(ACTIVATIONS[self.activation](hidden), self.dropout)
+        output = product(hidden, kernel) + bias
+        if self.output_activation is None:
+            return output
+        return ACTIVATIONS[self.output_activation](output)

@@ -1,0 +1,52 @@
+"""How a forward pass is carried out, where the caller knows more than the layer.
+
+Thread-local, since the replicas of a `tf.distribute` strategy run in threads.
+"""
+
+import contextlib
+import threading
+
+
+class _Execution(threading.local):
+    engine = None
+    static_shapes = False
+    unrolled = False
+
+
+_current = _Execution()
+
+
+@contextlib.contextmanager
+def execution(*, engine=None, static_shapes=None, unrolled=None):
+    """Sets how the calls inside are carried out, where layers say "auto".
+
+    Args:
+        engine: Name of the dispatch engine, or None to leave it.
+        static_shapes: Whether a compiler asks for static shapes, as XLA does.
+        unrolled: Whether the steps of an encoder must not become a loop.
+    """
+    wanted = {"engine": engine, "static_shapes": static_shapes, "unrolled": unrolled}
+    before = {name: getattr(_current, name) for name in wanted}
+    for name, value in wanted.items():
+        if value is not None:
+            setattr(_current, name, value)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(_current, name, value)
+
+
+def auto_engine():
+    """Returns the engine that "auto" means here, or None if nobody said."""
+    return _current.engine
+
+
+def shapes_are_static():
+    """Whether the calls here are compiled for static shapes."""
+    return _current.static_shapes
+
+
+def must_unroll():
+    """Whether the steps of an encoder must not become a loop here."""
+    return _current.unrolled
