@@ -9,6 +9,7 @@ from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.export import export_litert as export_litert
 from widenet_keras.export import export_saved_model as export_saved_model
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
+from widenet_keras.models.flops import forward_flops as forward_flops
 from widenet_keras.models.loading import load_model as load_model
 from widenet_keras.models.presets import preset_config as preset_config
 from widenet_keras.models.presets import presets as presets

@@ -11,7 +11,7 @@ from widenet_keras.utils.execution import must_unroll
 if keras.backend.backend() == "jax":
     from widenet_keras.layers.depth_jax import is_traced, loop
 elif keras.backend.backend() == "tensorflow":
-    from widenet_keras.layers.depth_tensorflow import is_traced, loop
+    from widenet_keras.layers.depth_tensorflow import is_traced, loop, remat
 else:
 
     def is_traced(tokens):
@@ -19,6 +19,13 @@ else:
         return False
 
     loop = None
+
+if keras.backend.backend() != "tensorflow":
+
+    def remat(function, variables):
+        """Returns the function with its activations computed again for gradients."""
+        return keras.remat(function)
+
 
 SCANS = ("auto", "always", "never")
 REMATS = ("none", "full")

@@ -1,5 +1,6 @@
 """The depth as one `tf.while_loop`: the graph does not grow with it."""
 
+import keras
 import tensorflow as tf
 
 from widenet_keras.routing.record import RoutingRecord
@@ -12,6 +13,39 @@ _DTYPES = RoutingRecord(
     experts="int32",
     gates="float32",
 )
+
+
+def remat(function, variables):
+    """Returns the function with its activations computed again for gradients.
+
+    `tf.recompute_grad` fails inside a loop where the function reads variables
+    or returns integers, so variables become arguments and integers go around.
+
+    Args:
+        function: Of tensors, to tokens and a `RoutingRecord` or `()`.
+        variables: The Keras variables that it reads.
+    """
+
+    def wrapped(*inputs):
+        experts = []
+
+        def floats(values, *inputs):
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                tokens, record = function(*inputs)
+            if not record:
+                return (tokens,)
+            experts.append(record.experts)
+            return tokens, *record._replace(experts=record.gates)
+
+        # `value` would be rounded under mixed precision, and gradients with it.
+        values = [tf.convert_to_tensor(variable._value) for variable in variables]
+        tokens, *fields = tf.recompute_grad(floats)(values, *inputs)
+        if not experts:
+            return tokens, ()
+        return tokens, RoutingRecord(*fields)._replace(experts=experts[0])
+
+    return wrapped
 
 
 def is_traced(tokens):

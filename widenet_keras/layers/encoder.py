@@ -5,13 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from widenet_keras.layers.depth import (
-    REMATS,
-    SCANS,
-    joined,
-    repeat,
-    segments_of,
-)
+from widenet_keras.layers import depth
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.sharing import block_of_step, check_sharing
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
@@ -75,8 +69,8 @@ class Encoder(keras.layers.Layer):
         check_sharing("Encoder", sharing, steps, len(blocks))
         check_flag("Encoder", "shared_norms", shared_norms)
         check_number("Encoder", "stochastic_depth", stochastic_depth, 0.0, below=1.0)
-        check_choice("Encoder", "scan", scan, SCANS)
-        check_choice("Encoder", "remat", remat, REMATS)
+        check_choice("Encoder", "scan", scan, depth.SCANS)
+        check_choice("Encoder", "remat", remat, depth.REMATS)
         self.blocks = list(blocks)
         self.steps = steps
         self.sharing = sharing
@@ -110,13 +104,13 @@ class Encoder(keras.layers.Layer):
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
         private = self._private(draws)
         records = []
-        for segment in segments_of(self.block_of_step):
+        for segment in depth.segments_of(self.block_of_step):
             period = len(segment.pattern)
 
             def one_round(tokens, private, pattern=segment.pattern):
                 return self._round(tokens, private, pattern, training)
 
-            tokens, record = repeat(
+            tokens, record = depth.repeat(
                 one_round,
                 tokens,
                 _rounds(private, segment.first, segment.end, period),
@@ -124,7 +118,7 @@ class Encoder(keras.layers.Layer):
                 self.scan,
             )
             records.append(record)
-        return tokens, joined(records)
+        return tokens, depth.joined(records)
 
     def _round(self, tokens, private, pattern, training):
         """Applies the blocks of a pattern with the private pieces of its steps."""
@@ -142,7 +136,7 @@ class Encoder(keras.layers.Layer):
 
             mine = [piece[place] for piece in private if piece is not None]
             if self.remat == "full" and training:
-                step = keras.remat(step)
+                step = depth.remat(step, self.blocks[index].trainable_variables)
             tokens, record = step(tokens, *mine)
             if record:
                 records.append(record)

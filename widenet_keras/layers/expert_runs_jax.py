@@ -43,13 +43,13 @@ def _ragged(mlp, rows, sizes, weights, draws):
     )
     served = jnp.arange(rows.shape[0])[:, None] < jnp.sum(sizes)
 
-    def product(rows, kernel):
-        return jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype)
+    def linear(rows, kernel, bias):
+        return jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype) + bias
 
     by_row = weights._replace(
         hidden_bias=weights.hidden_bias[expert], outer_bias=weights.outer_bias[expert]
     )
-    return jnp.where(served, mlp(rows, by_row, draws, product), 0)
+    return jnp.where(served, mlp(rows, by_row, draws, linear), 0)
 
 
 # Compiled here, so that calls outside any jit compile once per shape.

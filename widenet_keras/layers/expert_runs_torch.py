@@ -27,10 +27,15 @@ def run_by_expert(mlp, rows, sizes, weights, draws, grouped=None):
     sizes = sizes.tolist()
     *runs, unserved = rows.split([*sizes, len(rows) - sum(sizes)])
     outputs = [
-        mlp(run, each, draws)
+        mlp(run, each, draws, _linear)
         for run, each in zip(runs, weights.unstacked(), strict=True)
     ]
     return torch.cat([*outputs, torch.zeros_like(unserved)])
+
+
+def _linear(rows, kernel, bias):
+    # One pass over the result instead of two.
+    return torch.addmm(bias, rows, kernel)
 
 
 def _grouped(mlp, rows, sizes, weights, draws):
@@ -41,15 +46,12 @@ def _grouped(mlp, rows, sizes, weights, draws):
     # Unserved rows borrow the last bias; what grouped_mm leaves there is noise.
     expert = torch.clamp(expert, max=len(sizes) - 1)
 
-    def product(rows, kernel):
-        return torch.where(
-            served,
-            torch.nn.functional.grouped_mm(rows, kernel, offs=ends),
-            torch.zeros((), dtype=rows.dtype, device=rows.device),
-        )
+    def linear(rows, kernel, bias):
+        product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
+        return torch.where(served, product, torch.zeros_like(product)) + bias
 
     by_row = weights._replace(
         hidden_bias=weights.hidden_bias[expert], outer_bias=weights.outer_bias[expert]
     )
-    output = mlp(rows, by_row, draws, product)
+    output = mlp(rows, by_row, draws, linear)
     return torch.where(served, output, torch.zeros_like(output))

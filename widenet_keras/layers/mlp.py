@@ -37,6 +37,11 @@ class ExpertWeights(NamedTuple):
         ]
 
 
+def linear(rows, kernel, bias):
+    """Returns rows @ kernel + bias."""
+    return ops.matmul(rows, kernel) + bias
+
+
 class Mlp(NamedTuple):
     """What an MLP does between its weights. Hashable, so that it can be compiled.
 
@@ -50,21 +55,28 @@ class Mlp(NamedTuple):
     output_activation: str | None
     dropout: float
 
-    def __call__(self, rows, weights, draws, product=ops.matmul):
-        """Returns the output for rows (..., N, D), by products with `product`."""
-        hidden = self.hidden(rows, weights.hidden_kernel, weights.hidden_bias, product)
+    def __call__(self, rows, weights, draws, linear=linear):
+        """Returns the output for rows (..., N, D).
+
+        Args:
+            rows: (..., N, D).
+            weights: `ExpertWeights` whose biases broadcast over the rows.
+            draws: `RandomDraws`.
+            linear: Function of rows, kernel and bias.
+        """
+        hidden = self.hidden(rows, weights.hidden_kernel, weights.hidden_bias, linear)
         return self.output(
-            hidden, weights.outer_kernel, weights.outer_bias, draws, product
+            hidden, weights.outer_kernel, weights.outer_bias, draws, linear
         )
 
-    def hidden(self, rows, kernel, bias, product=ops.matmul):
+    def hidden(self, rows, kernel, bias, linear=linear):
         """Returns the hidden layer before its activation, (..., N, F)."""
-        return product(rows, kernel) + bias
+        return linear(rows, kernel, bias)
 
-    def output(self, hidden, kernel, bias, draws, product=ops.matmul):
+    def output(self, hidden, kernel, bias, draws, linear=linear):
         """Returns the output for the hidden layer before its activation."""
         hidden = draws.dropout(ACTIVATIONS[self.activation](hidden), self.dropout)
-        output = product(hidden, kernel) + bias
+        output = linear(hidden, kernel, bias)
         if self.output_activation is None:
             return output
         return ACTIVATIONS[self.output_activation](output)

@@ -97,6 +97,8 @@ class Router(keras.layers.Layer):
             name="kernel",
             shape=(tokens_shape[-1], self.num_experts),
             initializer="glorot_uniform",
+            # A model's mixed precision would round it while it is read.
+            autocast=False,
         )
 
     def call(self, tokens, draws=SILENT):

@@ -1,0 +1,161 @@
+"""What the benchmarks share: one process per backend, timing, tables, pictures."""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+BACKENDS = ("tensorflow", "jax", "torch")
+PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
+COLORS = {"tensorflow": "#d9822b", "jax": "#2f6fb5", "torch": "#b03a2e"}
+
+
+def parser(description):
+    """Returns the parser of the arguments that all benchmarks take."""
+    arguments = argparse.ArgumentParser(description=description)
+    arguments.add_argument(
+        "--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS)
+    )
+    arguments.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    arguments.add_argument(
+        "--repeats", type=int, default=7, help="timings per case, of which the median"
+    )
+    arguments.add_argument("--json", metavar="FILE", help="write flat rows here")
+    arguments.add_argument("--png", metavar="FILE", help="write the picture here")
+    arguments.add_argument("--child", metavar="FILE", help=argparse.SUPPRESS)
+    return arguments
+
+
+def run(script, arguments, measure, present):
+    """Measures on each backend in a process of its own, then shows all rows.
+
+    Args:
+        script: Path of the benchmark.
+        arguments: Parsed arguments, of a parser made by `parser`.
+        measure: Function of the arguments that yields rows, in a child process.
+        present: Function of rows and arguments that prints and draws them.
+    """
+    if arguments.child:
+        rows = []
+        for row in measure(arguments):
+            rows.append({**row, **about_this_run(arguments.device)})
+            Path(arguments.child).write_text(json.dumps(rows))
+        return
+    rows = []
+    for backend in arguments.backends:
+        rows += _in_child(script, backend)
+    print()
+    present(rows, arguments)
+    first = rows[0]
+    print(f"\nOn {first['device']}, medians of {arguments.repeats}:")
+    for backend in arguments.backends:
+        mine = next(row for row in rows if row["backend"] == backend)
+        print(f"  {backend} {mine['version']}, Keras {mine['keras']}")
+    if arguments.json:
+        fresh = Path(arguments.json + ".part")
+        fresh.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+        fresh.replace(arguments.json)
+        print(f"Rows are in {arguments.json}")
+
+
+def _in_child(script, backend):
+    """Runs the benchmark for one backend; its progress goes to the terminal."""
+    environment = {**os.environ, "KERAS_BACKEND": backend}
+    environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Path(folder) / "rows.json"
+        subprocess.run(
+            [sys.executable, script, *sys.argv[1:], "--child", str(rows)],
+            env=environment,
+            check=True,
+        )
+        return json.loads(rows.read_text())
+
+
+def about_this_run(device):
+    """Returns the facts that make a row's numbers comparable with others."""
+    import keras
+
+    backend = keras.backend.backend()
+    return {
+        "backend": backend,
+        "version": version(PACKAGES[backend]),
+        "keras": keras.version(),
+        "device": _device_name(device),
+    }
+
+
+def _device_name(device):
+    if device == "cpu":
+        return f"{os.cpu_count()} CPU cores ({platform.machine()})"
+    found = subprocess.run(
+        ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip().splitlines()[0] if found.stdout.strip() else "GPU"
+
+
+def median_milliseconds(cases, repeats):
+    """Times cases turn by turn, so that a slow moment of the machine hits all.
+
+    Args:
+        cases: Dict of functions without arguments, each of which waits for its
+            result.
+        repeats: Timings per case, after one that is not counted.
+
+    Returns:
+        Dict of medians, milliseconds.
+    """
+    times = {name: [] for name in cases}
+    for function in cases.values():
+        function()
+    for _ in range(repeats):
+        for name, function in cases.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(found) for name, found in times.items()}
+
+
+def print_table(rows, columns):
+    """Prints rows as an aligned table.
+
+    Args:
+        rows: List of dicts.
+        columns: Dict of column name to format, for instance "{:.2f}".
+    """
+    cells = [list(columns)]
+    for row in rows:
+        cells.append(
+            [
+                "-" if row.get(name) is None else form.format(row[name])
+                for name, form in columns.items()
+            ]
+        )
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    for line in cells:
+        print(
+            "  ".join(
+                cell.rjust(width) for cell, width in zip(line, widths, strict=True)
+            )
+        )
+
+
+def progress(text):
+    """Prints a line of progress at once."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def save_picture(figure, path):
+    """Writes a matplotlib figure and says where it is."""
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+    print(f"\nThe picture is in {path}")

@@ -1,0 +1,200 @@
+"""Times the mixture of experts against the dense MLPs that it replaces.
+
+The floor is K plain dense MLPs on the same tokens: the arithmetic that a token
+really uses. Every engine is timed against it, turn by turn in one process per
+backend, at inference (nothing dropped) and in training (capacity, forward and
+all gradients).
+
+    python benchmarks/moe_layer.py --json benchmarks/results/moe_layer.json
+
+On a GPU, in bfloat16, with the achieved TFLOP/s beside those of a large matrix
+product in the same run:
+
+    python benchmarks/moe_layer.py --device gpu --dtype mixed_bfloat16 \
+        --backends jax torch --tokens 25216
+"""
+
+import harness
+
+LENGTH = 197  # tokens of an image of 224 px in patches of 16, and a class token
+
+
+def main():
+    """Parses the command line and runs."""
+    arguments = harness.parser(__doc__.splitlines()[0])
+    arguments.add_argument(
+        "--tokens", type=int, nargs="+", default=[197, 788, 1576, 6304, 50432]
+    )
+    arguments.add_argument(
+        "--modes",
+        nargs="+",
+        choices=["inference", "training"],
+        default=["inference", "training"],
+    )
+    arguments.add_argument(
+        "--engines", nargs="+", default=["sorted", "slots", "one_hot", "all_experts"]
+    )
+    arguments.add_argument("--width", type=int, default=768)
+    arguments.add_argument("--expert-dim", type=int, default=3072)
+    arguments.add_argument("--experts", type=int, default=4)
+    arguments.add_argument("--top-k", type=int, default=2)
+    arguments.add_argument("--capacity-factor", type=float, default=1.2)
+    arguments.add_argument("--dtype", default="float32", help="a Keras dtype policy")
+    arguments.add_argument(
+        "--slow-limit",
+        type=int,
+        default=7000,
+        help="engines other than the one that auto takes stop at so many tokens",
+    )
+    harness.run(__file__, arguments.parse_args(), measure, present)
+
+
+def measure(arguments):
+    """Yields one row per mode, number of tokens and engine."""
+    import numpy as np
+    import timed
+    from keras import ops
+
+    from widenet_keras.layers.experts import FeedForward
+    from widenet_keras.layers.mixture_of_experts import MixtureOfExperts
+    from widenet_keras.routing.engines import ENGINES, engine_named
+
+    timed.require_device(arguments.device)
+    a = arguments
+    shape = (None, LENGTH, a.width)
+    dense = [FeedForward(a.expert_dim, dtype=a.dtype) for _ in range(a.top_k)]
+    layers = {
+        name: MixtureOfExperts(
+            a.experts,
+            a.expert_dim,
+            a.top_k,
+            a.capacity_factor,
+            engine=name,
+            add_losses=False,
+            dtype=a.dtype,
+        )
+        for name in a.engines
+    }
+    for layer in (*dense, *layers.values()):
+        layer.build(shape)
+    random = np.random.default_rng(0)
+    for tokens in a.tokens:
+        images = max(1, round(tokens / LENGTH))
+        x = random.normal(size=(images, LENGTH, a.width)).astype("float32")
+        for mode in a.modes:
+            training = mode == "training"
+            auto = engine_named("auto", training)
+            names = [
+                name
+                for name in a.engines
+                if tokens <= a.slow_limit or ENGINES[name] is auto
+            ]
+            harness.progress(f"{timed.BACKEND}: {mode}, {images * LENGTH} tokens")
+
+            def floor(x):
+                return sum(layer(x) for layer in dense)
+
+            def mixture(x, name, training=training):
+                layer = layers[name].routed_experts
+                return layer(x, training=training)[0]
+
+            functions = {"floor": (floor, [w for d in dense for w in d.weights])}
+            for name in names:
+                functions[name] = (
+                    lambda x, name=name: mixture(x, name),
+                    layers[name].trainable_weights,
+                )
+            cases = {}
+            for name, (function, weights) in functions.items():
+                if training:
+
+                    def loss(x, function=function):
+                        return ops.mean(ops.square(function(x)))
+
+                    cases[name] = timed.gradients(loss, weights, x)
+                else:
+                    cases[name] = timed.forward(function, weights, x)
+            if a.device == "gpu":
+                cases["matmul"] = timed.large_product(a.dtype)
+            found = harness.median_milliseconds(cases, a.repeats)
+            work = 4 * images * LENGTH * a.width * a.expert_dim * a.top_k
+            for name, milliseconds in found.items():
+                flops = work * (3 if training else 1)
+                if name == "matmul":
+                    flops = timed.LARGE_PRODUCT_FLOPS
+                yield {
+                    "benchmark": "moe_layer",
+                    "engine": name,
+                    "auto": ENGINES.get(name) is auto,
+                    "mode": mode,
+                    "tokens": images * LENGTH,
+                    "dtype": a.dtype,
+                    "milliseconds": round(milliseconds, 3),
+                    "ratio_to_floor": round(milliseconds / found["floor"], 3),
+                    "ratio_to_all_experts": (
+                        round(milliseconds / found["all_experts"], 3)
+                        if "all_experts" in found
+                        else None
+                    ),
+                    "microseconds_per_token": round(
+                        1e3 * milliseconds / (images * LENGTH), 3
+                    ),
+                    "tflops": round(flops / milliseconds / 1e9, 3),
+                }
+
+
+def present(rows, arguments):
+    """Prints the table and draws ratio to the floor and cost per token."""
+    harness.print_table(
+        rows,
+        {
+            "backend": "{}",
+            "mode": "{}",
+            "tokens": "{}",
+            "engine": "{}",
+            "milliseconds": "{:.1f}",
+            "ratio_to_floor": "{:.2f}",
+            "ratio_to_all_experts": "{:.2f}",
+            "microseconds_per_token": "{:.1f}",
+            "tflops": "{:.3f}",
+        },
+    )
+    if not arguments.png:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    backends = list(dict.fromkeys(row["backend"] for row in rows))
+    figure, axes = plt.subplots(
+        len(arguments.modes),
+        len(backends),
+        squeeze=False,
+        sharey="row",
+        figsize=(4 * len(backends), 3.2 * len(arguments.modes)),
+    )
+    for line, mode in zip(axes, arguments.modes, strict=True):
+        for axis, backend in zip(line, backends, strict=True):
+            for engine in arguments.engines:
+                mine = [
+                    row
+                    for row in rows
+                    if (row["backend"], row["mode"], row["engine"])
+                    == (backend, mode, engine)
+                ]
+                axis.plot(
+                    [row["tokens"] for row in mine],
+                    [row["ratio_to_floor"] for row in mine],
+                    marker="o",
+                    label=engine,
+                )
+            axis.axhline(1.0, color="black", linewidth=0.8)
+            axis.set(xscale="log", title=f"{backend}, {mode}", xlabel="tokens")
+        line[0].set_ylabel(f"time over {arguments.top_k} dense MLPs")
+    axes[0, 0].legend()
+    harness.save_picture(figure, arguments.png)
+
+
+if __name__ == "__main__":
+    main()

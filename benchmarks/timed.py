@@ -1,0 +1,169 @@
+"""Functions ready to be timed on the running backend: compiled and awaited."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+BACKEND = keras.backend.backend()
+LARGE = 8192  # side of the square product that shows what a device can do
+LARGE_PRODUCT_FLOPS = 2 * LARGE**3
+
+
+def require_device(device):
+    """Stops with one line unless the backend runs on the device.
+
+    Args:
+        device: "cpu" or "gpu".
+    """
+    if device == "cpu":
+        return
+    if BACKEND == "torch":
+        import torch
+
+        found = torch.cuda.is_available()
+    else:
+        found = keras.distribution.list_devices()[0].startswith("gpu")
+    if not found:
+        raise SystemExit(
+            f"--device gpu: {BACKEND} sees no GPU here; install its GPU build, or use "
+            "--device cpu."
+        )
+
+
+def forward(function, variables, x):
+    """Returns a function that computes `function(x)` and waits for it.
+
+    Args:
+        function: Of a tensor, reading `variables`.
+        variables: List of `keras.Variable`.
+        x: NumPy array.
+    """
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+        graph = tf.function(function)
+        return lambda: _wait_tensorflow(graph(x))
+    if BACKEND == "jax":
+        import jax
+
+        def stateless(values, x):
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return function(x)
+
+        compiled, values = jax.jit(stateless), [v.value for v in variables]
+        x = jax.numpy.asarray(x)
+        return lambda: jax.block_until_ready(compiled(values, x))
+    import torch
+
+    x = keras.ops.convert_to_tensor(x)
+
+    def eager():
+        with torch.no_grad():
+            function(x)
+        _wait_torch()
+
+    return eager
+
+
+def gradients(function, variables, x):
+    """Returns a function that computes all gradients of `function(x)`.
+
+    Args:
+        function: Of a tensor, reading `variables`, to a scalar.
+        variables: List of `keras.Variable`; the gradient of x is computed too.
+        x: NumPy array.
+    """
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        x = tf.constant(x)
+
+        @tf.function
+        def graph(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                value = function(x)
+            return tape.gradient(value, [v.value for v in variables] + [x])
+
+        return lambda: _wait_tensorflow(graph(x))
+    if BACKEND == "jax":
+        import jax
+
+        def stateless(values, x):
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return function(x)
+
+        compiled = jax.jit(jax.grad(stateless, argnums=(0, 1)))
+        values, x = [v.value for v in variables], jax.numpy.asarray(x)
+        return lambda: jax.block_until_ready(compiled(values, x))
+    import torch
+
+    x = keras.ops.convert_to_tensor(x).requires_grad_()
+
+    def eager():
+        torch.autograd.grad(
+            function(x), [v.value for v in variables] + [x], allow_unused=True
+        )
+        _wait_torch()
+
+    return eager
+
+
+def large_product(dtype):
+    """Returns a function that multiplies two large square matrices and waits.
+
+    Args:
+        dtype: A Keras dtype policy, whose compute dtype is used.
+    """
+    kind = keras.dtype_policies.get(dtype).compute_dtype
+    x = np.random.default_rng(0).normal(size=(LARGE, LARGE)).astype("float32")
+
+    def product(x):
+        x = keras.ops.cast(x, kind)
+        return keras.ops.matmul(x, x)
+
+    return forward(product, [], x)
+
+
+def peak_gib(device):
+    """Returns the most memory that this process has held so far, GiB.
+
+    Args:
+        device: "cpu" for the memory of the process, "gpu" for that of the GPU.
+    """
+    if device == "cpu":
+        # Not ru_maxrss, in which a new process inherits its parent's peak.
+        status = Path("/proc/self/status").read_text()
+        line = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) / 2**20
+    if BACKEND == "torch":
+        import torch
+
+        return torch.cuda.max_memory_allocated() / 2**30
+    if BACKEND == "jax":
+        import jax
+
+        return jax.local_devices()[0].memory_stats()["peak_bytes_in_use"] / 2**30
+    import tensorflow as tf
+
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+
+
+def _wait_tensorflow(result):
+    import tensorflow as tf
+
+    for tensor in tf.nest.flatten(result):
+        if tensor is not None and "GPU" in tensor.device:
+            tf.experimental.sync_devices()
+            break
+
+
+def _wait_torch():
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()

@@ -1,0 +1,200 @@
+"""Times training steps of WideNet-B, ViT-B and ViT-MoE-B, and their peak memory.
+
+    python benchmarks/train_step.py --json benchmarks/results/train_step.json
+
+The time of a model over ViT-B's is set against the same ratio of their
+arithmetic, by formula (`widenet_keras.forward_flops`, K experts per token): 1.0
+means that sharing and routing cost nothing beside their products. Steps are
+timed turn by turn in one process per backend; peak memory is that of a process
+of its own for each model, without and with `remat="full"`.
+
+On a GPU, in bfloat16, with the achieved TFLOP/s:
+
+    python benchmarks/train_step.py --device gpu --dtype mixed_bfloat16 \
+        --backends jax torch --batch 128
+"""
+
+import os
+import subprocess
+import sys
+
+import harness
+
+PRESETS = ["widenet_b16", "vit_b16", "vit_moe_b16"]
+
+
+def main():
+    """Parses the command line and runs."""
+    arguments = harness.parser(__doc__.splitlines()[0])
+    arguments.add_argument("--presets", nargs="+", default=PRESETS)
+    arguments.add_argument("--batch", type=int, default=8)
+    arguments.add_argument("--dtype", default="float32", help="a Keras dtype policy")
+    arguments.add_argument(
+        "--memory-of",
+        nargs=2,
+        metavar=("PRESET", "REMAT"),
+        help="train one model for two steps and print the peak memory, GiB",
+    )
+    arguments = arguments.parse_args()
+    if arguments.memory_of:
+        print(peak_memory(arguments))
+        return
+    harness.run(__file__, arguments, measure, present)
+
+
+def trainer(arguments, preset, remat="none"):
+    """Returns a function that takes one training step of a fresh model."""
+    import numpy as np
+
+    import widenet_keras
+
+    model = widenet_keras.ImageClassifier.from_preset(
+        preset, dtype=arguments.dtype, remat=remat
+    )
+    model.compile()
+    random = np.random.default_rng(0)
+    shape = (arguments.batch, *model.config.image_shape)
+    images = random.uniform(-1, 1, shape).astype("float32")
+    labels = random.integers(0, model.config.num_classes, arguments.batch)
+    # The returned loss is a number, so the step is over when it is there.
+    return model, lambda: float(model.train_on_batch(images, labels)[0])
+
+
+def measure(arguments):
+    """Yields one row per model for the time, and one per model and remat."""
+    import timed
+
+    import widenet_keras
+
+    timed.require_device(arguments.device)
+    harness.progress(f"{timed.BACKEND}: compiling and timing")
+    models, cases = {}, {}
+    for preset in arguments.presets:
+        models[preset], cases[preset] = trainer(arguments, preset)
+    if arguments.device == "gpu":
+        cases["matmul"] = timed.large_product(arguments.dtype)
+    found = harness.median_milliseconds(cases, arguments.repeats)
+    flops = {
+        name: 3 * arguments.batch * widenet_keras.forward_flops(model.config)
+        for name, model in models.items()
+    }
+    flops["matmul"] = timed.LARGE_PRODUCT_FLOPS
+    shared = {"benchmark": "train_step", "batch": arguments.batch}
+    shared["dtype"] = arguments.dtype
+    base = "vit_b16" if "vit_b16" in found else arguments.presets[0]
+    for name, milliseconds in found.items():
+        ratio = milliseconds / found[base]
+        yield {
+            **shared,
+            "mode": "time",
+            "model": name,
+            "milliseconds": round(milliseconds, 1),
+            "gigaflops": round(flops[name] / 1e9, 1),
+            "time_ratio": round(ratio, 3),
+            "flop_ratio": round(flops[name] / flops[base], 3),
+            "time_over_flop_ratio": round(ratio * flops[base] / flops[name], 3),
+            "tflops": round(flops[name] / milliseconds / 1e9, 3),
+        }
+    models.clear()
+    cases.clear()
+    peaks = {}
+    for remat in ("none", "full"):
+        for preset in arguments.presets:
+            harness.progress(f"{timed.BACKEND}: memory of {preset}, remat={remat}")
+            peaks[preset, remat] = _in_a_process_of_its_own(preset, remat)
+    for (preset, remat), peak in peaks.items():
+        yield {
+            **shared,
+            "mode": "memory",
+            "model": preset,
+            "remat": remat,
+            "peak_gib": round(peak, 3),
+            "memory_ratio": round(peak / peaks[base, "none"], 3),
+        }
+
+
+def _in_a_process_of_its_own(preset, remat):
+    """Returns the peak memory of a process that trains one model, GiB."""
+    command = [sys.executable, *sys.argv, "--memory-of", preset, remat]
+    done = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    return float(done.stdout.split()[-1])
+
+
+def peak_memory(arguments):
+    """Trains one model for two steps and returns the peak memory, GiB."""
+    import timed
+
+    _, step = trainer(arguments, *arguments.memory_of)
+    step()
+    step()
+    return timed.peak_gib(arguments.device)
+
+
+def present(rows, arguments):
+    """Prints both tables and draws time and memory over ViT-B's."""
+    times = [row for row in rows if row["mode"] == "time"]
+    harness.print_table(
+        times,
+        {
+            "backend": "{}",
+            "model": "{}",
+            "milliseconds": "{:.0f}",
+            "gigaflops": "{:.0f}",
+            "time_ratio": "{:.2f}",
+            "flop_ratio": "{:.2f}",
+            "time_over_flop_ratio": "{:.2f}",
+            "tflops": "{:.3f}",
+        },
+    )
+    print()
+    memory = [row for row in rows if row["mode"] == "memory"]
+    harness.print_table(
+        memory,
+        {
+            "backend": "{}",
+            "model": "{}",
+            "remat": "{}",
+            "peak_gib": "{:.2f}",
+            "memory_ratio": "{:.2f}",
+        },
+    )
+    if not arguments.png:
+        return
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+    backends = list(dict.fromkeys(row["backend"] for row in rows))
+    for place, backend in enumerate(backends):
+        mine = [r for r in times if r["backend"] == backend and r["model"] != "matmul"]
+        places = [i + 0.25 * place for i in range(len(mine))]
+        left.bar(
+            places,
+            [r["time_over_flop_ratio"] for r in mine],
+            0.23,
+            label=backend,
+            color=harness.COLORS[backend],
+        )
+        left.set_xticks(range(len(mine)), [r["model"] for r in mine])
+        mine = [r for r in memory if r["backend"] == backend]
+        places = [i + 0.25 * place for i in range(len(mine))]
+        right.bar(
+            places,
+            [r["memory_ratio"] for r in mine],
+            0.23,
+            color=harness.COLORS[backend],
+        )
+        names = [r["model"] + ("\nremat" if r["remat"] == "full" else "") for r in mine]
+        right.set_xticks(range(len(mine)), names, fontsize=6)
+    left.set_title("time over arithmetic, ViT-B = 1")
+    right.set_title("peak memory, ViT-B = 1")
+    left.legend()
+    harness.save_picture(figure, arguments.png)
+
+
+if __name__ == "__main__":
+    main()
