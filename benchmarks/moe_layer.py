@@ -139,7 +139,7 @@ def measure(arguments):
                     "microseconds_per_token": round(
                         1e3 * milliseconds / (images * LENGTH), 3
                     ),
-                    "tflops": round(flops / milliseconds / 1e9, 3),
+                    "tflops": round(flops / milliseconds / 1e9, 6),
                 }
 
 

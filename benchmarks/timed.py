@@ -129,6 +129,46 @@ def large_product(dtype):
     return forward(product, [], x)
 
 
+def operations(model, images):
+    """Returns how many operations a model's loss and gradients are traced to.
+
+    None on torch, which traces nothing.
+
+    Args:
+        model: A model of this package.
+        images: NumPy array of images.
+    """
+    variables = model.trainable_variables
+
+    def loss(images):
+        return keras.ops.sum(model(images, training=True))
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        @tf.function
+        def gradients(images):
+            with tf.GradientTape() as tape:
+                value = loss(images)
+            return tape.gradient(value, [v.value for v in variables])
+
+        concrete = gradients.get_concrete_function(tf.constant(images))
+        graph = concrete.graph.as_graph_def()
+        inner = sum(len(function.node_def) for function in graph.library.function)
+        return len(graph.node) + inner
+    if BACKEND == "jax":
+        import jax
+
+        def stateless(values):
+            mapping = list(zip(variables, values, strict=True))
+            with keras.StatelessScope(state_mapping=mapping):
+                return loss(images)
+
+        program = jax.make_jaxpr(jax.grad(stateless))([v.value for v in variables])
+        return len(str(program).splitlines())
+    return None
+
+
 def peak_gib(device):
     """Returns the most memory that this process has held so far, GiB.
 

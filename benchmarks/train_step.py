@@ -93,7 +93,7 @@ def measure(arguments):
             "time_ratio": round(ratio, 3),
             "flop_ratio": round(flops[name] / flops[base], 3),
             "time_over_flop_ratio": round(ratio * flops[base] / flops[name], 3),
-            "tflops": round(flops[name] / milliseconds / 1e9, 3),
+            "tflops": round(flops[name] / milliseconds / 1e9, 6),
         }
     models.clear()
     cases.clear()

@@ -60,6 +60,9 @@ WRONG = [
         {"router": "grouped_top_1", "top_k": 3},
         ["num_experts=4", "top_k=3", "divides num_experts"],
     ),
+    ({"engine": "fast"}, ["engine='fast'", "'auto'", "'sorted'", "'one_hot'"]),
+    ({"scan": True}, ["scan=True", "'auto', 'always', 'never'"]),
+    ({"remat": "half"}, ["remat='half'", "'none', 'full'"]),
     ({"sharing": "sequence"}, ["sharing='sequence' needs unique_blocks", "12 steps"]),
     ({"sharing": "cycle"}, ["sharing='cycle' needs unique_blocks"]),
     (

@@ -4,11 +4,12 @@ import keras
 import numpy as np
 import pytest
 from conftest import numpy
-from gradients import compiled, value_and_gradients
+from gradients import value_and_gradients
 from oracle import MoeOracle
 
 from widenet_keras.layers import MixtureOfExperts
 from widenet_keras.routing.capacity import capacity_for
+from widenet_keras.routing.engines import ENGINES
 
 NAMES = ("router", "w1", "b1", "w2", "b2")
 
@@ -33,7 +34,7 @@ SCENES = {
 }
 
 
-def make(scene):
+def make(scene, engine="auto"):
     """Returns (layer, its weights by the oracle's names, tokens, oracle)."""
     batch, tokens, width, hidden, experts, top_k, factor, group, more = scene
     layer = MixtureOfExperts(
@@ -42,6 +43,7 @@ def make(scene):
         top_k=top_k,
         capacity_factor=factor,
         images_per_group=group,
+        engine=engine,
         router_noise=0.0,
         add_losses=False,
         **more,
@@ -73,10 +75,10 @@ def check(layer, by_name, x, oracle, training=True):
     def loss():
         y, record = layer.routed_experts(inputs, training=training)
         weighted = keras.ops.sum(y * keras.ops.convert_to_tensor(dy, "float32"))
-        return weighted + 0.7 * record.balance_loss
+        return weighted + 0.7 * record.balance_loss, (y, record)
 
     variables = [by_name[name] for name in NAMES] + [inputs]
-    value, gradients = value_and_gradients(loss, variables)
+    value, gradients, (y, record) = value_and_gradients(loss, variables)
     np.testing.assert_allclose(
         value, (expected * dy).sum() + 0.7 * oracle.balance_loss(), rtol=1e-5, atol=1e-5
     )
@@ -87,9 +89,6 @@ def check(layer, by_name, x, oracle, training=True):
         np.testing.assert_allclose(
             gradient, wanted[name], rtol=1e-5, atol=1e-5 * size, err_msg=name
         )
-    y, record = compiled(
-        lambda: layer.routed_experts(keras.ops.convert_to_tensor(x), training=training)
-    )
     np.testing.assert_allclose(numpy(y), expected, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(
         numpy(record.expert_fraction), oracle.choices["fraction"], atol=1e-6
@@ -102,21 +101,24 @@ def check(layer, by_name, x, oracle, training=True):
     )
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("scene", SCENES)
-def test_training_equals_the_loop(scene):
-    check(*make(SCENES[scene]))
+def test_training_equals_the_loop(scene, engine):
+    check(*make(SCENES[scene], engine))
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("scene", ["usual", "odd sizes", "one of everything"])
-def test_inference_equals_the_loop_without_drops(scene):
-    layer, by_name, x, oracle = make(SCENES[scene])
+def test_inference_equals_the_loop_without_drops(scene, engine):
+    layer, by_name, x, oracle = make(SCENES[scene], engine)
     oracle.capacity_factor = None
     check(layer, by_name, x, oracle, training=False)
 
 
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("factor", [0.5, 1.0, None])
-def test_all_tokens_to_one_expert(factor):
-    layer, by_name, x, oracle = make((2, 8, 6, 8, 4, 1, factor, 1, {}))
+def test_all_tokens_to_one_expert(factor, engine):
+    layer, by_name, x, oracle = make((2, 8, 6, 8, 4, 1, factor, 1, {}), engine)
     x[..., 0] = 5.0
     kernel = np.zeros((6, 4))
     kernel[0, 2] = 3.0
@@ -171,7 +173,7 @@ def test_capacity(tokens, experts, top_k, factor, capacity):
 def test_groups_never_change_inference():
     scene = SCENES["partial last group"]
     grouped, _, x, _ = make(scene)
-    alone, _, _, _ = make((*scene[:7], 1, {}))
+    alone, _, _, _ = make((*scene[:7], 1, {}), "all_experts")
     np.testing.assert_allclose(
         numpy(grouped(x, training=False)), numpy(alone(x, training=False)), atol=1e-6
     )

@@ -23,9 +23,14 @@ RANKS = {
 }
 # Code for one backend lives in files named for it.
 BACKEND_FILES = {
-    "tensorflow": {"tensorflow_step.py", "tensorflow_export.py"},
-    "jax": {"jax_step.py"},
-    "torch": {"torch_step.py"},
+    "tensorflow": {
+        "depth_tensorflow.py",
+        "expert_runs_tensorflow.py",
+        "tensorflow_export.py",
+        "tensorflow_step.py",
+    },
+    "jax": {"depth_jax.py", "expert_runs_jax.py", "gather_jax.py", "jax_step.py"},
+    "torch": {"expert_runs_torch.py", "torch_step.py"},
 }
 
 

@@ -20,6 +20,8 @@ def run_by_expert(mlp, rows, sizes, weights, draws, grouped=None):
         grouped = (
             rows.is_cuda
             and rows.dtype == torch.bfloat16
+            # grouped_mm wants rows of whole 16 bytes.
+            and all(size % 8 == 0 for size in weights.hidden_kernel.shape[1:])
             and torch.cuda.get_device_capability(rows.device) >= (8, 0)
         )
     if grouped:
@@ -43,10 +45,12 @@ def _grouped(mlp, rows, sizes, weights, draws):
     place = torch.arange(len(rows), device=rows.device)
     expert = torch.bucketize(place, ends, right=True)
     served = (expert < len(sizes)).unsqueeze(1)
-    # Unserved rows borrow the last bias; what grouped_mm leaves there is noise.
+    # Unserved rows borrow the last bias, and lose it at the end.
     expert = torch.clamp(expert, max=len(sizes) - 1)
 
     def linear(rows, kernel, bias):
+        # Behind the last run grouped_mm writes nothing, forward or backward.
+        rows = torch.where(served, rows, torch.zeros_like(rows))
         product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
         return torch.where(served, product, torch.zeros_like(product)) + bias
 

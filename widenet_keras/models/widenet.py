@@ -3,13 +3,10 @@
 import keras
 import numpy as np
 
-from widenet_keras.layers.attention import Attention
-from widenet_keras.layers.block import Block
 from widenet_keras.layers.embedding import PatchEmbedding, resample_positions
 from widenet_keras.layers.encoder import Encoder
-from widenet_keras.layers.experts import FeedForward
 from widenet_keras.layers.head import ClassifierHead
-from widenet_keras.layers.mixture_of_experts import routed_experts
+from widenet_keras.models.blocks import block_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.presets import preset_config
@@ -51,7 +48,7 @@ class WideNet(keras.Model):
         )
         self.encoder = Encoder(
             [
-                _block(config, index, policy)
+                block_of(config, index, policy)
                 for index in range(config.num_unique_blocks)
             ],
             config.steps,
@@ -220,34 +217,3 @@ class WideNet(keras.Model):
         config = {**config}
         config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])
         return cls(**config)
-
-
-def _block(config, index, policy):
-    """Returns unique block `index` of the config."""
-    shared = {
-        "activation": config.activation,
-        "output_activation": config.output_activation,
-        "dropout": config.dropout,
-        "dtype": policy,
-        "name": "feed_forward",
-    }
-    if index in config.routed_blocks:
-        feed_forward = routed_experts(
-            num_experts=config.num_experts,
-            expert_dim=config.expert_dim,
-            top_k=config.top_k,
-            capacity_factor=config.capacity_factor,
-            images_per_group=config.images_per_group,
-            engine=config.engine,
-            router=config.router,
-            router_noise=config.router_noise,
-            **shared,
-        )
-    else:
-        feed_forward = FeedForward(config.mlp_dim, **shared)
-    attention = Attention(
-        config.heads, config.attention_dropout, dtype=policy, name="attention"
-    )
-    return Block(
-        attention, feed_forward, config.dropout, dtype=policy, name=f"block_{index}"
-    )

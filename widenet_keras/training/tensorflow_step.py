@@ -4,6 +4,7 @@ import keras
 import tensorflow as tf
 
 from widenet_keras.training.objective import Objective
+from widenet_keras.utils.execution import execution
 
 
 class TrainStep(Objective):
@@ -13,7 +14,8 @@ class TrainStep(Objective):
         """Takes one gradient step and returns the logs."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         with tf.GradientTape() as tape:
-            logits, record = self(x, training=True, return_routing=True)
+            with execution(static_shapes=self.jit_compile):
+                logits, record = self(x, training=True, return_routing=True)
             task_loss = self.compute_loss(x, y, logits, sample_weight, training=True)
             # Under a strategy Keras divides the compiled loss by the number of
             # replicas, whose gradients are then summed: so must this one be.
@@ -28,10 +30,16 @@ class TrainStep(Objective):
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        logits, record = self(x, training=False, return_routing=True)
+        with execution(static_shapes=self.jit_compile):
+            logits, record = self(x, training=False, return_routing=True)
         task_loss = self.compute_loss(x, y, logits, sample_weight, training=False)
         self._track_losses(task_loss, task_loss, record, x)
         return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+
+    def predict_step(self, data):
+        """Returns the logits of one batch."""
+        with execution(static_shapes=self.jit_compile):
+            return super().predict_step(data)
 
     def _track_losses(self, loss, task_loss, record, x):
         batch_size = tf.shape(x)[0]

@@ -20,9 +20,8 @@ class OneHot(Engine):
             demand = demand._replace(capacity=demand.mask.shape[2])
         super().__init__(demand)
         tokens = demand.mask.shape[2]
-        place = ops.one_hot(
-            ops.cast(self.ahead, "int32"), demand.capacity, dtype="float32"
-        )
+        ahead = ops.minimum(ops.cast(self.ahead, "int32"), demand.capacity - 1)
+        place = ops.one_hot(ahead, demand.capacity, dtype="float32")
         place = place * ops.expand_dims(self.kept, -1)  # (G, K, N, C)
         # (G, K, N, E, 1) * (G, K, N, 1, C) -> (G, K, N, EC)
         place = ops.expand_dims(demand.mask, -1) * ops.expand_dims(place, -2)

@@ -1,0 +1,120 @@
+"""The benchmarks run: small sizes, rows with the promised fields, a picture."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BACKEND
+
+FOLDER = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(FOLDER))
+
+import compile_time  # noqa: E402
+import harness  # noqa: E402
+import moe_layer  # noqa: E402
+import timed  # noqa: E402
+import train_step  # noqa: E402
+
+SMALL_LAYER = (
+    "--tokens 300 --width 8 --expert-dim 12 --repeats 1 --engines sorted all_experts"
+)
+SMALL_STEP = "--presets widenet_digits vit_digits --batch 2 --repeats 1"
+SMALL_COMPILE = "--preset widenet_digits --depths 2 12 --batch 2 --repeats 1"
+
+
+def run(script, options, tmp_path):
+    """Runs a benchmark as a user does; returns its rows and what it printed."""
+    rows, picture = tmp_path / "rows.json", tmp_path / "picture.png"
+    command = [sys.executable, str(FOLDER / script), *options.split()]
+    command += ["--backends", BACKEND, "--json", str(rows), "--png", str(picture)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ
+    )
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    return json.loads(rows.read_text()), done.stdout
+
+
+def test_the_layer_from_the_command_line(tmp_path):
+    rows, printed = run("moe_layer.py", SMALL_LAYER, tmp_path)
+    found = {(row["mode"], row["engine"]) for row in rows}
+    engines = ("floor", "sorted", "all_experts")
+    assert found == {(m, e) for m in ("inference", "training") for e in engines}
+    for row in rows:
+        assert row["benchmark"] == "moe_layer"
+        assert row["backend"] == BACKEND
+        assert row["tokens"] == 394  # 300 tokens are two images of 197
+        assert row["milliseconds"] > 0
+        if row["engine"] == "floor":
+            assert row["ratio_to_floor"] == 1.0
+    assert "ratio_to_floor" in printed
+    assert "CPU cores" in printed
+
+
+@pytest.fixture
+def arguments(monkeypatch):
+    """Returns the parsed options of a benchmark, whose measure is replaced."""
+
+    def parse(module, options):
+        found = []
+        monkeypatch.setattr(
+            harness, "run", lambda path, parsed, *_: found.append(parsed)
+        )
+        monkeypatch.setattr(sys, "argv", ["benchmark", *options.split()])
+        module.main()
+        return found[0]
+
+    return parse
+
+
+def test_train_step(arguments, monkeypatch, capsys):
+    parsed = arguments(train_step, SMALL_STEP)
+    monkeypatch.setattr(train_step, "_in_a_process_of_its_own", lambda *_: 2.0)
+    rows = list(train_step.measure(parsed))
+    times = {row["model"]: row for row in rows if row["mode"] == "time"}
+    wide, vit = times["widenet_digits"], times["vit_digits"]
+    # The first model is what the others are measured against.
+    assert wide["time_over_flop_ratio"] == wide["flop_ratio"] == 1.0
+    # T = 17, D = 64, 3 steps; only the feed-forward parts differ: K = 2 experts
+    # of 128 and a router over 4, against one MLP of 128, in 2 * 3 passes.
+    more = 17 * 64 * (4 * 128 + 2 * 4) * 3 * 3 * 2 / 1e9
+    assert wide["gigaflops"] - vit["gigaflops"] == pytest.approx(more, abs=0.11)
+    memory = [row for row in rows if row["mode"] == "memory"]
+    assert {row["remat"] for row in memory} == {"none", "full"}
+    assert all(row["memory_ratio"] == 1.0 for row in memory)
+    train_step.present([{**row, "backend": BACKEND} for row in rows], parsed)
+    assert "time_over_flop_ratio" in capsys.readouterr().out
+    parsed.memory_of = ("widenet_digits", "full")
+    assert 0.05 < train_step.peak_memory(parsed) < 30
+
+
+def test_compile_time(arguments, capsys):
+    parsed = arguments(compile_time, SMALL_COMPILE)
+    rows = [{**row, "backend": BACKEND} for row in compile_time.measure(parsed)]
+    compile_time.present(rows, parsed)
+    assert "ratio_to_12" in capsys.readouterr().out
+    operations = {(row["scan"], row["depth"]): row["operations"] for row in rows}
+    if BACKEND == "torch":
+        assert set(operations.values()) == {None}
+    else:
+        assert operations["auto", 12] < 1.05 * operations["auto", 2]
+        assert operations["never", 12] > 2 * operations["never", 2]
+
+
+def test_gpu_form_asks_for_a_gpu_in_one_line():
+    with pytest.raises(SystemExit, match=f"{BACKEND} sees no GPU here; install"):
+        timed.require_device("gpu")
+
+
+def test_gpu_form_reports_the_large_product(arguments, monkeypatch):
+    # All but the device itself: bfloat16 and the product beside the layers.
+    monkeypatch.setattr(timed, "require_device", lambda device: None)
+    monkeypatch.setattr(timed, "LARGE", 32)
+    parsed = arguments(moe_layer, f"{SMALL_LAYER} --device gpu --dtype mixed_bfloat16")
+    rows = list(moe_layer.measure(parsed))
+    products = [row for row in rows if row["engine"] == "matmul"]
+    assert len(products) == 2
+    assert all(row["tflops"] > 0 and row["dtype"] == "mixed_bfloat16" for row in rows)

@@ -1,0 +1,151 @@
+"""The depth as a loop and with remat: the same numbers, whatever is drawn."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, numpy, tiny_images, tiny_model
+from gradients import value_and_gradients
+
+from widenet_keras.layers.depth import Segment, segments_of
+from widenet_keras.layers.sharing import block_of_step
+from widenet_keras.utils.execution import execution
+
+NOISY = {"dropout": 0.2, "attention_dropout": 0.1, "stochastic_depth": 0.3}
+PLANS = {
+    "all": {"steps": 3},
+    "sequence": {"steps": 4, "sharing": "sequence", "unique_blocks": 2},
+    "cycle and a rest": {"steps": 5, "sharing": "cycle", "unique_blocks": 2},
+    "one of two routed": {
+        "steps": 4,
+        "sharing": "cycle",
+        "unique_blocks": 2,
+        "moe_blocks": (1,),
+    },
+    "shared norms": {"steps": 3, "shared_norms": True},
+    "dense": {"steps": 3, "moe_blocks": "none"},
+}
+
+
+def losses(fields, **how):
+    """Returns loss, gradients and routing record of one draw of a noisy model."""
+    keras.utils.set_random_seed(0)
+    model = tiny_model(**{**NOISY, **fields, **how})
+    images = tiny_images(4)
+
+    def loss():
+        logits, record = model(images, training=True, return_routing=True)
+        value = keras.ops.sum(keras.ops.square(logits))
+        if record:
+            value += keras.ops.sum(record.balance_loss)
+        return value, (logits, record)
+
+    return value_and_gradients(loss, model.trainable_variables)
+
+
+def assert_equal(found, expected):
+    assert found[0] == pytest.approx(expected[0], rel=1e-5)
+    for mine, theirs in zip(found[1], expected[1], strict=True):
+        size = max(1.0, np.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, atol=2e-5 * size)
+    pairs = zip(
+        keras.tree.flatten(found[2]), keras.tree.flatten(expected[2]), strict=True
+    )
+    for mine, theirs in pairs:
+        np.testing.assert_allclose(numpy(mine), numpy(theirs), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("plan", PLANS)
+def test_loop_and_remat_change_no_number(plan):
+    fields = PLANS[plan]
+    expected = losses(fields, scan="never", remat="none")
+    assert_equal(losses(fields, scan="always", remat="none"), expected)
+    assert_equal(losses(fields, scan="always", remat="full"), expected)
+    if plan in ("all", "one of two routed"):
+        assert_equal(losses(fields, scan="never", remat="full"), expected)
+
+
+def test_draws_differ_between_steps_and_calls():
+    model = tiny_model(steps=2, **NOISY)
+    images = tiny_images(2)
+    first, second = (numpy(model(images, training=True)) for _ in range(2))
+    assert np.abs(first - second).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("sharing", "steps", "unique", "expected"),
+    [
+        ("all", 4, None, [Segment(0, (0,), 4)]),
+        ("none", 3, None, [Segment(i, (i,), 1) for i in range(3)]),
+        ("sequence", 4, 2, [Segment(0, (0,), 2), Segment(2, (1,), 2)]),
+        ("cycle", 4, 2, [Segment(0, (0, 1), 2)]),
+        ("cycle", 5, 2, [Segment(0, (0, 1), 2), Segment(4, (0,), 1)]),
+        ("cycle", 3, 3, [Segment(i, (i,), 1) for i in range(3)]),
+        ("all", 1, None, [Segment(0, (0,), 1)]),
+    ],
+)
+def test_segments(sharing, steps, unique, expected):
+    found = segments_of(block_of_step(sharing, steps, unique))
+    assert list(found) == expected
+    assert sum(len(s.pattern) * s.rounds for s in found) == steps
+    assert found[-1].end == steps
+
+
+def size_of_program(steps, **how):
+    """Returns how many operations the backend traces for a forward pass."""
+    model = tiny_model(steps=steps, **how)
+    images = tiny_images(2)
+    if BACKEND == "jax":
+        import jax
+
+        text = str(jax.make_jaxpr(lambda x: model(x, training=True))(images))
+        return len(text.splitlines())
+    import tensorflow as tf
+
+    traced = tf.function(lambda x: model(x, training=True))
+    graph = traced.get_concrete_function(tf.constant(images)).graph.as_graph_def()
+    inner = (len(function.node_def) for function in graph.library.function)
+    return len(graph.node) + sum(inner)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="torch compiles nothing")
+def test_programs_do_not_grow_with_the_depth():
+    # A few constants (seeds, slices) are all that a step adds outside the loop.
+    assert size_of_program(12) <= 1.02 * size_of_program(4)
+    assert size_of_program(12, scan="never") > 2 * size_of_program(4, scan="never")
+    with execution(unrolled=True):
+        assert size_of_program(12) > 2 * size_of_program(4)
+
+
+def kept_for_gradients(remat):
+    """Returns the size of what a training pass keeps for its gradients."""
+    model = tiny_model(steps=8, expert_dim=64, remat=remat)
+    images = tiny_images(8)
+    if BACKEND == "torch":
+        import torch
+
+        kept = []
+
+        def pack(tensor):
+            kept.append(tensor.nelement())
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            model(images, training=True)
+        return sum(kept)
+    import jax
+
+    variables = model.trainable_variables
+
+    def loss(values):
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return keras.ops.sum(model(images, training=True))
+
+    values = [v.value for v in variables]
+    compiled = jax.jit(jax.grad(loss)).lower(values).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow does not tell")
+def test_remat_keeps_less():
+    assert kept_for_gradients("full") < 0.5 * kept_for_gradients("none")

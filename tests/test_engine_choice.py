@@ -1,0 +1,84 @@
+"""Which engine "auto" is: by backend, device, capacity, compiler, distribution."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, numpy, tiny_images, tiny_model
+
+from widenet_keras.routing.engines import ENGINES, choice, engine_named
+from widenet_keras.utils.execution import execution
+
+FALLBACK = {True: "slots", False: "all_experts"}
+
+
+@pytest.mark.parametrize("has_capacity", [True, False])
+def test_cpu_takes_the_engine_with_the_least_arithmetic(has_capacity):
+    assert engine_named("auto", has_capacity) is ENGINES["sorted"]
+
+
+@pytest.mark.parametrize("has_capacity", [True, False])
+def test_static_shapes_need_static_engines_on_tensorflow_only(has_capacity):
+    name = FALLBACK[has_capacity] if BACKEND == "tensorflow" else "sorted"
+    with execution(static_shapes=True):
+        assert engine_named("auto", has_capacity) is ENGINES[name]
+    assert engine_named("auto", has_capacity) is ENGINES["sorted"]
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cpu", {"tensorflow": "sorted", "jax": "sorted"}),
+        ("gpu", {"tensorflow": "sorted", "jax": "slots"}),
+        ("tpu", {"tensorflow": "one_hot", "jax": "sorted"}),
+    ],
+)
+def test_devices(device, expected, monkeypatch):
+    monkeypatch.setattr(choice, "_device", lambda: device)
+    name = expected.get(BACKEND, "sorted")
+    assert engine_named("auto", True) is ENGINES[name]
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="no keras.distribution on torch")
+def test_devices_that_share_a_batch_get_products_per_image(monkeypatch):
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: object())
+    assert engine_named("auto", True) is ENGINES["one_hot"]
+    assert engine_named("auto", False) is ENGINES["all_experts"]
+
+
+def test_a_name_and_a_caller_outrank_the_choice():
+    assert engine_named("slots", False) is ENGINES["slots"]
+    with execution(engine="one_hot"):
+        assert engine_named("auto", True) is ENGINES["one_hot"]
+        assert engine_named("slots", True) is ENGINES["slots"]
+        with execution(engine="sorted"):
+            assert engine_named("auto", True) is ENGINES["sorted"]
+        assert engine_named("auto", True) is ENGINES["one_hot"]
+
+
+def test_engines_give_a_model_the_same_logits_and_losses():
+    images = tiny_images(5)
+    labels = np.arange(5)
+    reference = None
+    for engine in ("all_experts", "sorted", "slots", "one_hot"):
+        keras.utils.set_random_seed(0)
+        # Dropout draws by the layout of the rows, which the engines differ in.
+        model = tiny_model(engine=engine, capacity_factor=0.8, dropout=0.0)
+        logits = numpy(model(images))
+        model.compile(optimizer="sgd")
+        logs = model.fit(images, labels, batch_size=3, verbose=0).history
+        found = [logits, logs["loss"][0], logs["dropped_fraction"][0]]
+        reference = reference or found
+        for mine, theirs in zip(found, reference, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=2e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only TensorFlow has a choice")
+def test_jit_compile_trains_and_predicts_with_static_engines():
+    model = tiny_model()
+    model.compile(optimizer="sgd", jit_compile=True)
+    images = tiny_images(4)
+    expected = numpy(model(images))
+    np.testing.assert_allclose(model.predict(images, verbose=0), expected, atol=1e-5)
+    logs = model.fit(images, np.arange(4), verbose=0).history
+    assert np.isfinite(logs["loss"][0])
+    assert model.evaluate(images, np.arange(4), verbose=0)

@@ -1,0 +1,135 @@
+"""Runs of rows through their experts: every way of each backend, and its gradient."""
+
+import functools
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, numpy
+from gradients import value_and_gradients
+
+from widenet_keras.layers.expert_runs import run_by_expert
+from widenet_keras.layers.mlp import ExpertWeights, Mlp
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
+
+WAYS = {
+    "tensorflow": {"split": {}},
+    "jax": {"blocks": {"ragged": False}, "ragged": {"ragged": True}},
+    "torch": {"split": {"grouped": False}, "grouped": {"grouped": True}},
+}[BACKEND]
+every_way = pytest.mark.parametrize("way", WAYS)
+# grouped_mm wants rows of 16 bytes.
+WIDTH, HIDDEN = 8, 16
+
+
+def variables(rows, experts):
+    random = np.random.default_rng(0)
+
+    def normal(*shape):
+        return keras.Variable(random.normal(size=shape) * 0.5, dtype="float32")
+
+    weights = ExpertWeights(
+        normal(experts, WIDTH, HIDDEN),
+        normal(experts, HIDDEN),
+        normal(experts, HIDDEN, WIDTH),
+        normal(experts, WIDTH),
+    )
+    return normal(rows, WIDTH), weights
+
+
+def all_at_once(mlp, rows, sizes, weights, draws):
+    """Every expert on every row, and a mask: slow, and differentiated by itself."""
+    outputs = mlp(keras.ops.expand_dims(rows, 0), weights.stacked(), draws)
+    ends = np.cumsum(sizes)
+    place = np.arange(rows.shape[0])
+    mask = [
+        (place >= end - n) & (place < end) for end, n in zip(ends, sizes, strict=True)
+    ]
+    mask = keras.ops.convert_to_tensor(np.array(mask, "float32")[..., None])
+    return keras.ops.sum(outputs * mask, axis=0)
+
+
+def run(function, mlp, rows, sizes, weights, draws=lambda: SILENT):
+    """Returns output and all gradients of a weighted sum of it."""
+    weigh = np.random.default_rng(1).normal(size=tuple(rows.shape)).astype("float32")
+
+    def loss():
+        values = ExpertWeights(*(keras.ops.convert_to_tensor(w) for w in weights))
+        y = function(mlp, keras.ops.convert_to_tensor(rows), sizes, values, draws())
+        return keras.ops.sum(y * keras.ops.convert_to_tensor(weigh)), y
+
+    value, gradients, y = value_and_gradients(loss, [rows, *weights])
+    return value, numpy(y), gradients
+
+
+@every_way
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [3, 0, 7, 5],
+        [17, 0, 0],
+        [0, 0],
+        [1],
+        [16, 32, 15],
+        pytest.param([1300, 1, 700], id="several blocks"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("behind", [0, 2])
+@pytest.mark.parametrize("output_activation", [None, "gelu_tanh"])
+def test_every_way_equals_all_experts_and_a_mask(way, sizes, behind, output_activation):
+    if output_activation and behind:
+        pytest.skip("covered by the others")
+    mlp = Mlp("silu", output_activation, 0.0)
+    rows, weights = variables(max(1, sum(sizes) + behind), len(sizes))
+    expected = run(all_at_once, mlp, rows, sizes, weights)
+    function = functools.partial(run_by_expert, **WAYS[way])
+    count = keras.ops.convert_to_tensor(sizes, "int32")
+    found = run(function, mlp, rows, count, weights)
+    np.testing.assert_allclose(found[1], expected[1], atol=1e-5)
+    # Nobody serves the rows behind the last run.
+    assert not found[1][sum(sizes) :].any()
+    for mine, theirs in zip(found[2], expected[2], strict=True):
+        size = max(1.0, np.abs(theirs).max())
+        np.testing.assert_allclose(mine, theirs, atol=1e-5 * size)
+
+
+@every_way
+def test_dropout_is_the_same_in_the_gradient_as_in_the_output(way):
+    # The outer product is linear in its kernel, so the loss is exactly what the
+    # gradient says: kernel * gradient + bias part. Other masks would break that.
+    mlp = Mlp("relu", None, 0.4)
+    rows, weights = variables(40, 2)
+    weights.outer_bias.assign(np.zeros((2, WIDTH)))
+    seed = keras.random.SeedGenerator(3)
+
+    def draws():
+        return RandomDraws(keras.ops.convert_to_tensor([3, 0], seed.state.dtype))
+
+    function = functools.partial(run_by_expert, **WAYS[way])
+    sizes = keras.ops.convert_to_tensor([23, 17], "int32")
+    value, _, gradients = run(function, mlp, rows, sizes, weights, draws)
+    kernel = numpy(weights.outer_kernel)
+    assert value == pytest.approx((kernel * gradients[3]).sum(), rel=1e-5)
+    # With relu and no hidden bias the output is linear in the hidden kernel too.
+    weights.hidden_bias.assign(np.zeros((2, HIDDEN)))
+    value, _, gradients = run(function, mlp, rows, sizes, weights, draws)
+    kernel = numpy(weights.hidden_kernel)
+    assert value == pytest.approx((kernel * gradients[1]).sum(), rel=1e-5)
+
+
+@every_way
+def test_bfloat16_stays_bfloat16(way):
+    mlp = Mlp("gelu_tanh", None, 0.0)
+    rows, weights = variables(20, 3)
+    rows = keras.ops.cast(rows, "bfloat16")
+    weights = ExpertWeights(*(keras.ops.cast(w, "bfloat16") for w in weights))
+    sizes = keras.ops.convert_to_tensor([9, 0, 11], "int32")
+    y = run_by_expert(mlp, rows, sizes, weights, SILENT, **WAYS[way])
+    assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"
+    expected = all_at_once(mlp, rows, [9, 0, 11], weights, SILENT)
+    np.testing.assert_allclose(
+        numpy(keras.ops.cast(y, "float32")),
+        numpy(keras.ops.cast(expected, "float32")),
+        atol=0.1,
+    )
