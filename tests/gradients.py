@@ -6,15 +6,15 @@ import numpy as np
 BACKEND = keras.backend.backend()
 
 
-def value_and_gradients(function, variables):
+def value_and_gradients(function, variables, traced=True):
     """Returns the value of `function()`, its gradients and what else it returns.
-
-    On JAX and TensorFlow the function is compiled, as it is in training.
 
     Args:
         function: Takes nothing, reads `variables`, returns a scalar, or a
             scalar and any structure of tensors.
         variables: List of `keras.Variable`.
+        traced: Whether TensorFlow traces a graph, as it does in training. JAX
+            always compiles, torch never.
 
     Returns:
         Value (float) and list of gradients (NumPy); with a structure, that as
@@ -28,14 +28,13 @@ def value_and_gradients(function, variables):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        @tf.function
         def compute():
             with tf.GradientTape() as tape:
                 value, more = pair()
             # The gradient of a Keras variable that is not read is None.
             return value, tape.gradient(value, [v.value for v in variables]), more
 
-        value, gradients, more = compute()
+        value, gradients, more = (tf.function(compute) if traced else compute)()
     elif BACKEND == "jax":
         import jax
 

@@ -22,7 +22,9 @@ SMALL_LAYER = (
     "--tokens 300 --width 8 --expert-dim 12 --repeats 1 --engines sorted all_experts"
 )
 SMALL_STEP = "--presets widenet_digits vit_digits --batch 2 --repeats 1"
-SMALL_COMPILE = "--preset widenet_digits --depths 2 12 --batch 2 --repeats 1"
+SMALL_COMPILE = (
+    "--preset widenet_digits --depths 2 6 --batch 2 --repeats 1 --scans auto"
+)
 
 
 def run(script, options, tmp_path):
@@ -100,8 +102,7 @@ def test_compile_time(arguments, capsys):
     if BACKEND == "torch":
         assert set(operations.values()) == {None}
     else:
-        assert operations["auto", 12] < 1.05 * operations["auto", 2]
-        assert operations["never", 12] > 2 * operations["never", 2]
+        assert operations["auto", 6] < 1.05 * operations["auto", 2]
 
 
 def test_gpu_form_asks_for_a_gpu_in_one_line():

@@ -45,7 +45,7 @@ def all_at_once(mlp, rows, sizes, weights, draws):
     mask = [
         (place >= end - n) & (place < end) for end, n in zip(ends, sizes, strict=True)
     ]
-    mask = keras.ops.convert_to_tensor(np.array(mask, "float32")[..., None])
+    mask = keras.ops.cast(np.array(mask)[..., None], outputs.dtype)
     return keras.ops.sum(outputs * mask, axis=0)
 
 

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from widenet_keras.routing.record import RoutingRecord
-from widenet_keras.utils.execution import must_unroll
+from widenet_keras.utils.execution import must_unroll, shapes_are_static
 
 if keras.backend.backend() == "jax":
     from widenet_keras.layers.depth_jax import is_traced, loop
@@ -93,7 +93,11 @@ def repeat(one_round, tokens, private, rounds, scan="auto"):
         Tokens, and the record of rounds * r steps, or `()`.
     """
     wanted = scan == "always" or (scan == "auto" and is_traced(tokens))
-    if wanted and loop is not None and rounds > 1 and not must_unroll():
+    # In a loop XLA needs every shape as a constant, the number of images too.
+    possible = loop is not None and not (
+        must_unroll() or (shapes_are_static() and tokens.shape[0] is None)
+    )
+    if wanted and possible and rounds > 1:
         tokens, record = loop(one_round, tokens, private, rounds)
         return tokens, _merged(record)
     records = []
