@@ -15,6 +15,12 @@ import widenet_keras
 
 BACKEND = keras.backend.backend()
 
+if BACKEND == "jax":
+    from widenet_keras.layers import expert_runs_jax
+
+    # One size of block, since each size is compiled; `test_expert_runs.py` has all.
+    expert_runs_jax.BLOCK_SIZES = (64,)
+
 # Small enough to trace in seconds, odd enough to catch a swapped axis.
 TINY = {
     "image_size": 12,

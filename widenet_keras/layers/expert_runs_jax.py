@@ -14,8 +14,11 @@ import jax.numpy as jnp
 from widenet_keras.layers.mlp import ExpertWeights
 from widenet_keras.routing.random_draws import RandomDraws
 
-LARGEST_BLOCK = 512
-BLOCK_STEP = 16
+# Each size is compiled, so they are few where runs are short and dense where the
+# time goes: any run of over 256 rows fits blocks that waste a few per cent.
+BLOCK_SIZES = (16, 32, 64, 96, 128, 192, *range(256, 513, 16))
+# What a block costs besides its rows, in rows: short products are slow products.
+BLOCK_COST = 24
 
 
 def run_by_expert(mlp, rows, sizes, weights, draws, ragged=None):
@@ -145,23 +148,24 @@ def _for_blocks(block, start, size, limit, weights, carry):
     One loop per static size, of which all but one have no turns. Loops update
     their carry in place, where `lax.switch` would copy it in each branch.
     """
-    largest = _largest(limit)
-    blocks = (size + largest - 1) // largest
-    turns = jnp.maximum(blocks, 1) * BLOCK_STEP
-    wanted = (size + turns - 1) // turns * BLOCK_STEP
-    for rows in range(BLOCK_STEP, largest + 1, BLOCK_STEP):
+    sizes = _sizes(limit)
+    turns = [(size + rows - 1) // rows for rows in sizes]
+    costs = [t * (rows + BLOCK_COST) for t, rows in zip(turns, sizes, strict=True)]
+    best = jnp.argmin(jnp.stack(costs))
+    for index, rows in enumerate(sizes):
         carry = jax.lax.fori_loop(
             0,
-            jnp.where(wanted == rows, blocks, 0),
+            jnp.where(best == index, turns[index], 0),
             lambda i, carry, rows=rows: block(start + i * rows, rows, weights, carry),
             carry,
         )
     return carry
 
 
-def _largest(count):
-    """The largest block that `count` rows need."""
-    return min(LARGEST_BLOCK, -(-count // BLOCK_STEP) * BLOCK_STEP)
+def _sizes(count):
+    """The sizes that a run of at most `count` rows may be cut into."""
+    shorter = [size for size in BLOCK_SIZES if size < count]
+    return BLOCK_SIZES[: len(shorter) + 1]
 
 
 def _starts(sizes):
@@ -175,11 +179,11 @@ def _served(rows, sizes):
 
 def _padded(rows):
     """The rows with room for a block that starts at the last of them."""
-    return jnp.pad(rows, ((0, _largest(len(rows))), (0, 0)))
+    return jnp.pad(rows, ((0, _sizes(len(rows))[-1]), (0, 0)))
 
 
 def _blank(rows, width):
-    return jnp.zeros((len(rows) + _largest(len(rows)), width), rows.dtype)
+    return jnp.zeros((len(rows) + _sizes(len(rows))[-1], width), rows.dtype)
 
 
 def _rows_at(rows, at, size):
