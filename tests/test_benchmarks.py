@@ -23,7 +23,7 @@ SMALL_LAYER = (
 )
 SMALL_STEP = "--presets widenet_digits vit_digits --batch 2 --repeats 1"
 SMALL_COMPILE = (
-    "--preset widenet_digits --depths 2 6 --batch 2 --repeats 1 --scans auto"
+    "--preset widenet_digits --depths 4 8 --batch 2 --repeats 1 --scans auto"
 )
 
 
@@ -102,7 +102,7 @@ def test_compile_time(arguments, capsys):
     if BACKEND == "torch":
         assert set(operations.values()) == {None}
     else:
-        assert operations["auto", 6] < 1.05 * operations["auto", 2]
+        assert operations["auto", 8] < 1.05 * operations["auto", 4]
 
 
 def test_gpu_form_asks_for_a_gpu_in_one_line():

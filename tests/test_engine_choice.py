@@ -76,7 +76,7 @@ def test_engines_give_a_model_the_same_logits_and_losses():
 def test_jit_compile_takes_static_engines_and_loops_over_static_batches():
     import tensorflow as tf
 
-    model = tiny_model(router_noise=0.0, dropout=0.0)
+    model = tiny_model(router_noise=0.0, dropout=0.0, scan="always")
     images, labels = tiny_images(8), np.arange(8) % 5
     whole_batches = tf.data.Dataset.from_tensor_slices((images, labels)).batch(
         4, drop_remainder=True

@@ -9,16 +9,21 @@ from widenet_keras.routing.record import RoutingRecord
 from widenet_keras.utils.execution import must_unroll, shapes_are_static
 
 if keras.backend.backend() == "jax":
-    from widenet_keras.layers.depth_jax import is_traced, loop
+    from widenet_keras.layers.depth_jax import SHORTEST, is_traced, loop
 elif keras.backend.backend() == "tensorflow":
-    from widenet_keras.layers.depth_tensorflow import is_traced, loop, remat
+    from widenet_keras.layers.depth_tensorflow import (
+        SHORTEST,
+        is_traced,
+        loop,
+        remat,
+    )
 else:
 
     def is_traced(tokens):
         """Whether the call is being compiled; this backend runs as it is called."""
         return False
 
-    loop = None
+    loop, SHORTEST = None, 2
 
 if keras.backend.backend() != "tensorflow":
 
@@ -92,7 +97,9 @@ def repeat(one_round, tokens, private, rounds, scan="auto"):
     Returns:
         Tokens, and the record of rounds * r steps, or `()`.
     """
-    wanted = scan == "always" or (scan == "auto" and is_traced(tokens))
+    wanted = scan == "always" or (
+        scan == "auto" and rounds >= SHORTEST and is_traced(tokens)
+    )
     # In a loop XLA needs every shape as a constant, the number of images too.
     possible = loop is not None and not (
         must_unroll() or (shapes_are_static() and tokens.shape[0] is None)

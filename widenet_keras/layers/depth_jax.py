@@ -2,6 +2,8 @@
 
 import jax
 
+SHORTEST = 2  # rounds that make a loop worth compiling
+
 
 def is_traced(tokens):
     """Whether the call is being compiled; if not, a loop would only cost a compile."""

@@ -5,6 +5,10 @@ import tensorflow as tf
 
 from widenet_keras.routing.record import RoutingRecord
 
+# Rounds that make a loop worth tracing: its turns cost a small model a tenth of
+# its time, and only a deep one much time to trace.
+SHORTEST = 4
+
 _DTYPES = RoutingRecord(
     balance_loss="float32",
     z_loss="float32",
