@@ -41,6 +41,11 @@ KINDS = {
 }
 
 
+def slow_on_jax(test):
+    """Marks a test as slow on JAX, where it compiles for long; others run it."""
+    return pytest.mark.slow(test) if BACKEND == "jax" else test
+
+
 def pytest_report_header():
     return f"keras {keras.version()} on {BACKEND}"
 

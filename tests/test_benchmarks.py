@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BACKEND
+from conftest import BACKEND, slow_on_jax
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
@@ -72,6 +72,7 @@ def arguments(monkeypatch):
     return parse
 
 
+@slow_on_jax
 def test_train_step(arguments, monkeypatch, capsys):
     parsed = arguments(train_step, SMALL_STEP)
     monkeypatch.setattr(train_step, "_in_a_process_of_its_own", lambda *_: 2.0)
@@ -93,6 +94,7 @@ def test_train_step(arguments, monkeypatch, capsys):
     assert 0.05 < train_step.peak_memory(parsed) < 30
 
 
+@slow_on_jax
 def test_compile_time(arguments, capsys):
     parsed = arguments(compile_time, SMALL_COMPILE)
     rows = [{**row, "backend": BACKEND} for row in compile_time.measure(parsed)]
