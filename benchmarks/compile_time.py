@@ -97,11 +97,7 @@ def present(rows, arguments):
     )
     if not arguments.png:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = harness.pyplot()
     figure, axis = plt.subplots(figsize=(5.5, 3.6))
     for backend in dict.fromkeys(row["backend"] for row in rows):
         for scan, style in (("auto", "o-"), ("never", "x--")):

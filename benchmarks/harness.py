@@ -13,7 +13,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
-PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
 COLORS = {"tensorflow": "#d9822b", "jax": "#2f6fb5", "torch": "#b03a2e"}
 
 
@@ -86,7 +85,7 @@ def about_this_run(device):
     backend = keras.backend.backend()
     return {
         "backend": backend,
-        "version": version(PACKAGES[backend]),
+        "version": version(backend),
         "keras": keras.version(),
         "device": _device_name(device),
     }
@@ -153,6 +152,16 @@ def print_table(rows, columns):
 def progress(text):
     """Prints a line of progress at once."""
     print(text, file=sys.stderr, flush=True)
+
+
+def pyplot():
+    """Returns matplotlib's pyplot, drawing to files only."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    return plt
 
 
 def save_picture(figure, path):

@@ -161,11 +161,7 @@ def present(rows, arguments):
     )
     if not arguments.png:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = harness.pyplot()
     backends = list(dict.fromkeys(row["backend"] for row in rows))
     figure, axes = plt.subplots(
         len(arguments.modes),

@@ -48,12 +48,8 @@ def forward(function, variables, x):
     if BACKEND == "jax":
         import jax
 
-        def stateless(values, x):
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping):
-                return function(x)
-
-        compiled, values = jax.jit(stateless), [v.value for v in variables]
+        compiled = jax.jit(_stateless(function, variables))
+        values = [v.value for v in variables]
         x = jax.numpy.asarray(x)
         return lambda: jax.block_until_ready(compiled(values, x))
     import torch
@@ -92,12 +88,7 @@ def gradients(function, variables, x):
     if BACKEND == "jax":
         import jax
 
-        def stateless(values, x):
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping):
-                return function(x)
-
-        compiled = jax.jit(jax.grad(stateless, argnums=(0, 1)))
+        compiled = jax.jit(jax.grad(_stateless(function, variables), argnums=(0, 1)))
         values, x = [v.value for v in variables], jax.numpy.asarray(x)
         return lambda: jax.block_until_ready(compiled(values, x))
     import torch
@@ -159,12 +150,8 @@ def operations(model, images):
     if BACKEND == "jax":
         import jax
 
-        def stateless(values):
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping):
-                return loss(images)
-
-        program = jax.make_jaxpr(jax.grad(stateless))([v.value for v in variables])
+        gradients = jax.grad(_stateless(loss, variables))
+        program = jax.make_jaxpr(gradients)([v.value for v in variables], images)
         return len(str(program).splitlines())
     return None
 
@@ -191,6 +178,17 @@ def peak_gib(device):
     import tensorflow as tf
 
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
+
+
+def _stateless(function, variables):
+    """Returns `function(x)` as a function of the variables' values and x, for JAX."""
+
+    def call(values, x):
+        mapping = list(zip(variables, values, strict=True))
+        with keras.StatelessScope(state_mapping=mapping):
+            return function(x)
+
+    return call
 
 
 def _wait_tensorflow(result):

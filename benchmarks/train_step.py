@@ -163,11 +163,7 @@ def present(rows, arguments):
     )
     if not arguments.png:
         return
-    import matplotlib
-
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
+    plt = harness.pyplot()
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
     backends = list(dict.fromkeys(row["backend"] for row in rows))
     for place, backend in enumerate(backends):

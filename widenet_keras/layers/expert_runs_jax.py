@@ -49,10 +49,7 @@ def _ragged(mlp, rows, sizes, weights, draws):
     def linear(rows, kernel, bias):
         return jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype) + bias
 
-    by_row = weights._replace(
-        hidden_bias=weights.hidden_bias[expert], outer_bias=weights.outer_bias[expert]
-    )
-    return jnp.where(served, mlp(rows, by_row, draws, linear), 0)
+    return jnp.where(served, mlp(rows, weights.of_rows(expert), draws, linear), 0)
 
 
 # Compiled here, so that calls outside any jit compile once per shape.

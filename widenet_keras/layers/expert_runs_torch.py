@@ -54,8 +54,5 @@ def _grouped(mlp, rows, sizes, weights, draws):
         product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
         return torch.where(served, product, torch.zeros_like(product)) + bias
 
-    by_row = weights._replace(
-        hidden_bias=weights.hidden_bias[expert], outer_bias=weights.outer_bias[expert]
-    )
-    output = mlp(rows, by_row, draws, linear)
+    output = mlp(rows, weights.of_rows(expert), draws, linear)
     return torch.where(served, output, torch.zeros_like(output))

@@ -29,6 +29,16 @@ class ExpertWeights(NamedTuple):
             outer_bias=ops.expand_dims(self.outer_bias, 1),
         )
 
+    def of_rows(self, expert):
+        """Returns the weights with one bias per row, that of its expert.
+
+        Args:
+            expert: (N,) int, the expert of each row.
+        """
+        return self._replace(
+            hidden_bias=self.hidden_bias[expert], outer_bias=self.outer_bias[expert]
+        )
+
     def unstacked(self):
         """Returns the weights of each expert, a list of E."""
         return [
