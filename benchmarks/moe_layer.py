@@ -121,7 +121,7 @@ def measure(arguments):
             for name, milliseconds in found.items():
                 flops = work * (3 if training else 1)
                 if name == "matmul":
-                    flops = timed.LARGE_PRODUCT_FLOPS
+                    flops = timed.large_product_flops()
                 yield {
                     "benchmark": "moe_layer",
                     "engine": name,

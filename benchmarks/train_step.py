@@ -78,7 +78,7 @@ def measure(arguments):
         name: 3 * arguments.batch * widenet_keras.forward_flops(model.config)
         for name, model in models.items()
     }
-    flops["matmul"] = timed.LARGE_PRODUCT_FLOPS
+    flops["matmul"] = timed.large_product_flops()
     shared = {"benchmark": "train_step", "batch": arguments.batch}
     shared["dtype"] = arguments.dtype
     base = "vit_b16" if "vit_b16" in found else arguments.presets[0]
