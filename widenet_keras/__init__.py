@@ -9,6 +9,7 @@ from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.export import export_litert as export_litert
 from widenet_keras.export import export_saved_model as export_saved_model
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
+from widenet_keras.models.fields import parse_fields as parse_fields
 from widenet_keras.models.flops import forward_flops as forward_flops
 from widenet_keras.models.loading import load_model as load_model
 from widenet_keras.models.presets import preset_config as preset_config
@@ -16,7 +17,9 @@ from widenet_keras.models.presets import presets as presets
 from widenet_keras.models.reference_weights import (
     convert_reference_weights as convert_reference_weights,
 )
+from widenet_keras.models.tie import tie as tie
 from widenet_keras.plot import plot_history as plot_history
+from widenet_keras.plot import plot_load as plot_load
 from widenet_keras.plot import plot_routing as plot_routing
 from widenet_keras.training.image_classifier import ImageClassifier as ImageClassifier
 from widenet_keras.version import __version__ as __version__

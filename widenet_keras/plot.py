@@ -30,7 +30,7 @@ def plot_routing(routing, images, index=0, path=None):
             f"plot_routing: index={index} of {len(images)} images, map of {count}; "
             "give the images that the map was made from and an index among them."
         )
-    figure_class, colormaps = _matplotlib()
+    figure_class, colormaps = load_matplotlib()
     steps = len(routing.steps)
     columns = min(steps + 1, 7)
     rows = -(-(steps + 1) // columns)
@@ -61,13 +61,37 @@ def plot_routing(routing, images, index=0, path=None):
             interpolation="nearest",
         )
         axis.set_title(f"step {step}", fontsize=9)
-    _draw_load(bottom, routing, colors)
+    draw_load(bottom, routing, colors)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
 
 
-def _draw_load(figure, routing, colors):
+def plot_load(routing, path=None):
+    """Draws the load of every expert at every step, over all images of a map.
+
+    Args:
+        routing: A `RoutingMap`, as `model.routing(images)` returns it.
+        path: Where to write a PNG; None writes none.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure_class, colormaps = load_matplotlib()
+    width = max(4.0, 0.6 * len(routing.steps) + 2.0)
+    figure = figure_class(figsize=(width, 2.8), layout="constrained")
+    draw_load(
+        figure, routing, colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
+    )
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def draw_load(figure, routing, colors):
     """Draws the step-by-expert load map with its numbers."""
     load = routing.load()
     axis = figure.subplots()
@@ -109,7 +133,7 @@ def plot_history(history, path=None):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class, _ = _matplotlib()
+    figure_class, _ = load_matplotlib()
     panels = [
         ("loss", ("loss", "task_loss", "val_loss")),
         ("accuracy", ("accuracy", "val_accuracy")),
@@ -141,7 +165,7 @@ def plot_history(history, path=None):
     return figure
 
 
-def _matplotlib():
+def load_matplotlib():
     """Returns the figure class and the colour maps; needs no display."""
     try:
         from matplotlib import colormaps

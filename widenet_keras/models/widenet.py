@@ -3,9 +3,10 @@
 import keras
 import numpy as np
 
-from widenet_keras.layers.embedding import PatchEmbedding, resample_positions
+from widenet_keras.layers.embedding import PatchEmbedding
 from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import ClassifierHead
+from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import block_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.image_checks import check_images
@@ -161,6 +162,18 @@ class WideNet(keras.Model):
             class_token=self.config.class_token,
         )
 
+    def adapted(self, **fields):
+        """Returns a copy with some fields changed and all weights that fit.
+
+        See `widenet_keras.models.adapt.adapted`: for another `image_size` the
+        position table is resampled, for another `num_classes` the last layer
+        starts anew.
+
+        Args:
+            **fields: Fields of `WideNetConfig` to change.
+        """
+        return adapted(self, **fields)
+
     def with_image_size(self, image_size):
         """Returns a copy of the model for images of another size.
 
@@ -169,14 +182,7 @@ class WideNet(keras.Model):
         Args:
             image_size: Side of the new images, pixels; divisible by `patch_size`.
         """
-        config = self.config.replace(image_size=image_size)
-        other = type(self)(config, seed=self.seed, dtype=self.dtype_policy)
-        for mine, theirs in zip(self.weights, other.weights, strict=True):
-            value = keras.ops.convert_to_numpy(mine)
-            if mine is self.embedding.position:
-                value = resample_positions(value, self.config.grid, config.grid)
-            theirs.assign(value)
-        return other
+        return self.adapted(image_size=image_size)
 
     def save(self, filepath, overwrite=True, **kwargs):
         """Saves the whole model; an older file is replaced only when it is done.

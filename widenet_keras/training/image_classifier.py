@@ -85,12 +85,17 @@ class ImageClassifier(TrainStep, WideNet):
             ValueError: If images or labels do not fit the model, in one line.
         """
         x = checked_data(x, y, self.config)
+        if _has_its_own_order(x):
+            # Keras would warn that it cannot shuffle them, which nobody asked for.
+            kwargs.setdefault("shuffle", False)
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list):
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(validation))
             checked_data(images, labels, self.config)
         elif validation is not None:
             kwargs["validation_data"] = checked_data(validation, None, self.config)
+        if self.optimizer is not None:
+            self.unshare_buffers()
         return _with_plain_errors(super().fit, x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
@@ -104,6 +109,12 @@ class ImageClassifier(TrainStep, WideNet):
         x = checked_data(x, None, self.config, needs_labels=False)
         with self.keeps_weights():
             return super().predict(x, *args, **kwargs)
+
+
+def _has_its_own_order(data):
+    """Whether data come as a stream: a `tf.data` set or an endless `PyDataset`."""
+    endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
+    return hasattr(data, "element_spec") or endless
 
 
 def _accuracy_for(loss):

@@ -49,6 +49,18 @@ class TrainStep(Objective):
         )
         return logs, (trainable, non_trainable, metrics_variables)
 
+    def unshare_buffers(self):
+        """Gives every variable a buffer of its own, since training donates them.
+
+        Keras 3.15 ends a `fit` with a moving average by pointing the weights at
+        the buffers of the average; a second `fit` would donate them twice.
+        """
+        seen = set()
+        for variable in [*self.variables, *self.optimizer.variables]:
+            if id(variable.value) in seen:
+                variable.assign(jax.numpy.copy(variable.value))
+            seen.add(id(variable.value))
+
     @contextlib.contextmanager
     def keeps_weights(self):
         """Gives the weights back if evaluation or prediction ends in an error.

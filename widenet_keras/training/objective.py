@@ -37,6 +37,9 @@ class Objective:
         """Context in which an error leaves the model with its weights."""
         return contextlib.nullcontext()
 
+    def unshare_buffers(self):
+        """Gives every variable memory of its own; on most backends it has that."""
+
     def auxiliary_loss(self, record):
         """Returns the weighted auxiliary losses of a record, a scalar.
 

@@ -22,7 +22,7 @@ class TrainStep(Objective):
             loss = task_loss + self.auxiliary_loss(record) / _replicas()
             scaled = self.optimizer.scale_loss(loss)
         variables = self.trainable_weights
-        gradients = tape.gradient(scaled, variables)
+        gradients = _clipped_together(self.optimizer, tape.gradient(scaled, variables))
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         self._track_losses(loss, task_loss, record, x)
         return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
@@ -45,6 +45,22 @@ class TrainStep(Objective):
         batch_size = tf.shape(x)[0]
         self._loss_tracker.update_state(loss * _replicas(), sample_weight=batch_size)
         self.track(task_loss * _replicas(), record, batch_size)
+
+
+def _clipped_together(optimizer, gradients):
+    """Returns gradients that are clipped as those of the global batch.
+
+    Keras clips what each replica has before it sums them, which bounds another
+    norm. Here they are summed first; divided by the number of replicas, they
+    pass Keras' own clipping unchanged and its sum restores them.
+    """
+    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
+    if _replicas() == 1 or not any(clips):
+        return gradients
+    context = tf.distribute.get_replica_context()
+    gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+    gradients = optimizer._clip_gradients(gradients)
+    return [gradient / _replicas() for gradient in gradients]
 
 
 def _replicas():

@@ -1,0 +1,252 @@
+"""The optimizers, step by step, against NumPy and numbers derived by hand."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, numpy, one_line, tiny_model
+
+from widenet_keras.training.optimization import Optimization
+from widenet_keras.training.optimizers import SGD, AdamW, Lamb
+from widenet_keras.training.parameter_groups import group_of, is_decayed, is_stacked
+from widenet_keras.training.schedules import WarmupDecay
+
+
+def variable(value, path):
+    made = keras.Variable(np.asarray(value, "float32"), name=path.split("/")[-1])
+    made._path = path
+    return made
+
+
+def step(optimizer, variables, gradients):
+    gradients = [
+        keras.ops.convert_to_tensor(np.asarray(g, "float32")) for g in gradients
+    ]
+    optimizer.apply(gradients, variables)
+
+
+def lamb_by_hand(w, gradients, rate, decay, beta_1=0.9, beta_2=0.999, epsilon=1e-6):
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, g in enumerate(gradients, 1):
+        m = beta_1 * m + (1 - beta_1) * g
+        v = beta_2 * v + (1 - beta_2) * g * g
+        u = (m / (1 - beta_1**t)) / (np.sqrt(v / (1 - beta_2**t)) + epsilon) + decay * w
+        w = w - rate * np.linalg.norm(w) / np.linalg.norm(u) * u
+    return w
+
+
+def test_lamb_takes_the_first_step_of_the_paper():
+    w = variable([3.0, 4.0], "m/encoder/block/attention/query/kernel")
+    step(Lamb(0.1, weight_decay=0.5, epsilon=0.0), [w], [[2.0, -2.0]])
+    # m-hat = g and v-hat = g^2, so m-hat / sqrt(v-hat) = (1, -1);
+    # u = (1, -1) + 0.5 * (3, 4) = (2.5, 1); |w| = 5, |u| = sqrt(7.25) = 2.692582;
+    # w - 0.1 * 5 / 2.692582 * u = (3, 4) - 0.1856953 * (2.5, 1).
+    np.testing.assert_allclose(numpy(w), [2.535762, 3.814305], rtol=1e-6)
+
+
+def test_lamb_follows_the_paper_for_several_steps(rng):
+    start = rng.normal(size=(3, 4)).astype("float32")
+    gradients = rng.normal(size=(5, 3, 4)).astype("float32")
+    w = variable(start, "m/encoder/block/attention/query/kernel")
+    optimizer = Lamb(0.01, weight_decay=0.1)
+    for gradient in gradients:
+        step(optimizer, [w], [gradient])
+    expected = lamb_by_hand(start.astype("float64"), gradients, 0.01, 0.1)
+    np.testing.assert_allclose(numpy(w), expected, rtol=1e-5, atol=1e-7)
+
+
+def test_lamb_gives_every_expert_and_every_norm_a_ratio_of_its_own(rng):
+    """A stack is stepped as its slices would be if they were stored apart."""
+    for path, decay in [
+        ("m/encoder/block/moe/experts/hidden_kernel", 0.1),
+        ("m/encoder/norm1/gamma", 0.0),
+    ]:
+        start = rng.normal(size=(3, 4)) * np.array([[1.0], [10.0], [0.1]])
+        start = start.astype("float32")
+        gradients = rng.normal(size=(3, 3, 4)).astype("float32")
+        w, optimizer = variable(start, path), Lamb(0.01, weight_decay=0.1)
+        for gradient in gradients:
+            step(optimizer, [w], [gradient])
+        for row in range(3):
+            expected = lamb_by_hand(
+                start[row].astype("float64"), gradients[:, row], 0.01, decay
+            )
+            np.testing.assert_allclose(numpy(w)[row], expected, rtol=1e-5, atol=1e-7)
+
+
+def test_lamb_takes_an_adam_step_from_zero():
+    """The ratio is 1 where the weight is zero, so that it can leave it."""
+    w = variable([0.0, 0.0], "m/head/logits/bias")
+    step(Lamb(0.1, epsilon=0.0), [w], [[5.0, -0.2]])
+    # u = sign(g); no decay of biases.
+    np.testing.assert_allclose(numpy(w), [-0.1, 0.1], rtol=1e-5)
+
+
+def test_lamb_can_leave_norms_and_biases_without_a_ratio():
+    w = variable([30.0, 40.0], "m/head/logits/bias")
+    step(Lamb(0.1, epsilon=0.0, adapt="decayed"), [w], [[5.0, -0.2]])
+    np.testing.assert_allclose(numpy(w), [29.9, 40.1], rtol=1e-6)
+
+
+def test_adamw_decays_beside_the_step():
+    kernel = variable([2.0], "m/head/logits/kernel")
+    bias = variable([2.0], "m/head/logits/bias")
+    step(AdamW(0.1, weight_decay=0.5, epsilon=0.0), [kernel, bias], [[3.0], [3.0]])
+    # 2 - 0.1 * 0.5 * 2 - 0.1 * 1 = 1.8; the bias is not decayed: 2 - 0.1.
+    np.testing.assert_allclose(numpy(kernel), [1.8], rtol=1e-6)
+    np.testing.assert_allclose(numpy(bias), [1.9], rtol=1e-6)
+
+
+def test_adamw_is_keras_adamw_where_everything_decays(rng):
+    start = rng.normal(size=(3, 4)).astype("float32")
+    ours, theirs = (variable(start, "m/head/logits/kernel") for _ in range(2))
+    settings = {"learning_rate": 0.01, "weight_decay": 0.1, "global_clipnorm": 1.0}
+    mine, keras_own = AdamW(**settings), keras.optimizers.AdamW(**settings)
+    for gradient in rng.normal(size=(4, 3, 4)):
+        step(mine, [ours], [gradient])
+        step(keras_own, [theirs], [gradient])
+    np.testing.assert_allclose(numpy(ours), numpy(theirs), rtol=1e-6)
+
+
+def test_sgd_with_momentum():
+    w = variable([2.0], "m/head/logits/kernel")
+    optimizer = SGD(0.1, momentum=0.5, weight_decay=0.5)
+    step(optimizer, [w], [[1.0]])
+    # 2 - 0.1 * 0.5 * 2 = 1.9; velocity -0.1; 1.8.
+    np.testing.assert_allclose(numpy(w), [1.8], rtol=1e-6)
+    step(optimizer, [w], [[1.0]])
+    # 1.8 - 0.09 = 1.71; velocity 0.5 * -0.1 - 0.1 = -0.15; 1.56.
+    np.testing.assert_allclose(numpy(w), [1.56], rtol=1e-6)
+
+
+def test_groups_have_rates_of_their_own():
+    paths = {
+        "embedding": "m/embedding/position",
+        "core": "m/encoder/block/attention/query/bias",
+        "norms": "m/encoder/norm2/gamma",
+        "head": "m/head/norm/gamma",
+    }
+    variables = [variable([1.0], path) for path in paths.values()]
+    assert [group_of(v) for v in variables] == list(paths)
+    rates = {"embedding": 0.0, "norms": 2.0, "head": 0.5}
+    step(SGD(0.1, momentum=0.0, rates=rates), variables, [[1.0]] * 4)
+    found = [float(numpy(v)[0]) for v in variables]
+    np.testing.assert_allclose(found, [1.0, 0.9, 0.8, 0.95], rtol=1e-6)
+
+
+def test_every_weight_of_a_model_is_in_its_group():
+    model = tiny_model("vit_moe")
+    found = {v.path.split("/", 1)[1]: group_of(v) for v in model.trainable_variables}
+    assert set(found.values()) == {"embedding", "core", "norms", "head"}
+    for path, group in found.items():
+        expected = path.split("/")[0].replace("encoder", "core")
+        expected = "norms" if path.startswith("encoder/norm") else expected
+        assert group == expected, path
+    decayed = {v.path for v in model.trainable_variables if is_decayed(v)}
+    assert all(path.endswith("kernel") for path in decayed)
+    kernels = [v.path for v in model.trainable_variables if v.path.endswith("kernel")]
+    assert decayed == set(kernels)
+    stacked = {v.path for v in model.trainable_variables if is_stacked(v)}
+    assert all("/experts/" in path or "/encoder/norm" in path for path in stacked)
+    assert len(stacked) == 2 * 4 + 4  # two banks of four weights, two pairs of norms
+
+
+def test_gradients_are_clipped_after_they_are_accumulated():
+    w = variable([0.0, 0.0], "m/head/logits/kernel")
+    settings = {"momentum": 0.0, "global_clipnorm": 1.0}
+    optimizer = SGD(1.0, gradient_accumulation_steps=2, **settings)
+    step(optimizer, [w], [[6.0, 0.0]])
+    np.testing.assert_array_equal(numpy(w), [0.0, 0.0])
+    step(optimizer, [w], [[0.0, 8.0]])
+    # Mean (3, 4) has norm 5: a step of -(0.6, 0.8). Clipped one by one, the
+    # batches would have given -(0.5, 0.5).
+    np.testing.assert_allclose(numpy(w), [-0.6, -0.8], rtol=1e-6)
+
+
+def test_the_moving_average():
+    w = variable([0.0], "m/head/logits/kernel")
+    optimizer = SGD(1.0, momentum=0.0, use_ema=True, ema_momentum=0.75)
+    for _ in range(3):
+        step(optimizer, [w], [[-4.0]])
+    np.testing.assert_allclose(numpy(w), [12.0])
+    optimizer.finalize_variable_values([w])
+    # Weights 4, 8, 12; averages 4, 0.75 * 4 + 0.25 * 8 = 5, 0.75 * 5 + 3 = 6.75.
+    np.testing.assert_allclose(numpy(w), [6.75], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["lamb", "adamw", "sgd"])
+def test_optimizers_survive_serialisation(name):
+    made = Optimization(optimizer=name, ema=0.5, accumulate=2, rates={"head": 0.1})
+    made = made.build(40, 10)
+    again = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(made)
+    )
+    assert again.get_config() == made.get_config()
+    assert again.rates["head"] == 0.1
+    assert again.get_config()["weight_decay"] == 0.1
+
+
+def test_what_is_decayed_survives_saving(tmp_path, rng):
+    """Keras forgets which variables it leaves out when a model is loaded."""
+    model = tiny_model()
+    model.compile(AdamW(0.1, weight_decay=0.5))
+    model.save(tmp_path / "m.keras")
+    loaded = keras.saving.load_model(tmp_path / "m.keras")
+    weight = next(w for w in loaded.trainable_variables if w.path.endswith("gamma"))
+    before = numpy(weight).copy()
+    zeros = [keras.ops.zeros(w.shape) for w in loaded.trainable_variables]
+    if BACKEND == "jax":
+        values, _ = loaded.optimizer.stateless_apply(
+            [v.value for v in loaded.optimizer.variables],
+            zeros,
+            [v.value for v in loaded.trainable_variables],
+        )
+        after = values[loaded.trainable_variables.index(weight)]
+    else:
+        loaded.optimizer.apply(zeros, loaded.trainable_variables)
+        after = weight
+    np.testing.assert_array_equal(numpy(after), before)
+
+
+@pytest.mark.parametrize(
+    ("decay", "expected"),
+    [
+        # Warm-up 4, total 12: x = 0, 0.25, 0.5, 1 and later at steps 4, 6, 8, 12, 99.
+        ("linear", [1.0, 0.775, 0.55, 0.1, 0.1]),
+        # cos(pi/4) = 0.707107: 0.1 + 0.9 * 0.853553 = 0.868198.
+        ("cosine", [1.0, 0.868198, 0.55, 0.1, 0.1]),
+        ("constant", [1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_the_learning_rate(decay, expected):
+    schedule = WarmupDecay(1.0, 12, 4, decay, final=0.1)
+    rates = [float(numpy(schedule(s))) for s in (0, 1, 3, 4, 6, 8, 12, 99)]
+    np.testing.assert_allclose(rates, [0.25, 0.5, 1.0, *expected], rtol=1e-5)
+
+
+def test_no_warm_up_starts_at_the_peak():
+    assert float(numpy(WarmupDecay(0.5, 10)(0))) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"optimizer": "adam"}, "optimizer='adam' is not known"),
+        ({"learning_rate": -1.0}, "learning_rate=-1.0 must be a number >= 0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"ema": 1.0}, r"ema=1.0 must be a number in [0.0, 1.0)"),
+        ({"accumulate": 0}, "accumulate=0 must be a whole number >= 1"),
+        ({"rates": {"heads": 1.0}}, "Did you mean 'head'"),
+        ({"rates": {"head": -1.0}}, "rates['head']=-1.0"),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(settings, words):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        Optimization(**settings)
+    assert words in one_line(error)
+
+
+def test_a_warm_up_longer_than_the_run_is_refused():
+    with pytest.raises(
+        ValueError, match="warmup_steps=300 is more than total_steps=20"
+    ):
+        Optimization().build(2, 10)

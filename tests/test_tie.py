@@ -1,0 +1,312 @@
+"""A shared model from an unshared one: means, exact norms, and the scale kept."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import (
+    numpy,
+    one_line,
+    slow_on_jax,
+    tiny_config,
+    tiny_images,
+    tiny_model,
+)
+
+from widenet_keras import ImageClassifier
+from widenet_keras.models.tie import tie
+from widenet_keras.models.tied_weights import experts_of
+from widenet_keras.models.widenet import WideNet
+
+
+@pytest.fixture(scope="module")
+def vit():
+    return tiny_model("vit", steps=4)
+
+
+@pytest.fixture(scope="module")
+def mixed():
+    """A ViT-MoE: blocks 0 and 1 are dense, 2 and 3 are mixtures."""
+    return tiny_model("vit_moe", steps=4)
+
+
+def weights_of(model):
+    """Returns the arrays of a model by path, without its name."""
+    return {w.path.split("/", 1)[1]: numpy(w) for w in model.weights}
+
+
+def with_equal_blocks(model):
+    """Gives all blocks the weights of block 0; the norms stay different."""
+    first, *others = model.encoder.blocks
+    for block in others:
+        for mine, theirs in zip(first.weights, block.weights, strict=True):
+            theirs.assign(mine)
+    return model
+
+
+def test_what_is_private_or_single_is_copied_exactly(vit):
+    before, after = weights_of(vit), weights_of(tie(vit))
+    kept = [path for path in before if not path.startswith("encoder/block_")]
+    assert {path.split("/")[0] for path in kept} == {"embedding", "encoder", "head"}
+    for path in kept:
+        np.testing.assert_array_equal(after.pop(path), before[path])
+    # What is left is the one block: 8 arrays of attention, 4 of experts, a router.
+    assert len(after) == 13
+
+
+def test_attention_is_the_mean_of_the_blocks(vit):
+    before, after = weights_of(vit), weights_of(tie(vit))
+    for part in ["query", "key", "value", "output"]:
+        for kind in ["kernel", "bias"]:
+            name = f"attention/{part}/{kind}"
+            wanted = sum(before[f"encoder/block_{t}/{name}"] for t in range(4)) / 4
+            np.testing.assert_allclose(
+                after[f"encoder/block_0/{name}"], wanted, rtol=1e-5, atol=1e-7
+            )
+
+
+def test_experts_are_means_of_neighbours(vit):
+    after = weights_of(tie(vit, num_experts=2, top_k=1))
+    before = weights_of(vit)
+    # Outputs are scaled by E / K = 2.
+    for part, scale in [("hidden", 1), ("outer", 2)]:
+        for kind in ["kernel", "bias"]:
+            ffns = [
+                before[f"encoder/block_{t}/feed_forward/{part}/{kind}"]
+                for t in range(4)
+            ]
+            experts = after[f"encoder/block_0/feed_forward/experts/{part}_{kind}"]
+            for expert, (one, other) in enumerate([(0, 1), (2, 3)]):
+                wanted = (ffns[one] + ffns[other]) / 2 * scale
+                np.testing.assert_allclose(
+                    experts[expert], wanted, rtol=1e-5, atol=1e-7
+                )
+
+
+def test_defaults_are_those_of_a_widenet(vit):
+    config = tie(vit).config
+    # The experts have the width of the FFNs they come from, 10.
+    assert config == tiny_config("widenet", steps=4, expert_dim=10, pooling="token")
+
+
+def test_uneven_runs_are_longer_first():
+    # 5 FFNs over 2 experts: 0 1 2 and 3 4, means 1 and 3.5.
+    ffns = [np.full((1, 1), float(t)) for t in range(5)]
+    experts = experts_of(ffns, 2, np.random.default_rng(0))
+    np.testing.assert_array_equal(experts.ravel(), [1.0, 3.5])
+
+
+def test_more_experts_than_ffns_repeat_with_noise():
+    random = np.random.default_rng(1)
+    ffns = [random.normal(size=(40, 50)) for _ in range(2)]
+    experts = experts_of(ffns, 5, np.random.default_rng(0))
+    # Expert e comes from FFN e * 2 // 5: 0 0 0 1 1; the first of each is exact.
+    for expert, ffn, exact in [(0, 0, 1), (1, 0, 0), (2, 0, 0), (3, 1, 1), (4, 1, 0)]:
+        difference = experts[expert] - ffns[ffn]
+        if exact:
+            assert not difference.any()
+        else:
+            # The sample spread of 2,000 normal numbers is within 10 % (6 sigma).
+            assert difference.std() == pytest.approx(0.01 * ffns[ffn].std(), rel=0.1)
+    assert (experts[1] != experts[2]).any()
+    biases = experts_of([np.ones(3)], 2, np.random.default_rng(0))
+    np.testing.assert_array_equal(biases, np.ones((2, 3)))
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_experts": 4, "top_k": 2},
+        {"num_experts": 3, "top_k": 3},
+        {"num_experts": 4, "top_k": 2, "router": "grouped_top_1"},
+        {"num_experts": 2, "top_k": 1, "sharing": "cycle", "unique_blocks": 2},
+        {"num_experts": 2, "top_k": 1, "sharing": "sequence", "unique_blocks": 2},
+        {"moe_blocks": "none"},
+    ],
+    ids=["4_of_2", "all", "grouped", "cycle", "sequence", "dense"],
+)
+def test_equal_blocks_give_the_logits_of_the_source(fields):
+    source = with_equal_blocks(tiny_model("vit", steps=4))
+    tied = tie(source, **fields)
+    for block in tied.encoder.blocks:
+        if block.is_routed:
+            # All gates are then exactly uniform, which the scale makes up for.
+            kernel = block.feed_forward.router.kernel
+            kernel.assign(np.zeros(kernel.shape))
+    images = tiny_images(3)
+    wanted = numpy(source(images))
+    # Float32 with sums of at most 12 terms, 4 steps: some 1e-6 of the size.
+    np.testing.assert_allclose(numpy(tied(images)), wanted, rtol=1e-4, atol=1e-5)
+    assert np.abs(wanted).max() > 0.1
+
+
+def test_a_fresh_router_changes_the_scale_by_its_spread_at_most():
+    source = with_equal_blocks(tiny_model("vit", steps=4, width=48))
+    mixture = tie(source).encoder.blocks[0].feed_forward
+    tokens = np.random.default_rng(0).normal(size=(8, 10, 48)).astype("float32")
+    output, record = mixture(tokens)
+    ffn = numpy(source.encoder.blocks[0].feed_forward(tokens))
+    logits = tokens @ numpy(mixture.router.kernel)
+    # Normalised tokens, kernel entries of 0.1 / sqrt(48): logits of about 0.1.
+    # 192 entries: their sample spread is within 20 % (4 sigma).
+    assert logits.std() == pytest.approx(0.1, rel=0.25)
+    # The output is c times the FFN, c = E / K * (sum of the gates). The best K of
+    # E probabilities are at least 1/E in the mean and at most exp(spread) / E.
+    c = 4 / 2 * numpy(record.gates).sum(axis=1)
+    np.testing.assert_allclose(numpy(output), c[..., None] * ffn, rtol=1e-4, atol=1e-5)
+    spread = logits.max(axis=-1) - logits.min(axis=-1)
+    assert (c >= 1 - 1e-6).all()
+    assert (c <= np.exp(spread) + 1e-6).all()
+    # The two best of 4 normal numbers are 1.03 and 0.30: c is 1 + 0.1 * 1.33 / 2.
+    assert c.mean() == pytest.approx(1.066, abs=0.03)
+
+
+def test_the_seed_decides_the_router_and_nothing_else_does(vit):
+    def router(model):
+        return numpy(model.encoder.blocks[0].feed_forward.router.kernel)
+
+    keras.utils.set_random_seed(1)
+    one = tie(vit, seed=3)
+    keras.utils.set_random_seed(2)
+    same, other = tie(vit, seed=3), tie(vit, seed=4)
+    for mine, theirs in zip(one.weights, same.weights, strict=True):
+        np.testing.assert_array_equal(numpy(mine), numpy(theirs))
+    assert (router(one) != router(other)).all()
+
+
+def test_mixtures_give_their_experts_and_routers(mixed):
+    before, after = weights_of(mixed), weights_of(tie(mixed))
+    assert after["encoder/norm1/gamma"].shape == (4, 12)
+    for name in [
+        "experts/hidden_kernel",
+        "experts/hidden_bias",
+        "experts/outer_kernel",
+        "experts/outer_bias",
+        "router/kernel",
+    ]:
+        path = "encoder/block_{}/feed_forward/" + name
+        wanted = (before[path.format(2)] + before[path.format(3)]) / 2
+        np.testing.assert_allclose(after[path.format(0)], wanted, rtol=1e-5, atol=1e-7)
+    # The attention is that of all four blocks, dense ones too.
+    path = "encoder/block_{}/attention/value/kernel"
+    wanted = sum(before[path.format(t)] for t in range(4)) / 4
+    np.testing.assert_allclose(after[path.format(0)], wanted, rtol=1e-5, atol=1e-7)
+
+
+def test_dense_and_routed_groups_of_one_model(mixed):
+    tied = tie(mixed, sharing="sequence", unique_blocks=2, moe_blocks=(-1,))
+    before, after = weights_of(mixed), weights_of(tied)
+    path = "encoder/block_{}/feed_forward/outer/kernel"
+    wanted = (before[path.format(0)] + before[path.format(1)]) / 2
+    np.testing.assert_allclose(after[path.format(0)], wanted, rtol=1e-5, atol=1e-7)
+    assert tied.config.expert_dim == mixed.config.expert_dim == 14
+    assert tied.config.routed_steps == (2, 3)
+
+
+def test_shared_norms_are_means_of_the_group(vit):
+    tied = tie(vit, sharing="cycle", unique_blocks=2, shared_norms=True)
+    gamma = weights_of(vit)["encoder/norm2/gamma"]
+    # Steps 0 2 and 1 3 share a block.
+    wanted = [(gamma[0] + gamma[2]) / 2, (gamma[1] + gamma[3]) / 2]
+    np.testing.assert_allclose(
+        weights_of(tied)["encoder/norm2/gamma"], wanted, rtol=1e-6
+    )
+
+
+def test_parts_can_be_left_out(vit):
+    tied = tie(vit, class_token=False, pooling="mean", representation=False)
+    before, after = weights_of(vit), weights_of(tied)
+    np.testing.assert_array_equal(
+        after["embedding/position"], before["embedding/position"][1:]
+    )
+    assert not [path for path in after if "representation" in path]
+
+
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "bfloat16"])
+def test_class_and_dtype_policy_are_kept(dtype):
+    source = WideNet(tiny_config("vit"), dtype=dtype, seed=5)
+    tied = tie(source)
+    assert type(tied) is WideNet
+    assert tied.dtype_policy.name == dtype
+    assert tied.seed == 5
+    np.testing.assert_array_equal(
+        weights_of(tied)["head/logits/kernel"], weights_of(source)["head/logits/kernel"]
+    )
+
+
+def test_a_tied_model_is_new_and_uncompiled(vit):
+    before = weights_of(vit)
+    tied = tie(vit)
+    assert type(tied) is ImageClassifier
+    assert not tied.compiled
+    for weight in tied.weights:
+        weight.assign(weight + 1.0)
+    for path, value in weights_of(vit).items():
+        np.testing.assert_array_equal(value, before[path])
+
+
+@slow_on_jax
+def test_a_tied_model_trains(vit):
+    tied = tie(vit)
+    tied.compile("sgd", run_eagerly=True)
+    history = tied.fit(tiny_images(4), np.array([0, 1, 2, 3]), verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("fields", "pieces"),
+    [
+        ({"expert_dim": 16}, ["expert_dim=16", "width 10"]),
+        ({"width": 24}, ["width=24", "has 12"]),
+        ({"num_classes": 7}, ["num_classes=7", "has 5"]),
+        ({"sharing": "none"}, ["sharing='none'", "4 steps"]),
+        ({"sharing": "cycle", "unique_blocks": 4}, ["sharing='cycle'", "4 steps"]),
+        ({"sharing": "cycle"}, ["needs unique_blocks"]),
+        ({"num_expert": 4}, ["num_expert", "Did you mean 'num_experts'"]),
+        ({"top_k": 5}, ["top_k=5"]),
+        ({"seed": -1}, ["seed=-1"]),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_one_line(vit, fields, pieces):
+    refused(vit, fields, pieces)
+
+
+@pytest.mark.parametrize(
+    ("fields", "pieces"),
+    [
+        ({"num_experts": 8}, ["num_experts=8", "have 4"]),
+        (
+            {"moe_blocks": "none", "sharing": "sequence", "unique_blocks": 2},
+            ["block 1"],
+        ),
+        (
+            {"sharing": "sequence", "unique_blocks": 2},
+            [
+                "block 1 starts from experts of width 14",
+                "block 0 from FFNs of width 10",
+            ],
+        ),
+    ],
+)
+def test_mixtures_that_do_not_fit_are_refused_with_one_line(mixed, fields, pieces):
+    refused(mixed, fields, pieces)
+
+
+def test_parts_that_are_missing_are_refused_with_one_line():
+    source = tiny_model("vit", representation=False)
+    refused(source, {"representation": True}, ["representation=True"])
+
+
+def test_a_shared_model_is_refused_with_one_line():
+    refused(tiny_model("widenet"), {}, ["shares its blocks already", "sharing='all'"])
+
+
+def test_other_models_are_refused_with_one_line():
+    refused(keras.Sequential(), {}, ["Sequential"])
+
+
+def refused(model, fields, pieces):
+    """Expects a `ValueError` of one line that has all the pieces."""
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        tie(model, **fields)
+    line = one_line(error)
+    assert [piece for piece in pieces if piece not in line] == [], line

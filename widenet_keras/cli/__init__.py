@@ -1,0 +1,1 @@
+"""The `widenet` command: a subcommand per file, and what they share."""

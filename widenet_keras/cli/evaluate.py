@@ -1,0 +1,104 @@
+"""`widenet evaluate`: how good a saved classifier is on labelled images."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from widenet_keras.utils.command_line import USAGE, stop
+
+
+@dataclasses.dataclass
+class Evaluate:
+    """Evaluate a saved classifier on labelled images.
+
+    Prints accuracy, loss, calibration, routing and speed; `--output` keeps them.
+    `widenet evaluate saved_models/digits/model.keras --data digits` needs no data.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A .keras file, as model.save() writes."""
+    data: str
+    """"digits", which need no data, or where the images are: class folders,
+    TFRecords, an .npz file, or tfds:NAME."""
+    data_dir: Path | None = None
+    """Where TFDS keeps its data sets."""
+    split: str = "validation"
+    """Part of the data."""
+    batch_size: int = 64
+    """Images per forward pass; no result depends on it."""
+    image_size: int | None = None
+    """Side of the images in pixels, if not that of the model: its position table
+    is resampled."""
+    output: Path | None = None
+    """Folder for evaluation.json, evaluation.md and evaluation.png."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with an image that cannot be read."""
+    backend: Literal["tensorflow", "jax", "torch"] | None = None
+    """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
+
+    def run(self):
+        """Evaluates, prints and writes."""
+        from widenet_keras.cli.data import labelled_batches
+        from widenet_keras.evaluation import evaluate_classifier
+        from widenet_keras.evaluation.report import terminal
+
+        if self.batch_size < 1:
+            line = f"--batch-size {self.batch_size} must be at least 1."
+            stop("widenet evaluate", line, USAGE)
+        model = self._model()
+        if self.output is not None:
+            self._prepare_output()
+        batches, class_names, description = labelled_batches(
+            model.config,
+            self.data,
+            self.split,
+            self.data_dir,
+            self.batch_size,
+            self.on_error,
+        )
+        print(f"{self.model} on {description}", flush=True)
+        evaluation = evaluate_classifier(model, batches, class_names)
+        print(f"\n{terminal(evaluation)}")
+        if self.output is not None:
+            self._write(evaluation)
+
+    def _model(self):
+        """Returns the model, for the size of the images."""
+        from widenet_keras.models.loading import load_model
+        from widenet_keras.models.widenet import WideNet
+
+        model = load_model(self.model)
+        if not isinstance(model, WideNet):
+            raise ValueError(
+                f"{self.model} is a {type(model).__name__} and not a classifier of "
+                "widenet_keras; give a file that ImageClassifier.save() wrote."
+            )
+        if self.image_size in (None, model.config.image_size):
+            return model
+        return model.with_image_size(self.image_size)
+
+    def _prepare_output(self):
+        """Fails now rather than after a long evaluation."""
+        from widenet_keras.plot import load_matplotlib
+
+        load_matplotlib()
+        if self.output.exists() and not self.output.is_dir():
+            raise ValueError(f"--output {self.output} is a file; give a folder.")
+        self.output.mkdir(parents=True, exist_ok=True)
+
+    def _write(self, evaluation):
+        """Writes the three files, each beside and then renamed."""
+        from widenet_keras.utils.files import replaced_when_done
+
+        facts = {"model": str(self.model), "data": self.data, "split": self.split}
+        facts |= evaluation.to_dict()
+        with replaced_when_done(self.output / "evaluation.json") as path:
+            path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        with replaced_when_done(self.output / "evaluation.md") as path:
+            path.write_text(evaluation.to_markdown(), encoding="utf-8")
+        with replaced_when_done(self.output / "evaluation.png") as path:
+            evaluation.plot(path)
+        print(f"\nwritten to {self.output}/")

@@ -1,0 +1,83 @@
+"""An evaluation as one picture."""
+
+import numpy as np
+
+from widenet_keras.plot import draw_load, load_matplotlib
+
+# More classes than this are drawn as a curve, without their names.
+_MOST_BARS = 40
+
+
+def draw(evaluation, path=None):
+    """Draws an evaluation: reliability, accuracy per class, load of the experts.
+
+    Args:
+        evaluation: An `Evaluation`.
+        path: Where to write a PNG; None writes none.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure_class, colormaps = load_matplotlib()
+    routing = evaluation.routing
+    figure = figure_class(
+        figsize=(10, 3.8 if routing is None else 6.8), layout="constrained"
+    )
+    top = figure
+    if routing is not None:
+        top, bottom = figure.subfigures(2, 1, height_ratios=[3.8, 3.0])
+        colors = colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
+        draw_load(bottom, routing, colors)
+    left, right = top.subplots(1, 2)
+    _draw_reliability(left, evaluation)
+    _draw_classes(right, evaluation)
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def _draw_reliability(axis, evaluation):
+    """Draws accuracy over confidence; on the diagonal a model knows itself."""
+    bins = evaluation.bins
+    edges = [each.low for each in bins] + [1.0]
+    axis.bar(
+        edges[:-1],
+        [each.accuracy or 0.0 for each in bins],
+        1 / len(bins),
+        align="edge",
+        color="tab:blue",
+        edgecolor="white",
+        alpha=0.7,
+        label="accuracy",
+    )
+    shares = [each.count / evaluation.count for each in bins]
+    axis.stairs(shares, edges, color="tab:orange", label="share of the images")
+    axis.plot([0, 1], [0, 1], color="black", linewidth=1, linestyle="--")
+    axis.set_xlim(0, 1)
+    axis.set_ylim(0, 1)
+    axis.set_xlabel("confidence")
+    axis.set_title(f"calibration error {100 * evaluation.calibration_error:.2f} %")
+    axis.legend(fontsize=8, loc="upper left")
+
+
+def _draw_classes(axis, evaluation):
+    """Draws the accuracy of each class; of many classes, sorted, as a curve."""
+    seen = [each for each in evaluation.classes if each.count]
+    accuracy = [each.accuracy for each in seen]
+    if len(seen) <= _MOST_BARS:
+        axis.bar(range(len(seen)), accuracy, color="tab:blue")
+        names = [each.name for each in seen]
+        turned = max(map(len, names)) * len(names) > 60
+        axis.set_xticks(
+            range(len(seen)), names, rotation=90 if turned else 0, fontsize=8
+        )
+    else:
+        axis.plot(np.sort(accuracy), color="tab:blue")
+        axis.set_xlabel("classes, the hardest first")
+    axis.axhline(evaluation.top1, color="black", linewidth=1, linestyle="--")
+    axis.set_ylim(0, 1)
+    axis.set_ylabel("accuracy")
+    axis.set_title(f"accuracy per class, {100 * evaluation.top1:.2f} % in all")

@@ -1,0 +1,58 @@
+"""A trained model under a changed configuration, with all weights that still fit."""
+
+import keras
+
+from widenet_keras.layers.embedding import resample_positions
+
+
+def adapted(model, **fields):
+    """Returns a copy of a model with some fields of its config changed.
+
+    For fine-tuning: another `image_size` resamples the position table (bicubic),
+    another `num_classes` starts the last layer anew, and fields that touch no
+    weight (dropout, capacity, loss weights, engine, remat ...) just change. All
+    other weights are equal. The copy is not compiled.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+        **fields: Fields of `WideNetConfig` to change.
+
+    Raises:
+        ValueError: If a field is unknown, or would change the shape of another
+            weight; one line names the weight.
+    """
+    config = model.config.replace(**fields)
+    other = type(model)(
+        config, seed=model.seed, dtype=model.dtype_policy, name=model.name
+    )
+    mine, theirs = _by_path(model), _by_path(other)
+    if mine.keys() != theirs.keys():
+        name = sorted(mine.keys() ^ theirs.keys())[0]
+        raise ValueError(
+            f"adapted: {_listed(fields)} would change the weights themselves ({name}); "
+            "build a new model, or change only fields that keep them."
+        )
+    fresh_head = config.num_classes != model.config.num_classes
+    for path, weight in theirs.items():
+        if fresh_head and path.startswith("head/logits/"):
+            continue
+        value = keras.ops.convert_to_numpy(mine[path])
+        if mine[path] is model.embedding.position:
+            value = resample_positions(value, model.config.grid, config.grid)
+        if value.shape != tuple(weight.shape):
+            raise ValueError(
+                f"adapted: {_listed(fields)} would change the shape of {path} from "
+                f"{value.shape} to {tuple(weight.shape)}; build a new model, or change "
+                "only fields that keep it."
+            )
+        weight.assign(value)
+    return other
+
+
+def _by_path(model):
+    """Returns the weights by their paths inside the model."""
+    return {weight.path.split("/", 1)[1]: weight for weight in model.weights}
+
+
+def _listed(fields):
+    return ", ".join(f"{name}={value!r}" for name, value in fields.items())

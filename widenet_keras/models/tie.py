@@ -1,0 +1,187 @@
+"""Starting a model that shares its blocks from one that does not."""
+
+import numpy as np
+
+from widenet_keras.models.tied_weights import (
+    block_values,
+    group_of,
+    mean_of_groups,
+    path_of,
+    read,
+)
+from widenet_keras.models.widenet import WideNet
+from widenet_keras.utils.checks import check_integer
+
+# What the weights that are carried over were made for.
+_KEPT = (
+    "image_size",
+    "channels",
+    "patch_size",
+    "width",
+    "steps",
+    "heads",
+    "mlp_dim",
+    "activation",
+    "output_activation",
+    "num_classes",
+)
+
+
+def tie(model, *, seed=0, **fields):
+    """Returns a model that shares its blocks, started from one that does not.
+
+    ```python
+    vit = widenet_keras.load_model("vit.keras")
+    wide = widenet_keras.tie(vit)  # one block, 4 experts, 2 of them per token
+    wide.compile()
+    wide.fit(images, labels)
+    ```
+
+    What a group of blocks shall share is their mean, entry by entry; what a step
+    keeps for itself stays as it is:
+
+    - Norms: those of step t are those of block t (their mean over the group with
+      `shared_norms=True`). Embedding, final norm and head are copied.
+    - Attention: the mean of the group's.
+    - Experts from FFNs: the n blocks of a group are split by depth into E runs of
+      neighbours, and expert e is the mean of the FFNs of run e, since blocks next
+      to each other are the most alike. With more experts than blocks, FFNs repeat
+      in order of depth, the copies with a little noise (1 % of the spread of a
+      kernel), so that the router has something to choose between.
+    - Their router is new and nearly uniform: normal, with logits of about 0.1. A
+      gate is then about 1/E, K of them sum to K/E, and the output kernels and
+      biases are multiplied by E/K in return (E/K^2 for "grouped_top_1"), so that
+      the layer starts as the plain mean of the K experts, at the scale of an FFN.
+      An `output_activation` comes after that kernel: there it is a rough
+      correction.
+    - Mixtures in the source: where a group has any, expert e is the mean of their
+      experts e and the router the mean of their routers, both as they are. The
+      FFNs of the other blocks in that group are left out: they are of another
+      scale and often of another width, and would make all experts more alike.
+      Those blocks give their norms and their attention.
+    - A shared block without experts (`moe_blocks`) has the mean of the group's
+      FFNs; mixtures in the group are left out.
+
+    A start, not an equivalent: the hidden units of an FFN, the heads of an
+    attention layer and the experts of a mixture can be reordered without a
+    change of what their block computes, and each block has an order of its own.
+    The mean adds unit i to unit i all the same, and blocks at different depths do
+    different things anyway. So expect an accuracy near chance, and train: a ViT
+    with 95 % on the digits had 13 % when tied, 65 % after one epoch (a fresh model
+    33 to 46 %) and no lead after six. Only if all blocks are equal the logits are
+    those of the source, within the spread of the gates.
+
+    Sources: copied FFNs as experts under a new router, "Sparse Upcycling: Training
+    Mixture-of-Experts from Dense Checkpoints" (arXiv 2212.05055); private norms
+    over shared blocks, "Go Wider Instead of Deeper" (arXiv 2107.11817).
+
+    Args:
+        model: A `WideNet` or `ImageClassifier` whose steps share no block, such
+            as the ViT and ViT-MoE presets.
+        seed: Seed of the new routers and of the noise on repeated FFNs.
+        **fields: Fields of `WideNetConfig` for the result; the others are those of
+            the source. By default all steps share one mixture and have private
+            norms: `sharing="all"`, `moe_blocks="all"`, `shared_norms=False`. With
+            `sharing="sequence"` or "cycle" give `unique_blocks`. `expert_dim`
+            follows the weights. `class_token` and `representation` can be turned
+            off, not on.
+
+    Returns:
+        A new, uncompiled model of the same class and dtype policy.
+
+    Raises:
+        ValueError: If the source shares blocks already, or a field asks for
+            weights that it does not have.
+    """
+    check_integer("tie", "seed", seed, 0)
+    if not isinstance(model, WideNet):
+        raise ValueError(
+            f"tie: a {type(model).__name__} is not a model of this package; give an "
+            "ImageClassifier, such as widenet_keras.load_model() returns."
+        )
+    config = _tied_config(model.config, fields)
+    tied = type(model)(config, seed=model.seed, dtype=model.dtype_policy)
+    weights = {path_of(weight): weight for weight in model.weights}
+    random = np.random.default_rng(seed)
+    values = {}
+    for index in range(config.num_unique_blocks):
+        values |= block_values(weights, model.config, tied, index, random)
+    for weight in tied.weights:
+        path = path_of(weight)
+        value = values[path] if path in values else read(weights[path])
+        if path == "embedding/position":
+            # Without a class token its row, the first, is left out.
+            value = value[len(value) - weight.shape[0] :]
+        elif path.startswith("encoder/norm") and config.shared_norms:
+            value = mean_of_groups(value, config.block_of_step)
+        weight.assign(value.astype("float32"))
+    return tied
+
+
+def _tied_config(source, fields):
+    """Returns the `WideNetConfig` of the result, checked against the source."""
+    if source.num_unique_blocks < source.steps:
+        raise ValueError(
+            f"tie: the model shares its blocks already (sharing={source.sharing!r}); "
+            "give one with sharing='none', such as a ViT."
+        )
+    shared = {
+        "sharing": "all",
+        "unique_blocks": None,
+        "moe_blocks": "all",
+        "shared_norms": False,
+    }
+    config = source.replace(**{**shared, **fields})
+    for field in _KEPT:
+        if getattr(config, field) != getattr(source, field):
+            raise ValueError(
+                f"tie: {field}={getattr(config, field)!r} does not fit the weights of "
+                f"the model, which has {getattr(source, field)!r}; leave it out."
+            )
+    for field in ("class_token", "representation"):
+        if getattr(config, field) and not getattr(source, field):
+            raise ValueError(
+                f"tie: {field}=True needs weights that the model does not have; leave "
+                "it out."
+            )
+    if config.num_unique_blocks == config.steps > 1:
+        raise ValueError(
+            f"tie: sharing={config.sharing!r} leaves each of the {config.steps} steps "
+            "a block of its own; use 'all', or fewer unique_blocks."
+        )
+    return _with_expert_dim(config, source, fields)
+
+
+def _with_expert_dim(config, source, fields):
+    """Returns the config with the width of the experts that it starts from."""
+    widths = {}
+    for block in range(config.num_unique_blocks):
+        mixtures, dense = group_of(config, source, block)
+        if block in config.routed_blocks:
+            widths[source.expert_dim if mixtures else source.mlp_dim] = block
+            if mixtures and config.num_experts != source.num_experts:
+                raise ValueError(
+                    f"tie: num_experts={config.num_experts} was asked for and the "
+                    f"mixtures of the model have {source.num_experts}; leave it out."
+                )
+        elif not dense:
+            raise ValueError(
+                f"tie: block {block} shall have no experts and all blocks that it "
+                "starts from are mixtures; name it in moe_blocks."
+            )
+    if len(widths) > 1:
+        of_mixtures, of_ffns = widths[source.expert_dim], widths[source.mlp_dim]
+        raise ValueError(
+            f"tie: block {of_mixtures} starts from experts of width "
+            f"{source.expert_dim} and block {of_ffns} from FFNs of width "
+            f"{source.mlp_dim}; leave one of them out of moe_blocks."
+        )
+    if not widths:
+        return config
+    [width] = widths
+    if fields.get("expert_dim", width) != width:
+        raise ValueError(
+            f"tie: expert_dim={config.expert_dim} was asked for and the weights that "
+            f"the experts start from have width {width}; leave it out."
+        )
+    return config.replace(expert_dim=width)

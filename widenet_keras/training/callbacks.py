@@ -1,0 +1,161 @@
+"""What a run reports while it trains, and when it must stop."""
+
+import csv
+import math
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from widenet_keras.plot import plot_load
+from widenet_keras.utils.files import replaced_when_done
+
+
+class Rates(keras.callbacks.Callback):
+    """Adds `learning_rate` and `images_per_second` to the logs of every epoch.
+
+    Stands first, so that the others see them. The learning rate is that of the
+    epoch's last batch; the images per second leave validation out.
+
+    Args:
+        batch_size: Images per batch.
+    """
+
+    def __init__(self, batch_size):
+        super().__init__()
+        self.batch_size = batch_size
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Starts the clock."""
+        self.start = self.end = time.perf_counter()
+        self.batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Counts the batch."""
+        self.batches += self.model.steps_per_execution
+        self.end = time.perf_counter()
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Adds the two values."""
+        if logs is None or not self.batches:
+            return
+        rate = self.model.optimizer.learning_rate
+        logs["learning_rate"] = float(keras.ops.convert_to_numpy(rate))
+        seconds = max(self.end - self.start, 1e-9)
+        logs["images_per_second"] = self.batches * self.batch_size / seconds
+
+
+class StopOnNaN(keras.callbacks.Callback):
+    """Ends a run whose loss is no number, before anything good is overwritten.
+
+    Args:
+        checkpoint: Path of the last good state, for the message.
+        every: Batches between two looks; a look waits for the device.
+
+    Raises:
+        FloatingPointError: In `fit`, in one line that says what can be done.
+    """
+
+    def __init__(self, checkpoint=None, every=20):
+        super().__init__()
+        self.checkpoint = checkpoint
+        self.every = every
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Notes the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Looks at the loss now and then."""
+        if (batch + 1) % self.every == 0:
+            self._check(logs, f"batch {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at the loss before the epoch is saved."""
+        self._check(logs, "its end")
+
+    def _check(self, logs, place):
+        # The loss is a running mean: one NaN stays until the epoch ends.
+        loss = float((logs or {}).get("loss", 0.0))
+        if math.isfinite(loss):
+            return
+        kept = Path(self.checkpoint) if self.checkpoint else None
+        kept = f"the last good state is {kept}" if kept and kept.exists() else ""
+        raise FloatingPointError(
+            f"The loss is {loss} in epoch {self.epoch + 1}, at {place}; "
+            f"{kept or 'nothing was saved yet'}; lower the learning rate, clip the "
+            "gradients, or warm up for longer."
+        )
+
+
+class HistoryTable(keras.callbacks.Callback):
+    """Writes the logs of every epoch as one row of a CSV file.
+
+    A run that goes on keeps the rows of the epochs before, and replaces those of
+    epochs that it repeats.
+
+    Args:
+        path: The CSV file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = Path(path)
+        self.rows = _read_rows(self.path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the table anew, with the row of this epoch."""
+        row = {"epoch": epoch + 1, **(logs or {})}
+        self.rows = [old for old in self.rows if int(old["epoch"]) <= epoch] + [row]
+        names = list(dict.fromkeys(name for each in self.rows for name in each))
+        with (
+            replaced_when_done(self.path) as fresh,
+            fresh.open("w", newline="") as file,
+        ):
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+    def history(self):
+        """Returns the columns, as `History.history` of Keras has them.
+
+        Epochs without a value (validation was skipped) are left out of a column.
+        """
+        columns = {}
+        for row in self.rows:
+            for name, value in row.items():
+                if name != "epoch" and value not in ("", None):
+                    columns.setdefault(name, []).append(float(value))
+        return columns
+
+
+def _read_rows(path):
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+class LoadMaps(keras.callbacks.Callback):
+    """Writes the step-by-expert load map of some images after every epoch.
+
+    Args:
+        images: NumPy array (B, height, width, channels) in [-1, 1].
+        folder: Where `epoch_0001.png` and its successors go.
+        every: Epochs between two pictures.
+    """
+
+    def __init__(self, images, folder, every=1):
+        super().__init__()
+        self.images = np.asarray(images)
+        self.folder = Path(folder)
+        self.every = every
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Writes the picture of this epoch."""
+        if (epoch + 1) % self.every:
+            return
+        routing = self.model.routing(self.images)
+        with replaced_when_done(self.folder / f"epoch_{epoch + 1:04d}.png") as path:
+            plot_load(routing, path)

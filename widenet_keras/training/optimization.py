@@ -1,0 +1,88 @@
+"""How the weights of a run are learned, as plain values that flags can set."""
+
+import dataclasses
+from typing import Literal
+
+from widenet_keras.training.optimizers import OPTIMIZERS
+from widenet_keras.training.parameter_groups import checked_rates
+from widenet_keras.training.schedules import DECAYS, WarmupDecay
+from widenet_keras.utils.checks import check_choice, check_integer, check_number
+
+OWNER = "Optimization"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """Optimizer, learning rate and what is done to gradients and weights.
+
+    The defaults are the paper's for ImageNet. Gradients are clipped after they
+    are summed over accumulated batches and over replicas.
+
+    Raises:
+        ValueError: If a field is out of range; one line says what is allowed.
+    """
+
+    optimizer: Literal["lamb", "adamw", "sgd"] = "lamb"
+    """The optimizer."""
+    learning_rate: float = 0.01
+    """Peak learning rate."""
+    final_learning_rate: float = 1e-5
+    """Learning rate at the end of the run."""
+    warmup_epochs: float = 30.0
+    """Epochs in which the learning rate grows to its peak."""
+    decay: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up."""
+    weight_decay: float = 0.1
+    """Weight decay; not of norms, biases and the position table."""
+    clip_norm: float = 1.0
+    """Largest global norm of the gradients; 0 clips nothing."""
+    accumulate: int = 1
+    """Batches whose gradients are averaged before a step."""
+    ema: float = 0.0
+    """Momentum per batch of the moving average of the weights; 0 keeps none."""
+    rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Factors of the learning rate: embedding, core, norms, head."""
+
+    def __post_init__(self):
+        check_choice(OWNER, "optimizer", self.optimizer, tuple(OPTIMIZERS))
+        check_choice(OWNER, "decay", self.decay, DECAYS)
+        for field in [
+            "learning_rate",
+            "final_learning_rate",
+            "warmup_epochs",
+            "weight_decay",
+            "clip_norm",
+        ]:
+            check_number(OWNER, field, getattr(self, field), 0.0)
+        check_number(OWNER, "ema", self.ema, 0.0, below=1.0)
+        check_integer(OWNER, "accumulate", self.accumulate, 1)
+        checked_rates(OWNER, self.rates)
+
+    def build(self, epochs, steps_per_epoch):
+        """Returns the Keras optimizer of a run.
+
+        Args:
+            epochs: Epochs of the run.
+            steps_per_epoch: Batches of an epoch.
+
+        Raises:
+            ValueError: If the warm-up is longer than the run.
+        """
+        schedule = WarmupDecay(
+            self.learning_rate,
+            epochs * steps_per_epoch,
+            round(self.warmup_epochs * steps_per_epoch),
+            self.decay,
+            self.final_learning_rate,
+        )
+        return OPTIMIZERS[self.optimizer](
+            schedule,
+            weight_decay=self.weight_decay,
+            rates=self.rates,
+            global_clipnorm=self.clip_norm or None,
+            gradient_accumulation_steps=self.accumulate
+            if self.accumulate > 1
+            else None,
+            use_ema=self.ema > 0,
+            ema_momentum=self.ema or 0.99,
+        )

@@ -1,0 +1,97 @@
+"""The folder of a training run: settings, checkpoints, tables and pictures."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import keras
+
+from widenet_keras.plot import plot_history
+from widenet_keras.training.callbacks import HistoryTable, LoadMaps, Rates, StopOnNaN
+from widenet_keras.training.checkpoints import Checkpoints
+from widenet_keras.utils.files import replaced_when_done
+
+
+class Run:
+    """What a run keeps in its folder, so that the same command goes on with it.
+
+        settings.json           what the run was started with
+        checkpoints/last.keras  the state after the last epoch
+        checkpoints/best.keras  the best model so far, for use
+        history.csv             one row per epoch
+        load/epoch_0001.png     which expert did how much, step by step
+        tensorboard/            curves for TensorBoard, where it is installed
+        model.keras             the model at the end, for use
+        curves.png              the table as curves
+        metrics.json            what `finish` was given
+
+    Args:
+        folder: The folder; made if it does not exist.
+        settings: Dict of everything that changes the weights the run ends with.
+
+    Raises:
+        ValueError: If the folder is of a run with other settings.
+    """
+
+    def __init__(self, folder, settings):
+        self.folder = Path(folder)
+        settings = json.loads(json.dumps(settings, default=str))
+        path = self.folder / "settings.json"
+        if path.exists():
+            _check_same(path, json.loads(path.read_text()), settings)
+        else:
+            self._write_json("settings.json", settings)
+        self.checkpoints = Checkpoints(self.folder / "checkpoints")
+        self.table = HistoryTable(self.folder / "history.csv")
+
+    def callbacks(self, model, batch_size, images=None):
+        """Returns the callbacks of a run, in the order that they need.
+
+        Args:
+            model: The compiled model.
+            batch_size: Images per batch.
+            images: NumPy array of images for the load maps, or None.
+        """
+        callbacks = [Rates(batch_size), StopOnNaN(self.checkpoints.last)]
+        if model.optimizer.use_ema:
+            callbacks.append(keras.callbacks.SwapEMAWeights())
+        if _has_tensorboard():
+            callbacks.append(
+                keras.callbacks.TensorBoard(
+                    str(self.folder / "tensorboard"), write_graph=False
+                )
+            )
+        if images is not None and model.config.routed_steps:
+            callbacks.append(LoadMaps(images, self.folder / "load"))
+        return [*callbacks, self.table, self.checkpoints]
+
+    def finish(self, model, metrics):
+        """Writes the model for use, the curves and the metrics.
+
+        Args:
+            model: The trained model.
+            metrics: Dict of what the run is to be known by.
+        """
+        model.adapted().save(self.folder / "model.keras")
+        with replaced_when_done(self.folder / "curves.png") as path:
+            plot_history(self.table.history(), path)
+        self._write_json("metrics.json", metrics)
+
+    def _write_json(self, name, content):
+        with replaced_when_done(self.folder / name) as path:
+            path.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def _has_tensorboard():
+    # Keras' callback writes through TensorFlow, whatever backend trains.
+    return all(importlib.util.find_spec(n) for n in ("tensorflow", "tensorboard"))
+
+
+def _check_same(path, there, here):
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"{path.parent} is of a run with {name}={there.get(name)!r} and this "
+                f"one has {here.get(name)!r}; start again with the settings of the "
+                "run, or give another output folder."
+            )
