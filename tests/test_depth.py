@@ -8,6 +8,7 @@ from gradients import value_and_gradients
 
 from widenet_keras.layers.depth import Segment, segments_of
 from widenet_keras.layers.sharing import block_of_step
+from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils.execution import execution
 
 NOISY = {"dropout": 0.2, "attention_dropout": 0.1, "stochastic_depth": 0.3}
@@ -150,3 +151,17 @@ def kept_for_gradients(remat):
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="TensorFlow does not tell")
 def test_remat_keeps_less():
     assert kept_for_gradients("full") < 0.5 * kept_for_gradients("none")
+
+
+def test_steps_and_places_draw_apart():
+    """Equal masks at every step would be noise that never averages out."""
+    draws = RandomDraws.begin(keras.random.SeedGenerator(0))
+    ones = np.ones((400,), "float32")
+    masks = []
+    for seed in keras.ops.unstack(draws.seeds_of_steps(3)):
+        step = RandomDraws(seed)
+        masks += [numpy(step.dropout(ones, 0.5)) > 0 for _ in range(2)]
+    for index, mask in enumerate(masks):
+        # Independent masks agree on half of 400 places, +- 10.
+        agreements = [(mask == other).sum() for other in masks[:index]]
+        assert all(150 < agreement < 250 for agreement in agreements)

@@ -1,3 +1,13 @@
-"""Data: pixels, and the handwritten digits that ship with scikit-learn."""
+"""Data: pixels, sources of labelled images, augmentation and batches."""
 
+from widenet_keras.data.augmentation import Augmentation as Augmentation
+from widenet_keras.data.batches import TrainingBatches as TrainingBatches
+from widenet_keras.data.batches import evaluation_batches as evaluation_batches
+from widenet_keras.data.batches import training_batches as training_batches
+from widenet_keras.data.broken_images import (
+    broken_image_message as broken_image_message,
+)
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
+from widenet_keras.data.sources import Source as Source
+from widenet_keras.data.sources import open_source as open_source
+from widenet_keras.data.write_tfrecords import write_tfrecords as write_tfrecords
