@@ -156,7 +156,7 @@ def test_remat_keeps_less():
 def test_steps_and_places_draw_apart():
     """Equal masks at every step would be noise that never averages out."""
     draws = RandomDraws.begin(keras.random.SeedGenerator(0))
-    ones = np.ones((400,), "float32")
+    ones = keras.ops.ones((400,))
     masks = []
     for seed in keras.ops.unstack(draws.seeds_of_steps(3)):
         step = RandomDraws(seed)
