@@ -176,7 +176,7 @@ def test_the_moving_average():
 @pytest.mark.parametrize("name", ["lamb", "adamw", "sgd"])
 def test_optimizers_survive_serialisation(name):
     made = Optimization(optimizer=name, ema=0.5, accumulate=2, rates={"head": 0.1})
-    made = made.build(40, 10)
+    made = made.build(400, 10)
     again = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(made)
     )
@@ -249,4 +249,4 @@ def test_a_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(
         ValueError, match="warmup_steps=300 is more than total_steps=20"
     ):
-        Optimization().build(2, 10)
+        Optimization().build(20, 10)

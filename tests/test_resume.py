@@ -71,7 +71,7 @@ def start(folder, **settings):
     }
     model = widenet_keras.ImageClassifier(tiny_config(steps=2), seed=3)
     model.compile(
-        Optimization(**settings).build(EPOCHS, STEPS),
+        Optimization(**settings).build(EPOCHS * STEPS, STEPS),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
     return model, Run(folder, settings)

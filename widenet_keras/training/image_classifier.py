@@ -2,6 +2,7 @@
 
 import keras
 
+from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.data_checks import checked_data, label_message
 from widenet_keras.training.step import TrainStep
@@ -127,11 +128,11 @@ def _accuracy_for(loss):
 
 
 def _with_plain_errors(method, *args, **kwargs):
-    """Calls `method`; a failed label check inside a graph becomes one line."""
+    """Calls `method`; what the data say is wrong with them becomes one line."""
     try:
         return method(*args, **kwargs)
     except Exception as error:
-        line = label_message(error)
+        line = label_message(error) or broken_image_message(error)
         if line is None or isinstance(error, ValueError):
             raise
         raise ValueError(line) from None

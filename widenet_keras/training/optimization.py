@@ -58,19 +58,19 @@ class Optimization:
         check_integer(OWNER, "accumulate", self.accumulate, 1)
         checked_rates(OWNER, self.rates)
 
-    def build(self, epochs, steps_per_epoch):
+    def build(self, total_steps, steps_per_epoch):
         """Returns the Keras optimizer of a run.
 
         Args:
-            epochs: Epochs of the run.
-            steps_per_epoch: Batches of an epoch.
+            total_steps: Batches of the run.
+            steps_per_epoch: Batches of one pass over the data.
 
         Raises:
             ValueError: If the warm-up is longer than the run.
         """
         schedule = WarmupDecay(
             self.learning_rate,
-            epochs * steps_per_epoch,
+            total_steps,
             round(self.warmup_epochs * steps_per_epoch),
             self.decay,
             self.final_learning_rate,

@@ -1,0 +1,148 @@
+"""Train a small WideNet on CIFAR-10 or its like, from scratch or from a checkpoint.
+
+    pip install 'widenet_keras[tensorflow,recipes]'
+    python recipes/cifar10.py --data cifar10 --output runs/cifar10
+
+KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders
+(train/<class>/*.jpg beside test/<class>/*.jpg), a NumPy .npz file with x_train,
+y_train, x_test and y_test, TFRecords, or tfds:NAME. Started again with the same
+command, a run that was killed goes on and ends with the same weights.
+
+Fashion-MNIST, 28 pixels and grey:
+
+    python recipes/cifar10.py --data fashion_mnist.npz --output runs/fashion \
+        --fields image_size 28 channels 1
+
+Fine-tuning at another resolution, with the settings of "Go Wider Instead of
+Deeper" (arXiv 2107.11817); the position table is resampled and the last layer
+starts anew:
+
+    python recipes/cifar10.py --data cifar10 --output runs/tuned \
+        --checkpoint runs/b16/model.keras --fields image_size 384 dropout 0.1 \
+        --epochs 100 --batch-size 512 --optimizer sgd --learning-rate 0.03 \
+        --warmup-epochs 0 --weight-decay 0 --mixup 0.5 --smoothing 0
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import keras
+from tyro.conf import OmitArgPrefixes
+
+import widenet_keras
+from widenet_keras.data import (
+    Augmentation,
+    evaluation_batches,
+    open_source,
+    training_batches,
+)
+from widenet_keras.models.description import describe
+from widenet_keras.training.optimization import Optimization
+from widenet_keras.training.run import Run
+from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.command_line import run_command
+
+SMALL_IMAGES = Augmentation(
+    crop="pad", randaugment_ops=0, mixup=0.0, cutmix=0.0, smoothing=0.1
+)
+FROM_SCRATCH = Optimization(
+    optimizer="adamw",
+    learning_rate=2e-3,
+    final_learning_rate=1e-5,
+    warmup_epochs=1.0,
+    decay="cosine",
+    weight_decay=0.05,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Train a small WideNet on CIFAR-10 or its like."""
+
+    data: str
+    """Class folders, an .npz file, TFRecords, or tfds:NAME."""
+    output: Path
+    """Folder of the run; the same command goes on with a run that is there."""
+    checkpoint: Path | None = None
+    """A .keras file to fine-tune; a fresh model of `preset` if not given."""
+    preset: str = "widenet_small_32"
+    """The model, if there is no checkpoint."""
+    fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Fields of WideNetConfig to change, for example: steps 6 dropout 0."""
+    epochs: int = 20
+    """Passes over the data."""
+    batch_size: int = 128
+    """Images per step."""
+    seed: int = 0
+    """Seed of weights, data and noise."""
+    augmentation: OmitArgPrefixes[Augmentation] = SMALL_IMAGES
+    optimization: OmitArgPrefixes[Optimization] = FROM_SCRATCH
+    dry_run: bool = False
+    """Show the model, the data and the steps, and stop."""
+
+    def __post_init__(self):
+        check_integer("recipe", "epochs", self.epochs, 1)
+
+    def settings(self):
+        """Returns what the weights at the end depend on."""
+        settings = dataclasses.asdict(self)
+        for name in ("output", "dry_run"):
+            settings.pop(name)
+        return {**settings, "backend": keras.backend.backend()}
+
+
+def starting_model(recipe, num_classes):
+    """Returns the model to train: fresh, or adapted from a checkpoint."""
+    fields = widenet_keras.parse_fields(recipe.fields)
+    if recipe.checkpoint:
+        model = widenet_keras.load_model(recipe.checkpoint, compile=False)
+        return model.adapted(num_classes=num_classes, **fields)
+    return widenet_keras.ImageClassifier.from_preset(
+        recipe.preset, seed=recipe.seed, num_classes=num_classes, **fields
+    )
+
+
+def main(recipe):
+    """Trains, evaluates and saves."""
+    train = open_source(recipe.data, "train")
+    test = open_source(recipe.data, "validation")
+    keras.utils.set_random_seed(recipe.seed)
+    model = starting_model(recipe, train.num_classes)
+    shape = (model.config.image_size, model.config.channels, train.num_classes)
+    stream = training_batches(
+        train, *shape, recipe.batch_size, recipe.augmentation, recipe.seed
+    )
+    validation = evaluation_batches(test, *shape, recipe.batch_size)
+    steps = stream.steps_per_epoch
+    print(describe(model))
+    print(f"train: {train.description}\nvalidation: {test.description}")
+    print(f"{recipe.epochs} epochs of {steps} steps of {recipe.batch_size} images")
+    if recipe.dry_run:
+        return
+
+    model.compile(
+        recipe.optimization.build(recipe.epochs * steps, steps),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    run = Run(recipe.output, recipe.settings())
+    done = run.checkpoints.restore(model)
+    if done.epochs:
+        print(f"going on after epoch {done.epochs} of {recipe.epochs}")
+    samples = next(iter(validation))[0][:64]
+    model.fit(
+        stream.from_step(done.batches),
+        initial_epoch=done.epochs,
+        epochs=recipe.epochs,
+        steps_per_epoch=steps,
+        validation_data=validation,
+        callbacks=run.callbacks(model, recipe.batch_size, samples),
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    metrics = model.evaluate(validation, return_dict=True, verbose=0)
+    run.finish(model, metrics)
+    print(f"test accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
+
+
+if __name__ == "__main__":
+    run_command(main, Recipe)

@@ -1,0 +1,155 @@
+"""Train a WideNet on ImageNet-1K, or on any labelled images, as the paper does.
+
+    pip install 'widenet_keras[tensorflow,recipes]'
+    python recipes/imagenet.py --output runs/b16 --data tfds:imagenet2012 \
+        --data-dir ~/tensorflow_datasets --precision mixed_bfloat16
+
+KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders
+(train/<class>/*.jpg beside validation/<class>/*.jpg), TFRecords in the usual
+ImageNet schema, a NumPy .npz file, or tfds:NAME. Started again with the same
+command, a run that was killed goes on and ends with the same weights. `--dry-run`
+shows the model, the data and the number of steps, and stops.
+
+The defaults are the recipe of "Go Wider Instead of Deeper" (arXiv 2107.11817):
+300 epochs of 4,096 images, LAMB, 0.01 after 30 epochs of warm-up, then linearly to
+1e-5, weight decay 0.1, gradients clipped to norm 1, dropout 0.1, label smoothing
+0.1, mixup 0.5, RandAugment(2, 15). The paper's top-1 accuracy on ImageNet-1K, and
+the cost of all 300 epochs by `widenet_keras.forward_flops` (training costs three
+forward passes; 1 EFLOP = 1e18 operations):
+
+    B  --preset widenet_b16                         77.5 %    83 EFLOP
+    L  --preset widenet_l16                         79.5 %    233 EFLOP
+    H  --preset widenet_h16                         80.1 %    484 EFLOP
+
+With a smaller batch scale the learning rate by its square root, as LAMB's authors
+do, or keep the large batch with `--accumulate`:
+
+    --batch-size 512 --accumulate 8
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Literal
+
+import keras
+from tyro.conf import OmitArgPrefixes
+
+import widenet_keras
+from widenet_keras.data import (
+    Augmentation,
+    evaluation_batches,
+    open_source,
+    training_batches,
+)
+from widenet_keras.models.description import describe
+from widenet_keras.training.optimization import Optimization
+from widenet_keras.training.run import Run
+from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.command_line import run_command
+
+OF_THE_PAPER = (Augmentation(), Optimization())
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Train a WideNet on ImageNet-1K or other labelled images."""
+
+    data: str
+    """Class folders, TFRecords, an .npz file, or tfds:NAME."""
+    output: Path
+    """Folder of the run; the same command goes on with a run that is there."""
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets keeps its data."""
+    preset: str = "widenet_b16"
+    """The model."""
+    fields: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Fields of WideNetConfig to change, for example: steps 6 remat full."""
+    epochs: int = 300
+    """Passes over the data."""
+    batch_size: int = 4096
+    """Images per step, over all devices."""
+    epoch_steps: int | None = None
+    """Steps after which to validate and save; one pass over the data if not given."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What is computed in; weights are float32."""
+    seed: int = 0
+    """Seed of weights, data and noise."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do about a broken image."""
+    augmentation: OmitArgPrefixes[Augmentation] = OF_THE_PAPER[0]
+    optimization: OmitArgPrefixes[Optimization] = OF_THE_PAPER[1]
+    dry_run: bool = False
+    """Show the model, the data and the steps, and stop."""
+
+    def __post_init__(self):
+        check_integer("recipe", "epochs", self.epochs, 1)
+        if self.epoch_steps is not None:
+            check_integer("recipe", "epoch_steps", self.epoch_steps, 1)
+
+    def settings(self):
+        """Returns what the weights at the end depend on."""
+        settings = dataclasses.asdict(self)
+        for name in ("output", "data_dir", "dry_run"):
+            settings.pop(name)
+        return {**settings, "backend": keras.backend.backend()}
+
+
+def main(recipe):
+    """Trains, evaluates and saves."""
+    train = open_source(recipe.data, "train", recipe.data_dir)
+    test = open_source(recipe.data, "validation", recipe.data_dir)
+    keras.utils.set_random_seed(recipe.seed)
+    model = widenet_keras.ImageClassifier.from_preset(
+        recipe.preset,
+        seed=recipe.seed,
+        dtype=recipe.precision,
+        num_classes=train.num_classes,
+        **widenet_keras.parse_fields(recipe.fields),
+    )
+    shape = (model.config.image_size, model.config.channels, train.num_classes)
+    stream = training_batches(
+        train,
+        *shape,
+        recipe.batch_size,
+        recipe.augmentation,
+        recipe.seed,
+        on_error=recipe.on_error,
+    )
+    validation = evaluation_batches(
+        test, *shape, recipe.batch_size, on_error=recipe.on_error
+    )
+    # An epoch of `fit` is what lies between two checkpoints.
+    steps = recipe.epoch_steps or stream.steps_per_epoch
+    epochs = -(-recipe.epochs * stream.steps_per_epoch // steps)
+    print(describe(model))
+    print(f"train: {train.description}\nvalidation: {test.description}")
+    print(f"{epochs} epochs of {steps} steps of {recipe.batch_size} images")
+    if recipe.dry_run:
+        return
+
+    model.compile(
+        recipe.optimization.build(epochs * steps, stream.steps_per_epoch),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    run = Run(recipe.output, recipe.settings())
+    done = run.checkpoints.restore(model)
+    if done.epochs:
+        print(f"going on after epoch {done.epochs} of {epochs}")
+    samples = next(iter(validation))[0][:64]
+    model.fit(
+        stream.from_step(done.batches),
+        initial_epoch=done.epochs,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        validation_data=validation,
+        callbacks=run.callbacks(model, recipe.batch_size, samples),
+        verbose=1 if sys.stdout.isatty() else 2,
+    )
+    metrics = model.evaluate(validation, return_dict=True, verbose=0)
+    run.finish(model, metrics)
+    print(f"validation accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
+
+
+if __name__ == "__main__":
+    run_command(main, Recipe)

@@ -1,0 +1,198 @@
+"""The recipes as people run them, on a handful of images."""
+
+import csv
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, numpy
+
+pytest.importorskip("tyro")
+
+import widenet_keras
+from widenet_keras.utils.command_line import run_command
+
+ROOT = Path(__file__).parents[1]
+# 16 pixels, 4 patches; small enough to compile quickly.
+TINY = "image_size 16 patch_size 8 width 12 steps 2 heads 3 expert_dim 14 channels 3"
+QUICK = [
+    "--batch-size",
+    "4",
+    "--epochs",
+    "2",
+    "--warmup-epochs",
+    "1",
+    "--randaugment-ops",
+    "0",
+]
+
+
+def recipe(name):
+    """Returns a recipe as a module."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(
+            name, ROOT / "recipes" / f"{name}.py"
+        )
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def run(name, *arguments):
+    """Runs a recipe as its command line would."""
+    module = recipe(name)
+    run_command(module.main, module.Recipe, name, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def arrays(tmp_path_factory):
+    """An .npz file of 12 and 6 images in 3 classes."""
+    path = tmp_path_factory.mktemp("data") / "set.npz"
+    random = np.random.default_rng(0)
+    np.savez(
+        path,
+        x_train=random.integers(0, 256, (12, 20, 20, 3), "uint8"),
+        y_train=np.arange(12) % 3,
+        x_test=random.integers(0, 256, (6, 20, 20, 3), "uint8"),
+        y_test=np.arange(6) % 3,
+    )
+    return path
+
+
+def weights(path):
+    return [numpy(w) for w in widenet_keras.load_model(path).weights]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_the_imagenet_recipe_goes_on_where_it_was_killed(
+    tmp_path, arrays, capsys, monkeypatch
+):
+    arguments = ["--data", arrays, "--fields", *TINY.split(), *QUICK]
+    run("imagenet", *arguments, "--output", tmp_path / "whole")
+    printed = capsys.readouterr().out
+    assert "2 epochs of 3 steps of 4 images" in printed
+    assert "validation accuracy: " in printed
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012
+
+        def kill(*_):
+            raise Killed
+
+        patch.setattr(keras.callbacks.Callback, "on_epoch_begin", kill)
+        run("imagenet", *arguments, "--output", tmp_path / "run")
+    # The first epoch, then another process.
+    one = [*arguments, "--output", tmp_path / "run"]
+    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012
+        module = sys.modules["widenet_keras.training.checkpoints"]
+        save = module.Checkpoints.on_epoch_end
+
+        def save_and_die(self, *values):
+            save(self, *values)
+            raise Killed
+
+        patch.setattr(module.Checkpoints, "on_epoch_end", save_and_die)
+        run("imagenet", *one)
+    run("imagenet", *one)
+    assert "going on after epoch 1 of 2" in capsys.readouterr().out
+    whole, again = (weights(tmp_path / n / "model.keras") for n in ("whole", "run"))
+    for ours, theirs in zip(again, whole, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-6)
+        assert BACKEND == "torch" or (ours == theirs).all()
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert 0 <= metrics["accuracy"] <= 1
+    with (tmp_path / "run" / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for name in ("val_accuracy", "balance_loss", "learning_rate", "images_per_second"):
+        assert float(rows[0][name]) >= 0
+    # LAMB's warm-up of one epoch ends at the peak; two epochs end near zero.
+    assert float(rows[0]["learning_rate"]) == pytest.approx(0.01, rel=1e-3)
+
+
+def test_a_dry_run_shows_and_leaves_nothing(tmp_path, arrays, capsys):
+    output = tmp_path / "run"
+    for name in ("imagenet", "cifar10"):
+        run(
+            name,
+            *["--data", arrays, "--output", output, "--dry-run"],
+            *["--batch-size", "4", "--fields", *TINY.split()],
+        )
+        printed = capsys.readouterr().out
+        assert "parameters" in printed
+        assert "12 images" in printed
+        assert "epochs of 3 steps of 4 images" in printed
+        assert not output.exists()
+
+
+def test_fine_tuning_at_another_resolution(tmp_path, arrays, capsys):
+    config = widenet_keras.preset_config("widenet_digits", num_classes=7, channels=3)
+    model = widenet_keras.ImageClassifier(config.replace(width=12, expert_dim=14))
+    model.save(tmp_path / "pre.keras")
+    run(
+        "cifar10",
+        *["--data", arrays, "--output", tmp_path / "run", "--epochs", "1"],
+        *["--checkpoint", tmp_path / "pre.keras", "--batch-size", "6"],
+        *["--fields", "image_size", "12", "dropout", "0.1", "--warmup-epochs", "0"],
+        *["--optimizer", "sgd", "--learning-rate", "0.03", "--weight-decay", "0"],
+        *[
+            "--mixup",
+            "0.5",
+            "--smoothing",
+            "0",
+            "--rates",
+            "core",
+            "0.0",
+            "norms",
+            "0.0",
+            "embedding",
+            "0.0",
+        ],
+    )
+    tuned = widenet_keras.load_model(tmp_path / "run" / "model.keras")
+    assert tuned.config.image_size == 12
+    assert tuned.config.num_classes == 3
+    assert tuned.config.dropout == 0.1
+    # Frozen groups keep their weights; the head was trained.
+    old = {w.path.split("/", 1)[1]: numpy(w) for w in model.weights}
+    for weight in tuned.weights:
+        path = weight.path.split("/", 1)[1]
+        if path.startswith("encoder"):
+            np.testing.assert_array_equal(numpy(weight), old[path])
+    assert (
+        numpy(tuned.head.representation_layer.kernel)
+        != old["head/representation/kernel"]
+    ).any()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--nonsense", "1"], "nonsense"),
+        (["--epochs", "none"], "--epochs"),
+        (["--learning-rate", "-1"], "learning_rate=-1.0 must be a number"),
+        (["--mixup", "nan"], "mixup=nan"),
+        (["--rates", "heads", "1"], "Did you mean 'head'"),
+        (["--fields", "stepps", "3"], "Did you mean 'steps'"),
+        (["--fields", "width", "13"], "not divisible by heads"),
+        (["--preset", "widenet_b17"], "Did you mean 'widenet_b16'"),
+        (["--batch-size", "0"], "batch_size=0"),
+        (["--batch-size", "13"], "at most 12"),
+        (["--warmup-epochs", "9", "--epochs", "2"], "warmup_steps=27"),
+        (["--epochs", "0"], "epochs=0 must be a whole number >= 1"),
+        (["--data", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path, arrays, capsys, arguments, words):
+    given = ["--data", arrays, "--output", tmp_path / "run", "--batch-size", "4"]
+    given += ["--preset", "widenet_digits", *arguments]
+    with pytest.raises(SystemExit) as end:
+        run("imagenet", *given)
+    assert end.value.code in (1, 2)
+    [line] = capsys.readouterr().err.splitlines()
+    assert words in line
