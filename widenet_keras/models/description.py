@@ -38,13 +38,14 @@ def describe(model):
         + (f", {experts} at {len(c.routed_steps)} steps" if c.routed_steps else ""),
         *(f"  {part:<20}{count:>14,}" for part, count in counts.items()),
         f"  {'parameters':<20}{total:>14,}",
-        f"  {'forward pass':<20}{forward_flops(c) / 1e9:>14,.2f} GFLOP per image",
+        f"  {'forward pass':<20}{forward_flops(c) / 1e9:>14,.3g} GFLOP per image",
     ]
     return "\n".join(lines)
 
 
 def _part_of(path):
-    for name in path.split("/")[1:]:
+    # From the inside: experts stand in the place of the feed-forward part.
+    for name in reversed(path.split("/")[1:]):
         if name in _PARTS:
             return _PARTS[name]
     return "other"

@@ -1,0 +1,209 @@
+"""Arrays without TensorFlow: batches and augmentation with NumPy, on every backend."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import one_line, slow_on_jax, tiny_config
+
+import widenet_keras
+from widenet_keras.data import (
+    Augmentation,
+    array_augmentation,
+    batches,
+    evaluation_batches,
+    open_source,
+    training_batches,
+)
+
+STILL = Augmentation(crop="none", flip=False, randaugment_ops=0, mixup=0, smoothing=0)
+MOVING = Augmentation(randaugment_ops=0, cutmix=1.0, erasing=0.5)
+
+
+@pytest.fixture(autouse=True)
+def _no_tensorflow(monkeypatch):
+    from widenet_keras.data import requirements
+
+    monkeypatch.setattr(batches, "has_tensorflow", lambda: False)
+    monkeypatch.setattr(requirements, "has_tensorflow", lambda: False)
+
+
+@pytest.fixture
+def source(tmp_path):
+    """Thirteen images 8x8x3 of one grey each, 3 classes in turn."""
+    greys = (5 + 18 * np.arange(13)).astype("uint8")[:, None, None, None]
+    images, labels = np.tile(greys, (1, 8, 8, 3)), np.arange(13) % 3
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=labels)
+    return open_source(tmp_path / "set.npz", "train")
+
+
+def indices(images):
+    """Returns which image every row is, by its grey."""
+    greys = (images.reshape(len(images), -1).mean(axis=1) + 1) * 127.5
+    return np.rint((greys - 5) / 18).astype(int).tolist()
+
+
+def test_a_run_goes_on_from_any_step(source):
+    stream = training_batches(source, 10, 3, 3, 4, MOVING, seed=5)
+    assert stream.steps_per_epoch == 3
+    whole = stream.from_step(0)
+    assert isinstance(whole, keras.utils.PyDataset)
+    assert whole.num_batches is None
+    for step in (1, 4):
+        later = stream.from_step(step)
+        for index in (0, 3):
+            for one, other in zip(whole[step + index], later[index], strict=True):
+                np.testing.assert_array_equal(one, other)
+
+
+def test_order_and_labels(source):
+    stream = training_batches(source, 8, 3, 3, 4, STILL).from_step(0)
+    found = [stream[index] for index in range(6)]
+    rows = indices(np.concatenate([images for images, _ in found]))
+    labels = np.concatenate([labels for _, labels in found])
+    assert labels.dtype == found[0][0].dtype == "float32"
+    np.testing.assert_array_equal(labels, np.eye(3)[np.array(rows) % 3])
+    # Three batches of four different images are an epoch.
+    assert len(set(rows[:12])) == len(set(rows[12:])) == 12
+    assert rows[:12] != rows[12:]
+
+
+def test_every_image_is_drawn_for_anew(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype="uint8")
+    np.savez(tmp_path / "one.npz", x_train=picture, y_train=[0])
+    options = Augmentation(randaugment_ops=0, mixup=0)
+    stream = training_batches(
+        open_source(tmp_path / "one.npz", "train"), 16, 3, 1, 1, options
+    ).from_step(0)
+    assert len({stream[index][0].tobytes() for index in range(6)}) == 6
+
+
+def test_evaluation(source):
+    found = evaluation_batches(source, 12, 1, 3, 5)
+    assert found.num_batches == 3
+    listed = list(found)
+    assert [images.shape for images, _ in listed] == [
+        (5, 12, 12, 1),
+        (5, 12, 12, 1),
+        (3, 12, 12, 1),
+    ]
+    assert indices(np.concatenate([images for images, _ in listed])) == list(range(13))
+    np.testing.assert_array_equal(listed[0][1], np.eye(3)[[0, 1, 2, 0, 1]])
+
+
+@slow_on_jax
+def test_fit_reads_on_over_epochs(source, monkeypatch):
+    config = tiny_config(image_size=8, num_classes=3)
+    model = widenet_keras.ImageClassifier(config)
+    model.compile(
+        keras.optimizers.SGD(0.1),
+        loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+    )
+    read = []
+
+    def finish(images, targets, augmentation, random):
+        read.append(random.bit_generator.seed_seq.entropy[-1])
+        return array_augmentation.finish(images, targets, augmentation, random)
+
+    monkeypatch.setattr("widenet_keras.data.array_batches.finish", finish)
+    stream = training_batches(source, 8, 3, 3, 4, STILL).from_step(2)
+    model.fit(stream, epochs=2, steps_per_epoch=2, verbose=0)
+    # Keras looks at the first batches before it trains, and may read ahead after.
+    start = len(read) - 1 - read[::-1].index(2)
+    assert read[start : start + 4] == [2, 3, 4, 5]
+
+
+def test_what_needs_tensorflow_says_so(source, tmp_path):
+    with pytest.raises(ImportError, match=r"widenet_keras\[tensorflow\]") as error:
+        training_batches(source, 8, 3, 3, 4, Augmentation())
+    assert "RandAugment" in one_line(error)
+    (tmp_path / "images" / "a").mkdir(parents=True)
+    (tmp_path / "images" / "a" / "1.jpg").write_bytes(b"")
+    folders = open_source(tmp_path / "images", "train")
+    with pytest.raises(ImportError, match=r"widenet_keras\[tensorflow\]") as error:
+        evaluation_batches(folders, 8, 3, 3, 4)
+    one_line(error)
+
+
+class Fixed:
+    """A generator whose draws are given, from the first on."""
+
+    def __init__(self, *draws):
+        self.draws = list(draws)
+
+    def _draw(self, *args):
+        return self.draws.pop(0)
+
+    random = uniform = integers = beta = _draw
+
+
+def greys(*values):
+    images = np.array(values, "uint8").reshape(-1, 1, 1, 1)
+    return np.tile(images, (1, 4, 4, 1))
+
+
+def test_mixup_and_smoothing_by_hand():
+    # Nothing is erased in any of the three; then the parts that are kept.
+    random = Fixed(0.9, 0.9, 0.9, np.array([1.0, 0.75, 0.25]))
+    options = Augmentation(randaugment_ops=0, smoothing=0.3)
+    images, labels = array_augmentation.finish(
+        greys(0, 51, 255), np.eye(3, dtype="float32"), options, random
+    )
+    # As for tf.data: each with the one before it.
+    np.testing.assert_allclose(images[:, 1, 2, 0], [-1.0, -0.7, -0.2], atol=1e-6)
+    # Smoothed: 0.8 for the class, 0.1 for the others; then 0.75 and 0.25 of two.
+    np.testing.assert_allclose(labels[1], [0.275, 0.625, 0.1], atol=1e-6)
+
+
+def test_cutmix_and_erasing_by_hand():
+    options = Augmentation(
+        randaugment_ops=0, mixup=0, cutmix=1.0, erasing=0.5, smoothing=0
+    )
+    # The first image is spared. Of the second 4 pixels are erased, ratio 1, from
+    # (0, 1) on. Then cutmix keeps all of the first image and 3/4 of the second: a
+    # box of side 4 * sqrt(1/4) = 2 around (2, 3).
+    erased = (0.1, 0.25, 0.0, np.array([0, 1]))
+    boxes = (np.array([1.0, 0.75]), np.array([0, 0]), np.array([2, 3]))
+    images, labels = array_augmentation.finish(
+        greys(0, 255), np.eye(2, dtype="float32"), options, Fixed(0.9, *erased, *boxes)
+    )
+    wanted = np.ones((4, 4))
+    wanted[0:2, 1:3] = 0.0
+    wanted[1:3, 2:4] = -1.0
+    np.testing.assert_allclose(images[1, :, :, 0], wanted, atol=1e-6)
+    np.testing.assert_allclose(labels, [[1, 0], [0.25, 0.75]], atol=1e-6)
+
+
+def test_crops_by_hand():
+    image = np.arange(16, dtype="uint8").reshape(4, 4, 1)
+    # Two pixels at 0 and 3 become four at -0.25, 0.25, 0.75 and 1.25, inside the row.
+    wide = array_augmentation.resized(np.array([[[0], [8]]], "uint8"), 4)
+    assert wide[0, :, 0].tolist() == [0, 2, 6, 8]
+    part = array_augmentation.resized(image, 2, (1, 2, 2, 2))
+    assert part[..., 0].tolist() == [[6, 7], [10, 11]]
+    options = Augmentation(crop="pad", randaugment_ops=0)
+    # A margin of at least 1; from (0, 2) on, and mirrored.
+    moved = array_augmentation.crop_and_flip(image, 4, options, Fixed((0, 2), 0.1))
+    assert moved[0, :, 0].tolist() == [128] * 4
+    assert moved[1, :, 0].tolist() == [128, 3, 2, 1]
+
+
+def test_inception_windows_are_inside():
+    image = np.zeros((20, 30, 1), "uint8")
+    random = np.random.default_rng(0)
+    found = [
+        array_augmentation._inception_window(image.shape, 0.2, random)
+        for _ in range(200)
+    ]
+    top, left, height, width = np.array(found).T
+    assert top.min() >= 0
+    assert (top + height).max() <= 20
+    assert (left + width).max() <= 30
+    # Rounding to whole pixels moves the area a little.
+    assert 0.18 < (height * width).min() / 600 < 0.3
+
+
+def test_channels():
+    image = np.array([[[[200, 100, 0]]]], "uint8")
+    assert array_augmentation.with_channels(image, 1).ravel().tolist() == [118]
+    grey = array_augmentation.with_channels(image[..., :1], 3)
+    assert grey.ravel().tolist() == [200, 200, 200]

@@ -1,0 +1,35 @@
+"""The benchmark of the input pipeline runs: small sizes, the promised fields."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import BACKEND
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import harness
+import input_pipeline
+
+SMALL = "--image-size 32 --batch 4 --seconds 0.05 --repeats 1"
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data is the same on all")
+def test_the_benchmark(monkeypatch, capsys, tmp_path):
+    parsed = []
+    monkeypatch.setattr(harness, "run", lambda path, found, *_: parsed.append(found))
+    monkeypatch.setattr(input_pipeline, "MADE", 6)
+    rows = list(input_pipeline.CASES)
+    command = ["benchmark", *SMALL.split(), "--png", str(tmp_path / "speed.png")]
+    # One row of this package is enough, and the plain one comes by itself.
+    monkeypatch.setattr(sys, "argv", [*command, "--rows", rows[2]])
+    input_pipeline.main()
+    found = list(input_pipeline.measure(parsed[0]))
+    assert [row["pipeline"] for row in found] == [rows[0], rows[2]]
+    assert found[0]["ratio"] == 1.0
+    assert all(row["images_per_second"] > 0 for row in found)
+    # As large as ImageNet's images, whose mean is 110 kB.
+    assert 70 < found[0]["kilobytes_per_image"] < 160
+    input_pipeline.present(found, parsed[0])
+    assert "images_per_second" in capsys.readouterr().out
+    assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,230 @@
+"""Finding labelled images: class folders, arrays, TFRecord shards."""
+
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+from conftest import BACKEND, one_line
+
+from widenet_keras.data import open_source, write_tfrecords
+from widenet_keras.data.tfrecords import count_records
+
+needs_tensorflow = pytest.mark.skipif(
+    BACKEND != "tensorflow", reason="TFRecords are written with TensorFlow"
+)
+
+
+def folders(root, files):
+    """Writes empty files; finding images does not open them."""
+    for name in files:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    return root
+
+
+def arrays(path, **fields):
+    """Writes an .npz file of 6 training and 4 test images of 3 classes."""
+    content = {
+        "x_train": np.zeros((6, 5, 4), "uint8"),
+        "y_train": np.array([0, 1, 0, 1, 0, 1], "uint8"),
+        "x_test": np.zeros((4, 5, 4, 3), "uint8"),
+        "y_test": np.array([[0], [1], [2], [1]]),
+    }
+    content.update(fields)
+    np.savez(path, **{k: v for k, v in content.items() if v is not None})
+    return path
+
+
+def test_divided_folders(tmp_path):
+    files = ["train/b/2.jpg", "train/a/1.JPEG", "train/a/0.png", "val/b/3.jpeg"]
+    folders(tmp_path, [*files, "train/a/notes.txt", "train/.cache/x.jpg"])
+    train = open_source(str(tmp_path), "train")
+    assert (train.kind, train.count, train.num_classes) == ("folders", 3, 2)
+    assert train.class_names == ("a", "b")
+    # Sorted by class, then by name, whatever order the disk has.
+    assert train.files.tolist() == [b"a/0.png", b"a/1.JPEG", b"b/2.jpg"]
+    assert train.labels.tolist() == [0, 0, 1]
+    # The validation part lacks class a, and b is still number 1.
+    validation = open_source(tmp_path, "validation")
+    assert validation.class_names == ("a", "b")
+    assert validation.labels.tolist() == [1]
+    assert str(tmp_path / "val") in validation.description
+    assert "serves" not in validation.description
+
+
+def test_a_test_folder_serves_as_validation(tmp_path):
+    folders(tmp_path, ["train/a/1.jpg", "test/a/2.jpg"])
+    source = open_source(tmp_path, "validation")
+    assert "serves as validation" in source.description
+    folders(tmp_path, ["validation/a/3.jpg"])
+    assert open_source(tmp_path, "validation").files.tolist() == [b"a/3.jpg"]
+    assert open_source(tmp_path, "test").files.tolist() == [b"a/2.jpg"]
+
+
+def test_class_folders_alone_serve_both(tmp_path):
+    # A class of trains is not a training part: no folders are in it.
+    folders(tmp_path, ["train/1.jpg", "boat/2.jpg"])
+    for split in ("train", "validation"):
+        source = open_source(tmp_path, split)
+        assert source.class_names == ("boat", "train")
+        assert "not divided" in source.description
+
+
+def test_names_that_are_not_text(tmp_path):
+    name = os.fsdecode(b"caf\xe9.jpg")
+    folders(tmp_path, [f"a/{name}"])
+    assert open_source(tmp_path, "train").files.tolist() == [b"a/caf\xe9.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("files", "split", "said"),
+    [
+        ([], "train", "has no .jpg, .jpeg or .png images"),
+        (["a/1.gif"], "train", "has no .jpg, .jpeg or .png images"),
+        (["1.jpg"], "train", "has no .jpg, .jpeg or .png images"),
+        (["val/a/1.jpg"], "train", "has val and no part for 'train'; add a folder tr"),
+        (["train/a/1.jpg"], "validation", "no part for 'validation'"),
+        (["train/cat/1.jpg", "val/cats/2.jpg"], "validation", "Did you mean 'cat'?"),
+    ],
+)
+def test_folders_that_do_not_fit(tmp_path, files, split, said):
+    folders(tmp_path, files)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        open_source(tmp_path, split)
+    one_line(error)
+
+
+@pytest.mark.parametrize("name", ["missing", "missing.npz", "file.txt"])
+def test_data_that_do_not_exist(tmp_path, name):
+    (tmp_path / "file.txt").write_text("")
+    with pytest.raises(ValueError, match=r"give a folder of class folders") as error:
+        open_source(tmp_path / name, "train")
+    assert name in one_line(error)
+    with pytest.raises(ValueError, match="Did you mean 'train'"):
+        open_source(tmp_path, "trian")
+
+
+def test_arrays(tmp_path):
+    path = arrays(tmp_path / "set.npz")
+    train, test = open_source(path, "train"), open_source(path, "validation")
+    assert (train.kind, train.count) == ("arrays", 6)
+    assert train.images.shape == (6, 5, 4, 1)
+    assert test.images.shape == (4, 5, 4, 3)
+    # Class 2 is in the test part only, and both have three classes.
+    assert train.class_names == test.class_names == ("0", "1", "2")
+    assert test.labels.tolist() == [0, 1, 2, 1]
+    assert "serves as validation" in test.description
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"x_train": np.zeros((6, 5, 4))}, "x_train is float64 of shape (6, 5, 4)"),
+        ({"x_train": np.zeros((6, 20), "uint8")}, "of shape (6, 20)"),
+        ({"x_train": np.zeros((6, 5, 4, 2), "uint8")}, "has 2 channels"),
+        ({"x_train": np.zeros((0, 5, 4), "uint8")}, "of shape (0, 5, 4)"),
+        ({"y_train": np.zeros(5, "uint8")}, "6 images and y_train has 5 labels"),
+        ({"y_train": np.zeros(6)}, "y_train is float64"),
+        ({"y_train": np.full(6, -1)}, "whole numbers from 0"),
+        ({"y_train": None}, "both are needed for 'train'"),
+        ({"x_train": None}, "both are needed for 'train'"),
+    ],
+)
+def test_arrays_that_do_not_fit(tmp_path, fields, said):
+    path = arrays(tmp_path / "set.npz", **fields)
+    with pytest.raises(ValueError, match=re.escape(said)) as error:
+        open_source(path, "train")
+    one_line(error)
+
+
+def test_a_file_that_is_no_npz(tmp_path):
+    (tmp_path / "set.npz").write_bytes(b"nonsense")
+    with pytest.raises(ValueError, match=r"read as an \.npz file") as error:
+        open_source(tmp_path / "set.npz", "train")
+    one_line(error)
+
+
+@pytest.fixture
+def shards(tmp_path):
+    """Five files of two classes as two training shards."""
+    for index in range(5):
+        path = tmp_path / "images" / ("a" if index < 2 else "b") / f"{index}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"picture %d" % index)
+    assert write_tfrecords(tmp_path / "images", tmp_path / "out", 2) == 5
+    return tmp_path / "out"
+
+
+@needs_tensorflow
+def test_shards(shards):
+    source = open_source(shards, "train")
+    assert (source.kind, source.count) == ("tfrecords", 5)
+    assert source.class_names == ("a", "b")
+    assert [os.path.basename(f) for f in source.files] == [
+        "train-00000-of-00002",
+        "train-00001-of-00002",
+    ]
+    # 5 images over two shards are 3 and 2; counted by their lengths as well.
+    assert [count_records(file) for file in source.files] == [3, 2]
+    (shards / "dataset.json").unlink()
+    plain = open_source(shards, "train")
+    assert plain.count == 5
+    # Nobody said what the classes are, so they are ImageNet's 1 to 1000.
+    assert (plain.num_classes, plain.class_names[0]) == (1000, "1")
+
+
+@needs_tensorflow
+def test_records_have_the_usual_schema(shards):
+    import tensorflow as tf
+
+    found = {}
+    for file in open_source(shards, "train").files:
+        for record in tf.data.TFRecordDataset(file):
+            feature = tf.train.Example.FromString(record.numpy()).features.feature
+            name = feature["image/filename"].bytes_list.value[0]
+            found[name] = (
+                feature["image/encoded"].bytes_list.value[0],
+                feature["image/class/label"].int64_list.value[0],
+                feature["image/class/text"].bytes_list.value[0],
+            )
+    assert len(found) == 5
+    assert found[b"a/1.jpg"] == (b"picture 1", 1, b"a")
+    assert found[b"b/4.jpg"] == (b"picture 4", 2, b"b")
+
+
+@needs_tensorflow
+def test_shards_of_two_splits_share_their_facts(shards, tmp_path):
+    write_tfrecords(tmp_path / "images", shards, 1, split="validation")
+    facts = json.loads((shards / "dataset.json").read_text())
+    assert facts["records"]["validation-00000-of-00001"] == 5
+    assert facts["records"]["train-00000-of-00002"] == 3
+    assert open_source(shards, "validation").count == 5
+
+
+@needs_tensorflow
+def test_shards_that_are_missing_or_damaged(shards):
+    with pytest.raises(ValueError, match="none of 'validation'") as error:
+        open_source(shards, "validation")
+    one_line(error)
+    (shards / "dataset.json").unlink()
+    second = shards / "train-00001-of-00002"
+    content = second.read_bytes()
+    second.write_bytes(content[:-3])
+    with pytest.raises(ValueError, match="ends in the middle of record 1") as error:
+        open_source(shards, "train")
+    assert "train-00001-of-00002" in one_line(error)
+    second.unlink()
+    with pytest.raises(ValueError, match="1 train shards are missing") as error:
+        open_source(shards, "train")
+    assert "train-00001" in one_line(error)
+
+
+def test_more_shards_than_images(tmp_path):
+    if BACKEND != "tensorflow":
+        pytest.skip("TFRecords are written with TensorFlow")
+    folders(tmp_path, ["a/1.jpg"])
+    with pytest.raises(ValueError, match="use at most as many shards"):
+        write_tfrecords(tmp_path, tmp_path / "out", 2)

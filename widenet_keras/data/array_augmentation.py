@@ -1,0 +1,149 @@
+"""Augmentation of arrays with NumPy, for machines without TensorFlow."""
+
+import numpy as np
+
+from widenet_keras.data.pixels import scale_pixels
+
+_ASPECT_RATIOS = (3 / 4, 4 / 3)
+_ERASED_AREA = (0.02, 1 / 3)
+_ERASED_RATIO = 3.3
+
+
+def with_channels(images, channels):
+    """Returns uint8 images (B, height, width, C) as grey or colour."""
+    if images.shape[-1] == channels:
+        return images
+    if channels == 3:
+        return np.repeat(images, 3, axis=-1)
+    grey = images.astype("float32") @ np.array([0.2989, 0.5870, 0.1140], "float32")
+    return np.rint(grey)[..., None].astype("uint8")
+
+
+def resized(image, size, window=None):
+    """Returns a part of an image, bilinear, as uint8 (size, size, C).
+
+    Args:
+        image: (height, width, C) uint8.
+        size: Side of the result, pixels.
+        window: (top, left, height, width), or None for all of the image.
+    """
+    top, left, height, width = window or (0, 0, *image.shape[:2])
+    part = image[top : top + height, left : left + width]
+    if part.shape[:2] == (size, size):
+        return part
+    for axis in (0, 1):
+        part = _resized_along(part.astype("float32"), size, axis)
+    return np.rint(part).astype("uint8")
+
+
+def _resized_along(image, size, axis):
+    """Interpolates along one axis; centres of pixels are at halves."""
+    old = image.shape[axis]
+    places = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
+    low = places.astype(int)
+    high = np.minimum(low + 1, old - 1)
+    part = (places - low).astype("float32")
+    part = part.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+    low, high = np.take(image, low, axis), np.take(image, high, axis)
+    return low * (1 - part) + high * part
+
+
+def crop_and_flip(image, size, augmentation, random):
+    """Returns an image for training, as uint8 (size, size, C).
+
+    Args:
+        image: (height, width, C) uint8.
+        size: Side of the result, pixels.
+        augmentation: `Augmentation`.
+        random: `numpy.random.Generator` of this image.
+    """
+    window = None
+    if augmentation.crop == "inception":
+        window = _inception_window(image.shape, augmentation.min_area, random)
+    image = resized(image, size, window)
+    if augmentation.crop == "pad":
+        margin = max(1, size // 8)
+        sides = ((margin, margin), (margin, margin), (0, 0))
+        padded = np.pad(image, sides, constant_values=128)
+        top, left = random.integers(0, 2 * margin + 1, 2)
+        image = padded[top : top + size, left : left + size]
+    if augmentation.flip and random.random() < 0.5:
+        image = image[:, ::-1]
+    return image
+
+
+def _inception_window(shape, min_area, random):
+    """Draws a part of the image, as GoogLeNet's training did (arXiv 1409.4842)."""
+    height, width = shape[:2]
+    for _ in range(10):
+        area = height * width * random.uniform(min_area, 1.0)
+        ratio = random.uniform(*_ASPECT_RATIOS)
+        tall, wide = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
+        if 0 < tall <= height and 0 < wide <= width:
+            top = random.integers(0, height - tall + 1)
+            left = random.integers(0, width - wide + 1)
+            return top, left, tall, wide
+    return 0, 0, height, width
+
+
+def finish(images, targets, augmentation, random):
+    """Erases, mixes and scales a batch.
+
+    Args:
+        images: (B, size, size, C) uint8.
+        targets: (B, classes) float32 one-hot.
+        augmentation: `Augmentation`.
+        random: `numpy.random.Generator` of this batch.
+
+    Returns:
+        (images float32 in [-1, 1], labels float32 (B, classes)).
+    """
+    pixels = scale_pixels(images)
+    classes = targets.shape[1]
+    targets = targets * (1 - augmentation.smoothing) + augmentation.smoothing / classes
+    batch, size = pixels.shape[:2]
+    for image in pixels:
+        if random.random() < augmentation.erasing:
+            _erase(image, random)
+    by_cutmix = augmentation.cutmix > 0 and not (
+        augmentation.mixup and random.random() < 0.5
+    )
+    alpha = augmentation.cutmix if by_cutmix else augmentation.mixup
+    if not alpha:
+        return pixels, targets.astype("float32")
+    kept = random.beta(alpha, alpha, batch)
+    neighbours = np.roll(pixels, 1, axis=0)
+    if by_cutmix:
+        for row, part in enumerate(kept):
+            top, left, bottom, right = _cutmix_box(size, part, random)
+            pixels[row, top:bottom, left:right] = neighbours[
+                row, top:bottom, left:right
+            ]
+            kept[row] = 1 - (bottom - top) * (right - left) / size**2
+    else:
+        part = kept.astype("float32")[:, None, None, None]
+        pixels = part * pixels + (1 - part) * neighbours
+    kept = kept[:, None]
+    targets = kept * targets + (1 - kept) * np.roll(targets, 1, axis=0)
+    return pixels, targets.astype("float32")
+
+
+def _erase(image, random):
+    """Sets a random rectangle to grey (Random Erasing, arXiv 1708.04896)."""
+    size = len(image)
+    area = size * size * random.uniform(*_ERASED_AREA)
+    root = _ERASED_RATIO ** random.uniform(-0.5, 0.5)
+    height, width = (min(round(area**0.5 * r), size) for r in (root, 1 / root))
+    top, left = random.integers(0, (size - height + 1, size - width + 1))
+    image[top : top + height, left : left + width] = 0.0
+
+
+def _cutmix_box(size, kept, random):
+    """Draws (top, left, bottom, right) of what a neighbour gives."""
+    half = int(size * (1 - kept) ** 0.5) / 2
+    centre = random.integers(0, size, 2)
+    low, high = (
+        np.clip(np.floor(centre - half), 0, size),
+        np.clip(np.floor(centre + half), 0, size),
+    )
+    return *low.astype(int), *high.astype(int)

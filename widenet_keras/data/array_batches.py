@@ -1,0 +1,96 @@
+"""Batches of arrays with NumPy alone, for machines without TensorFlow."""
+
+import keras
+import numpy as np
+
+from widenet_keras.data.array_augmentation import (
+    crop_and_flip,
+    finish,
+    resized,
+    with_channels,
+)
+from widenet_keras.data.pixels import scale_pixels
+
+# What a stream of random numbers is for, so that no two share their numbers.
+_ORDER, _IMAGE, _BATCH = range(3)
+
+
+class ArrayTraining(keras.utils.PyDataset):
+    """Endless training batches, each a function of the seed and its number.
+
+    Args:
+        source: `ArraySource`.
+        layout: `Layout` of the batches.
+        augmentation: `Augmentation`, without RandAugment.
+        seed: Seed of the run.
+        step: Number of the first batch.
+        **kwargs: As for `keras.utils.PyDataset`.
+    """
+
+    def __init__(self, source, layout, augmentation, seed, step, **kwargs):
+        super().__init__(**kwargs)
+        self.source = source
+        self.layout = layout
+        self.augmentation = augmentation
+        self.seed = seed
+        self.step = step
+
+    @property
+    def num_batches(self):
+        """None: there is no end."""
+        return None
+
+    def __getitem__(self, index):
+        layout, step = self.layout, self.step + index
+        steps = self.source.count // layout.batch_size
+        random = np.random.default_rng((self.seed, _ORDER, step // steps))
+        order = random.permutation(self.source.count)
+        first = step % steps * layout.batch_size
+        rows = order[first : first + layout.batch_size]
+        images = [
+            crop_and_flip(
+                image,
+                layout.image_size,
+                self.augmentation,
+                np.random.default_rng((self.seed, _IMAGE, number)),
+            )
+            for number, image in enumerate(
+                with_channels(self.source.images[rows], layout.channels),
+                step * layout.batch_size,
+            )
+        ]
+        targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
+        random = np.random.default_rng((self.seed, _BATCH, step))
+        return finish(np.stack(images), targets, self.augmentation, random)
+
+
+class ArrayEvaluation(keras.utils.PyDataset):
+    """All images in their order, resized; the last batch may be smaller.
+
+    Args:
+        source: `ArraySource`.
+        layout: `Layout` of the batches.
+        **kwargs: As for `keras.utils.PyDataset`.
+    """
+
+    def __init__(self, source, layout, **kwargs):
+        super().__init__(**kwargs)
+        self.source = source
+        self.layout = layout
+
+    @property
+    def num_batches(self):
+        """Number of batches."""
+        return -(-self.source.count // self.layout.batch_size)
+
+    def __getitem__(self, index):
+        # Iterating over an object without an end goes by this error.
+        if index >= self.num_batches:
+            raise IndexError(index)
+        layout = self.layout
+        first = index * layout.batch_size
+        rows = slice(first, first + layout.batch_size)
+        images = with_channels(self.source.images[rows], layout.channels)
+        images = np.stack([resized(image, layout.image_size) for image in images])
+        targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
+        return scale_pixels(images), targets

@@ -1,0 +1,193 @@
+"""Batches of labelled images for `model.fit` and `model.evaluate`."""
+
+import dataclasses
+import functools
+
+from widenet_keras.data.arrays import ArraySource
+from widenet_keras.data.augmentation import Augmentation
+from widenet_keras.data.broken_images import BrokenImages
+from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
+from widenet_keras.utils.checks import check_integer
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Shape of the batches.
+
+    Attributes:
+        image_size: Side of the images, pixels.
+        channels: 1 or 3.
+        num_classes: Number of classes.
+        batch_size: B, images per batch.
+    """
+
+    image_size: int
+    channels: int
+    num_classes: int
+    batch_size: int
+
+    @property
+    def image_shape(self):
+        """(height, width, channels) of an image."""
+        return self.image_size, self.image_size, self.channels
+
+
+class TrainingBatches:
+    """The endless batches of a run, each a function of the seed and its number.
+
+    An epoch over the data has its own order; what is over when its last batch is
+    full appears in other epochs. The order, the crops and everything else that is
+    drawn depend on the seed and on the number of the image or of the batch alone, so
+    a run can go on from any step with the batches it would have had.
+
+    Attributes:
+        steps_per_epoch: Batches of one pass over the data.
+        broken: Dict of the broken images that were skipped, names to reasons.
+    """
+
+    def __init__(self, source, layout, augmentation, seed, on_error):
+        self.source = source
+        self.layout = layout
+        self.augmentation = augmentation
+        self.seed = seed
+        self.steps_per_epoch = source.count // layout.batch_size
+        self._broken = BrokenImages(on_error)
+
+    @property
+    def broken(self):
+        """The broken images that were skipped, names to reasons."""
+        return self._broken.found
+
+    def from_step(self, step):
+        """Returns what `model.fit` takes: all batches from one on, without end.
+
+        Args:
+            step: Number of the first batch; those before it are not decoded.
+
+        Returns:
+            A `tf.data.Dataset` of images (B, height, width, channels) float32 in
+            [-1, 1] and labels (B, classes) float32; without TensorFlow a
+            `keras.utils.PyDataset` of the same.
+        """
+        check_integer("from_step", "step", step, 0)
+        if has_tensorflow():
+            return self._pipeline.dataset(step)
+        from widenet_keras.data.array_batches import ArrayTraining
+
+        return ArrayTraining(
+            self.source, self.layout, self.augmentation, self.seed, step
+        )
+
+    @functools.cached_property
+    def _pipeline(self):
+        from widenet_keras.data.pipeline.datasets import TrainingPipeline
+
+        return TrainingPipeline(
+            self.source, self.layout, self.augmentation, self.seed, self._broken
+        )
+
+
+def training_batches(
+    source,
+    image_size,
+    channels,
+    num_classes,
+    batch_size,
+    augmentation=None,
+    seed=0,
+    on_error="raise",
+):
+    """Returns the training batches of a run.
+
+    Args:
+        source: What `open_source` returned.
+        image_size: Side of the images, pixels.
+        channels: 1 or 3.
+        num_classes: Number of classes.
+        batch_size: B, images per batch.
+        augmentation: `Augmentation`; None for the paper's.
+        seed: Seed of order and augmentation, a whole number.
+        on_error: "raise" stops at an image that cannot be read, with its name;
+            "skip" names it on stderr and puts another image of the batch in its
+            place.
+
+    Returns:
+        `TrainingBatches`.
+
+    Raises:
+        ValueError: If there are fewer images than a batch has, or a value does not
+            fit.
+        ImportError: If TensorFlow is needed and not installed.
+    """
+    layout = _checked_layout(source, image_size, channels, num_classes, batch_size)
+    check_integer("training_batches", "seed", seed, 0)
+    if source.count < batch_size:
+        raise ValueError(
+            f"{source.name} has {source.count} training images, fewer than "
+            f"batch_size={batch_size}; use a batch_size of at most {source.count}."
+        )
+    augmentation = Augmentation() if augmentation is None else augmentation
+    if not has_tensorflow() and augmentation.operations:
+        require_tensorflow("Images that RandAugment changes are")
+    if augmentation.operations and augmentation.randaugment == "keras_cv":
+        from widenet_keras.data.pipeline.keras_cv_operations import operation
+
+        operation("identity")
+    return TrainingBatches(source, layout, augmentation, seed, on_error)
+
+
+def evaluation_batches(
+    source, image_size, channels, num_classes, batch_size, on_error="raise"
+):
+    """Returns all images in their order, the middle of each, for evaluation.
+
+    Args:
+        source: What `open_source` returned.
+        image_size: Side of the images, pixels.
+        channels: 1 or 3.
+        num_classes: Number of classes.
+        batch_size: B, images per batch; the last batch may be smaller.
+        on_error: "raise" stops at an image that cannot be read, with its name;
+            "skip" names it on stderr and leaves it out.
+
+    Returns:
+        A finite `tf.data.Dataset` of images (B, height, width, channels) float32 in
+        [-1, 1] and one-hot labels (B, classes) float32; without TensorFlow a
+        `keras.utils.PyDataset` of the same.
+
+    Raises:
+        ValueError: If a value does not fit.
+        ImportError: If TensorFlow is needed and not installed.
+    """
+    layout = _checked_layout(source, image_size, channels, num_classes, batch_size)
+    broken = BrokenImages(on_error)
+    if has_tensorflow():
+        from widenet_keras.data.pipeline.datasets import evaluation_dataset
+
+        return evaluation_dataset(source, layout, broken)
+    from widenet_keras.data.array_batches import ArrayEvaluation
+
+    return ArrayEvaluation(source, layout)
+
+
+def _checked_layout(source, image_size, channels, num_classes, batch_size):
+    """Returns the `Layout`, after checks that it fits the source."""
+    owner = "batches"
+    for field, value in [
+        ("image_size", image_size),
+        ("num_classes", num_classes),
+        ("batch_size", batch_size),
+    ]:
+        check_integer(owner, field, value, 1)
+    if channels not in (1, 3):
+        raise ValueError(
+            f"{owner}: channels={channels!r}; images are read with 1 or 3 channels."
+        )
+    if source.num_classes > num_classes:
+        raise ValueError(
+            f"{source.name} has {source.num_classes} classes and num_classes="
+            f"{num_classes}; use num_classes={source.num_classes}."
+        )
+    if not isinstance(source, ArraySource):
+        require_tensorflow("Image files are")
+    return Layout(image_size, channels, num_classes, batch_size)

@@ -1,0 +1,75 @@
+"""Images that cannot be read: stopping with their name, or leaving them out."""
+
+import re
+import sys
+
+from widenet_keras.utils.checks import check_choice
+
+ON_ERROR = ("raise", "skip")
+_LINE = re.compile(r"The image .* cannot be read .*on_error='skip' leaves it out\.")
+_ALL = re.compile(r"None of the images of a batch can be read; .*\.")
+_SHARD = re.compile(r"(corrupted|truncated) record at \d+")
+_COUNT = re.compile(r"expected to contain -?\d+ elements? but contained")
+
+
+class BrokenImages:
+    """What a stream does about broken images, and which it met.
+
+    Args:
+        on_error: "raise" stops at the first one; "skip" leaves them out and says so
+            on stderr, once per image.
+
+    Attributes:
+        found: Dict of names to reasons, in the order they were met.
+    """
+
+    def __init__(self, on_error):
+        check_choice("on_error", "on_error", on_error, ON_ERROR)
+        self.on_error = on_error
+        self.found = {}
+
+    def add(self, name, reason):
+        """Counts an image that cannot be read.
+
+        Raises:
+            ValueError: If broken images are to stop the run.
+        """
+        reason = " ".join(reason.split())
+        if self.on_error == "raise":
+            raise ValueError(
+                f"The image {name} cannot be read ({reason}); replace or delete it, or "
+                "on_error='skip' leaves it out."
+            )
+        if name not in self.found:
+            self.found[name] = reason
+            print(
+                f"skipped {name}: {reason} ({len(self.found)} so far)", file=sys.stderr
+            )
+
+
+def broken_image_message(error):
+    """Returns the line about broken data inside a longer error, or None.
+
+    Errors of `tf.data` reach the caller of `model.fit` wrapped in the texts of
+    TensorFlow and of Keras.
+
+    Args:
+        error: What was raised.
+    """
+    text = str(error)
+    for pattern in (_LINE, _ALL):
+        found = pattern.search(text)
+        if found:
+            return found.group(0)
+    if _COUNT.search(text):
+        return (
+            "TFRecord shards hold fewer records than dataset.json says; delete that "
+            "file, and they are counted."
+        )
+    found = _SHARD.search(text)
+    if found:
+        return (
+            f"A TFRecord shard is damaged ({found.group(0)} bytes); copy the shards "
+            "again."
+        )
+    return None

@@ -1,0 +1,1 @@
+"""Batches with `tf.data`; every file here needs TensorFlow."""

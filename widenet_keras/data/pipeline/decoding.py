@@ -1,0 +1,162 @@
+"""From encoded images to crops of the right size, reading no more than the crop."""
+
+import tensorflow as tf
+
+# The side of an evaluation crop over the short side of the image.
+EVALUATION_CROP = 0.875
+# Smaller images are not cropped for evaluation.
+_SMALLEST_CROPPED = 64
+_ASPECT_RATIOS = (3 / 4, 4 / 3)
+
+
+def training_crop(image, layout, augmentation, pair, draws):
+    """Returns a crop of an image for training.
+
+    Args:
+        image: Encoded image, or uint8 (height, width, C).
+        layout: `Layout` of the batches.
+        augmentation: `Augmentation`.
+        pair: (2,) seed of the window of an inception crop.
+        draws: (2,) floats in [0, 1): where a "pad" crop lies.
+
+    Returns:
+        float32 (image_size, image_size, channels), pixels 0 to 255.
+    """
+    if augmentation.crop == "inception":
+        return _resized(
+            _window(
+                image,
+                lambda shape: _inception_window(shape, augmentation.min_area, pair),
+                layout.channels,
+            ),
+            layout,
+        )
+    image = _resized(decoded(image, layout.channels), layout)
+    if augmentation.crop == "none":
+        return image
+    size, margin = layout.image_size, max(1, layout.image_size // 8)
+    # Grey, the middle of the range.
+    padded = tf.pad(
+        image, [[margin, margin], [margin, margin], [0, 0]], constant_values=127.5
+    )
+    top, left = tf.unstack(tf.cast(draws * (2 * margin + 1), tf.int32))
+    return tf.slice(padded, [top, left, 0], [size, size, layout.channels])
+
+
+def evaluation_crop(image, layout):
+    """Returns the middle of an image for evaluation; all of a small one.
+
+    This is the short side resized to image_size / 0.875 and a centre crop of
+    image_size, taken in the other order, so that no more than the crop is read.
+
+    Args:
+        image: Encoded image, or uint8 (height, width, C).
+        layout: `Layout` of the batches.
+
+    Returns:
+        float32 (image_size, image_size, channels), pixels 0 to 255.
+    """
+    middle = layout.image_size >= _SMALLEST_CROPPED
+    window = _middle_window if middle else None
+    return _resized(_window(image, window, layout.channels), layout)
+
+
+def decoded(image, channels):
+    """Returns a whole image, uint8 (height, width, channels).
+
+    Args:
+        image: Encoded image, or uint8 (height, width, C).
+        channels: 1 or 3.
+    """
+    return _window(image, None, channels)
+
+
+def _inception_window(shape, min_area, pair):
+    """Draws a part of the image, as GoogLeNet's training did (arXiv 1409.4842)."""
+    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        bounding_boxes=tf.zeros((0, 0, 4)),
+        seed=pair,
+        # The whole image is the only box, so this must not bound the area too.
+        min_object_covered=0.0,
+        aspect_ratio_range=_ASPECT_RATIOS,
+        area_range=(min_area, 1.0),
+        max_attempts=10,
+        use_image_if_no_bounding_boxes=True,
+    )
+    return tf.concat([begin[:2], size[:2]], 0)
+
+
+def _middle_window(shape):
+    """Returns the square in the middle of an image."""
+    short = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
+    side = tf.maximum(1, tf.cast(tf.round(EVALUATION_CROP * short), tf.int32))
+    return tf.stack([(shape[0] - side) // 2, (shape[1] - side) // 2, side, side])
+
+
+def _window(image, window, channels):
+    """Returns a part of an image, uint8 (height, width, channels).
+
+    Args:
+        image: Encoded image, or uint8 (height, width, C).
+        window: Function of the shape (3,) to (top, left, height, width), or None
+            for all of the image.
+        channels: 1 or 3.
+    """
+    if image.dtype != tf.string:
+        return _with_channels(_cut(image, window), channels)
+    return tf.cond(
+        # By content: ImageNet has a PNG whose name ends in .JPEG.
+        tf.io.is_jpeg(image),
+        lambda: _jpeg_window(image, window, channels),
+        lambda: _cut(
+            tf.io.decode_image(image, channels=channels, expand_animations=False),
+            window,
+        ),
+    )
+
+
+def _jpeg_window(encoded, window, channels):
+    """Returns a part of a JPEG; no other part is decoded."""
+    shape = tf.io.extract_jpeg_shape(encoded)
+
+    def decode(channels):
+        if window is None:
+            return tf.io.decode_jpeg(encoded, channels=channels)
+        return tf.io.decode_and_crop_jpeg(encoded, window(shape), channels=channels)
+
+    if channels == 3:
+        return decode(3)
+    # The decoder turns CMYK into RGB, but not into grey.
+    return tf.cond(
+        shape[2] == 4,
+        lambda: tf.image.rgb_to_grayscale(decode(3)),
+        lambda: decode(1),
+    )
+
+
+def _cut(image, window):
+    """Returns a part of a decoded image."""
+    if window is None:
+        return image
+    top, left, height, width = tf.unstack(window(tf.shape(image)))
+    return image[top : top + height, left : left + width]
+
+
+def _with_channels(image, channels):
+    """Returns a decoded image as grey or colour."""
+    if image.shape[-1] == channels:
+        return image
+    if channels == 1:
+        return tf.image.rgb_to_grayscale(image)
+    return tf.image.grayscale_to_rgb(image)
+
+
+def _resized(image, layout):
+    """Returns an image as float32 of the right size, bilinear."""
+    size = layout.image_size
+    if image.shape[:2] == (size, size):
+        image = tf.cast(image, tf.float32)
+    else:
+        image = tf.image.resize(image, (size, size))
+    return tf.ensure_shape(image, (size, size, layout.channels))

@@ -1,0 +1,204 @@
+"""Which examples a batch has, and where their bytes are: one reader per source."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from widenet_keras.data.arrays import ArraySource
+from widenet_keras.data.class_folders import FolderSource
+from widenet_keras.data.pipeline.seeds import seed_pair
+from widenet_keras.data.tfrecords import ShardSource
+
+# Records that are shuffled among each other; ImageNet's have 0.11 MB each.
+SHUFFLED_RECORDS = 4096
+_SHARDS_AT_ONCE = 16
+_ENDLESS = np.iinfo("int64").max
+
+
+def reader_of(source):
+    """Returns the reader for a source."""
+    if isinstance(source, ArraySource):
+        return ArrayReader(source)
+    if isinstance(source, FolderSource):
+        return FolderReader(source)
+    return StreamReader(source)
+
+
+class IndexReader:
+    """Reads examples by their index, so that any batch can be had at once.
+
+    Args:
+        source: The `Source`.
+    """
+
+    def __init__(self, source):
+        self.source = source
+        self.labels = tf.constant(source.labels)
+
+    def training(self, batch_size, seed, step):
+        """Yields (step, records (B,), labels (B,)) without end, from a step on."""
+        count = self.source.count
+        per_epoch = count // batch_size * batch_size
+
+        def batch(step):
+            numbers = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+            # All images of a batch are of one epoch.
+            pair = seed_pair(seed, "order", numbers[0] // per_epoch)
+            places = tf.random.experimental.index_shuffle(
+                numbers % per_epoch, pair, tf.constant(count - 1, tf.int64)
+            )
+            return step, *self.rows(places)
+
+        return tf.data.Dataset.range(step, _ENDLESS).map(batch)
+
+    def evaluation(self, batch_size):
+        """Yields (step, records, labels) of all examples in their order."""
+        count = self.source.count
+
+        def batch(step):
+            first = step * batch_size
+            return step, *self.rows(
+                tf.range(first, tf.minimum(first + batch_size, count))
+            )
+
+        return tf.data.Dataset.range(-(-count // batch_size)).map(batch)
+
+
+class FolderReader(IndexReader):
+    """Image files of class folders; a record is the path below the root."""
+
+    def __init__(self, source):
+        super().__init__(source)
+        self.files = tf.constant(source.files)
+        self.root = os.fsencode(source.root) + b"/"
+
+    def rows(self, places):
+        """Returns the records and labels at some places of the source."""
+        return tf.gather(self.files, places), tf.gather(self.labels, places)
+
+    def load(self, record, label):
+        """Returns the encoded image and the label of an example."""
+        return tf.io.read_file(self.root + record), label
+
+    def name(self, record, number):
+        """Returns what to call an example."""
+        return os.fsdecode(record)
+
+
+class ArrayReader(IndexReader):
+    """Images in memory; a record is the index."""
+
+    def __init__(self, source):
+        super().__init__(source)
+        self.images = tf.constant(source.images)
+
+    def rows(self, places):
+        """Returns the records and labels at some places of the source."""
+        return places, tf.gather(self.labels, places)
+
+    def load(self, record, label):
+        """Returns the image, uint8, and the label of an example."""
+        return self.images[record], label
+
+
+class StreamReader:
+    """Records that are read in sequence: TFRecord shards and TFDS builders.
+
+    A record is a serialised example, or the encoded image where TFDS has no shards.
+
+    Args:
+        source: The `Source`.
+    """
+
+    def __init__(self, source):
+        self.source = source
+        self.shards = isinstance(source, ShardSource)
+
+    def training(self, batch_size, seed, step):
+        """Yields (step, records (B,), labels (B,)) without end, from a step on."""
+        steps = self.source.count // batch_size
+        first_epoch = step // steps
+
+        def epoch(number):
+            # tf.data mixes the seed of the graph into that of a shuffle; this sets
+            # it for the graph of this function alone.
+            tf.random.set_seed(1)
+            pair = seed_pair(seed, "shards", number)
+            records = self._records(pair).shuffle(
+                SHUFFLED_RECORDS, seed=pair[0] + number, reshuffle_each_iteration=False
+            )
+            done = tf.where(number == first_epoch, step % steps, 0)
+            done = tf.cast(done, tf.int64)
+            batches = records.skip(done * batch_size)
+            batches = batches.batch(batch_size, drop_remainder=True).take(steps - done)
+            # Fewer records than were counted would shift all epochs that follow.
+            whole = tf.data.experimental.assert_cardinality(steps - done)
+            return batches.apply(whole).enumerate(number * steps + done)
+
+        batches = tf.data.Dataset.range(first_epoch, _ENDLESS).flat_map(epoch)
+        return batches.map(lambda step, rows: (step, *rows))
+
+    def evaluation(self, batch_size):
+        """Yields (step, records, labels) of all examples in their order."""
+        batches = self._records().batch(batch_size).enumerate()
+        return batches.map(lambda step, rows: (step, *rows))
+
+    def _records(self, pair=None):
+        """Returns the records with their labels, -1 where the record has it."""
+        if not self.shards:
+            image, label = self.source.image, self.source.label
+            return self.source.dataset.map(
+                lambda row: (row[image], tf.cast(row[label], tf.int64))
+            )
+        if pair is None:
+            records = tf.data.TFRecordDataset(list(self.source.files))
+        else:
+            files = tf.random.experimental.stateless_shuffle(
+                tf.constant(self.source.files), pair
+            )
+            records = tf.data.Dataset.from_tensor_slices(files).interleave(
+                tf.data.TFRecordDataset,
+                cycle_length=min(_SHARDS_AT_ONCE, len(self.source.files)),
+                num_parallel_calls=tf.data.AUTOTUNE,
+                deterministic=True,
+            )
+        return records.map(lambda record: (record, tf.constant(-1, tf.int64)))
+
+    def load(self, record, label):
+        """Returns the encoded image and the label of an example."""
+        if not self.shards:
+            return record, label
+        if self.source.features is None:
+            found = _parsed(record)
+            return found["image/encoded"], found["image/class/label"] - 1
+        import tensorflow_datasets as tfds
+
+        features, image, label = self.source.features
+        found = features.deserialize_example(
+            record, decoders={image: tfds.decode.SkipDecoding()}
+        )
+        return found[image], tf.cast(found[label], tf.int64)
+
+    def name(self, record, number):
+        """Returns what to call an example."""
+        if self.shards and self.source.features is None:
+            name = _parsed(record)["image/filename"].numpy()
+        elif self.shards and "file_name" in self.source.features[0]:
+            features = self.source.features[0]
+            name = features.deserialize_example(record)["file_name"].numpy()
+        else:
+            name = b""
+        return os.fsdecode(name) or f"number {number} of {self.source.name}"
+
+
+def _parsed(record):
+    """Returns the fields of an example in the usual ImageNet schema."""
+    return tf.io.parse_single_example(
+        record,
+        {
+            "image/encoded": tf.io.FixedLenFeature([], tf.string),
+            "image/class/label": tf.io.FixedLenFeature([], tf.int64),
+            "image/filename": tf.io.FixedLenFeature([], tf.string, ""),
+        },
+    )

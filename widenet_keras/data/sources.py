@@ -1,0 +1,102 @@
+"""Where labelled images come from: one function that opens all kinds of data."""
+
+import dataclasses
+from pathlib import Path
+
+from widenet_keras.utils.checks import check_choice
+
+# Names that a part of the data goes by, in order of preference.
+SPLITS = {
+    "train": ("train",),
+    "validation": ("validation", "val", "test"),
+    "test": ("test",),
+}
+KINDS = (
+    "a folder of class folders, a folder of TFRecord shards, an .npz file, or tfds:NAME"
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Source:
+    """Labelled images that can be read as batches.
+
+    Attributes:
+        name: What the user called the data.
+        kind: "folders", "tfrecords", "arrays" or "tfds".
+        count: Number of images.
+        class_names: A name for every class, in the order of the labels.
+        description: One line: what was found where.
+    """
+
+    name: str
+    kind: str
+    count: int
+    class_names: tuple[str, ...]
+    description: str
+
+    @property
+    def num_classes(self):
+        """Number of classes."""
+        return len(self.class_names)
+
+
+def open_source(data, split, data_dir=None):
+    """Finds labelled images and says what they are; reads none of them yet.
+
+    Args:
+        data: A folder of class folders, either data/<split>/<class>/*.jpg (train
+            beside validation, val or test) or the class folders themselves; a
+            folder of TFRecord shards in the usual ImageNet schema; a NumPy .npz
+            file with x_train, y_train, x_test and y_test; or "tfds:NAME" for a
+            prepared data set of TensorFlow Datasets, or a builder of theirs.
+        split: "train", "validation" or "test". Where there is no validation part
+            the test part serves; the description says so.
+        data_dir: Where TensorFlow Datasets keeps its data; None for its default.
+
+    Returns:
+        A `Source`.
+
+    Raises:
+        ValueError: If there are no such data, or something is wrong with them.
+        ImportError: If a library that reads them is not installed.
+    """
+    check_choice("open_source", "split", split, tuple(SPLITS))
+    if hasattr(data, "as_dataset"):
+        from widenet_keras.data.tfds_builders import source_of_builder
+
+        return source_of_builder(f"tfds:{data.name}", data, split)
+    name = str(data)
+    if name.startswith("tfds:"):
+        from widenet_keras.data.tfds_builders import open_builder
+
+        return open_builder(name, split, data_dir)
+    if "://" in name:
+        from widenet_keras.data.tfrecords import open_shards
+
+        return open_shards(name, name, split)
+    path = Path(name).expanduser()
+    if not path.exists():
+        raise ValueError(f"{name} does not exist; give {KINDS}.")
+    if path.suffix == ".npz":
+        from widenet_keras.data.arrays import open_arrays
+
+        return open_arrays(name, path, split)
+    if not path.is_dir():
+        raise ValueError(f"{name} is a file of another kind; give {KINDS}.")
+    from widenet_keras.data.tfrecords import has_shards, open_shards
+
+    for folder in (path, *(path / part for part in SPLITS[split])):
+        if has_shards(folder):
+            return open_shards(name, str(folder), split)
+    from widenet_keras.data.class_folders import open_folders
+
+    return open_folders(name, path, split)
+
+
+def served(split, part):
+    """Returns what to say where another part of the data serves as a split."""
+    return (
+        ""
+        if part == split or (split, part) == ("validation", "val")
+        else (f" (serves as {split})")
+    )

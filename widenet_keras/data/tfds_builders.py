@@ -1,0 +1,173 @@
+"""Data sets of TensorFlow Datasets (TFDS), prepared on disk."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from widenet_keras.data.requirements import require_tensorflow
+from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.data.tfrecords import ShardSource
+
+# What TFDS makes ImageNet from: for the licence everybody fetches these alone.
+ARCHIVES = {
+    "imagenet2012": ("ILSVRC2012_img_train.tar", "ILSVRC2012_img_val.tar"),
+}
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class BuilderSource(Source):
+    """Images of a TFDS builder that are not in TFRecord shards.
+
+    Attributes:
+        dataset: `tf.data.Dataset` of dicts, images as they are encoded.
+        image: Name of the image.
+        label: Name of the label.
+    """
+
+    dataset: Any
+    image: str
+    label: str
+
+
+def open_builder(name, split, data_dir):
+    """Returns the images of a data set that TFDS has prepared; downloads nothing.
+
+    Args:
+        name: "tfds:NAME", NAME as `tfds.builder` takes it.
+        split: "train", "validation" or "test".
+        data_dir: Where TFDS keeps its data sets; None for its default.
+
+    Raises:
+        ValueError: If there is no such data set, it is not prepared, or it is not
+            for image classification.
+        ImportError: If tensorflow-datasets is not installed.
+    """
+    require_tensorflow("TFDS data sets are")
+    try:
+        import tensorflow_datasets as tfds
+    except ImportError:
+        raise ImportError(
+            f"{name}: tensorflow-datasets is not installed; run "
+            "pip install 'widenet_keras[tfds]'."
+        ) from None
+    short = name.removeprefix("tfds:")
+    try:
+        builder = tfds.builder(short, data_dir=data_dir and Path(data_dir).expanduser())
+    except (tfds.core.DatasetNotFoundError, ValueError, ImportError) as error:
+        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        raise ValueError(f"{name} is not a data set of TFDS ({reason}).") from None
+    return source_of_builder(name, builder, split)
+
+
+def source_of_builder(name, builder, split):
+    """Returns the images of a TFDS builder.
+
+    Args:
+        name: What to call it.
+        builder: A `tfds.core.DatasetBuilder`, prepared.
+        split: "train", "validation" or "test".
+
+    Raises:
+        ValueError: If it is not prepared, or is not for image classification.
+    """
+    import tensorflow_datasets as tfds
+
+    image, label = _features(name, builder.info.features, tfds)
+    part = _part(name, builder, split)
+    shared = {
+        "name": name,
+        "kind": "tfds",
+        "class_names": tuple(builder.info.features[label].names),
+    }
+    shards = _shards(builder, part)
+    if shards is not None:
+        count = builder.info.splits[part].num_examples
+        source, more = (
+            ShardSource,
+            {
+                "files": shards,
+                "features": (builder.info.features, image, label),
+            },
+        )
+    else:
+        dataset = _dataset(name, builder, part, image, tfds)
+        count = int(dataset.cardinality())
+        source, more = (
+            BuilderSource,
+            {
+                "dataset": dataset,
+                "image": image,
+                "label": label,
+            },
+        )
+    if count <= 0:
+        raise ValueError(f"{name}: {part} holds no images, or TFDS cannot count them.")
+    description = (
+        f"{count} images of {len(shared['class_names'])} classes in {part} of "
+        f"{builder.info.full_name} in {builder.data_dir}{served(split, part)}"
+    )
+    return source(**shared, **more, count=count, description=description)
+
+
+def _features(name, features, tfds):
+    """Returns the names of the image and of the label."""
+    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)]
+    labels = [k for k, f in features.items() if isinstance(f, tfds.features.ClassLabel)]
+    if len(images) != 1 or len(labels) != 1:
+        raise ValueError(
+            f"{name} has {len(images)} images and {len(labels)} class labels per "
+            "example and must have one of each; give one for image classification."
+        )
+    return images[0], labels[0]
+
+
+def _part(name, builder, split):
+    """Returns the name of the part that serves as a split."""
+    known = list(builder.info.splits)
+    parts = [part for part in SPLITS[split] if part in known]
+    if known and not parts:
+        raise ValueError(
+            f"{name} has {', '.join(sorted(known))} and no part for {split!r}."
+        )
+    return parts[0] if parts else split
+
+
+def _shards(builder, part):
+    """Returns the TFRecord files of a part, or None if it is not in such files."""
+    file_format = getattr(builder.info.file_format, "value", None)
+    if file_format != "tfrecord" or part not in builder.info.splits:
+        return None
+    info = builder.info.splits[part]
+    files = tuple(str(file) for file in getattr(info, "filepaths", ()))
+    prepared = files and all(Path(file).exists() or "://" in file for file in files[:1])
+    return files if prepared else None
+
+
+def _dataset(name, builder, part, image, tfds):
+    """Returns the examples in their order, with encoded images."""
+    try:
+        return builder.as_dataset(
+            split=part,
+            shuffle_files=False,
+            decoders={image: tfds.decode.SkipDecoding()},
+            read_config=tfds.ReadConfig(try_autocache=False),
+        )
+    except (AssertionError, FileNotFoundError, ValueError):
+        raise ValueError(_not_prepared(name, builder)) from None
+
+
+def _not_prepared(name, builder):
+    """Returns the line that says how to prepare a data set."""
+    root = Path(builder.data_dir).parents[1]
+    build = f"tfds build {name.removeprefix('tfds:')} --data_dir {root}"
+    folder = root / "downloads" / "manual"
+    archives = ARCHIVES.get(builder.name, ())
+    missing = [file for file in archives if not (folder / file).exists()]
+    if missing:
+        return (
+            f"{name} is not prepared in {root}, and {' and '.join(missing)} "
+            f"{'is' if len(missing) == 1 else 'are'} missing from {folder}; get "
+            f"{'it' if len(missing) == 1 else 'them'} from image-net.org, put "
+            f"{'it' if len(missing) == 1 else 'them'} there, then run {build}."
+        )
+    return f"{name} is not prepared in {root}; run {build}."

@@ -1,0 +1,181 @@
+"""TFRecord shards in the usual ImageNet schema: finding and counting them."""
+
+import dataclasses
+import json
+import os
+import re
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from widenet_keras.data.progress import Progress
+from widenet_keras.data.sources import SPLITS, Source, served
+
+SHARD = re.compile(r"(?P<part>\w+)-(?P<index>\d{5})-of-(?P<shards>\d{5})(\.tfrecord)?")
+# What `write_tfrecords` puts beside the shards: class names, records of each shard.
+FACTS = "dataset.json"
+# ImageNet-1K as it is published: images of a part, by its number of shards.
+PUBLISHED = {("train", 1024): 1281167, ("validation", 128): 50000}
+# A record is a length, its checksum, the data and their checksum.
+_HEADER, _FOOTER = 12, 4
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class ShardSource(Source):
+    """Images in TFRecord shards.
+
+    Attributes:
+        files: Paths of the shards, in order.
+        features: None for the ImageNet schema, or how TFDS reads a record:
+            (features, name of the image, name of the label).
+    """
+
+    files: tuple[str, ...]
+    features: Any = None
+
+
+def has_shards(folder):
+    """Whether a folder has TFRecord shards in it."""
+    if not folder.is_dir():
+        return False
+    with os.scandir(folder) as entries:
+        return any(SHARD.fullmatch(entry.name) for entry in entries)
+
+
+def open_shards(name, folder, split):
+    """Returns the images of a folder of shards.
+
+    Args:
+        name: What the user called the data.
+        folder: Path or address of the folder.
+        split: "train", "validation" or "test".
+
+    Raises:
+        ValueError: If shards are missing or damaged.
+    """
+    remote = "://" in folder
+    found = {}
+    for file in _listing(folder) if remote else sorted(os.listdir(folder)):
+        match = SHARD.fullmatch(file)
+        if match:
+            found.setdefault(match["part"], []).append(match)
+    parts = [part for part in SPLITS[split] if part in found]
+    if not parts:
+        raise ValueError(
+            f"{folder} has shards of {', '.join(sorted(found)) or 'nothing'} and none "
+            f"of {split!r}; add {SPLITS[split][0]}-00000-of-0000N and so on."
+        )
+    part = parts[0]
+    shards = _all_shards(folder, part, found[part])
+    facts = _facts(folder, remote)
+    files = [f"{folder.rstrip('/')}/{shard}" for shard in shards]
+    if set(shards) <= set(facts.get("records", ())):
+        count = sum(facts["records"][shard] for shard in shards)
+    elif remote:
+        count = PUBLISHED.get((part, len(shards)))
+        if count is None:
+            raise ValueError(
+                f"{folder} has no {FACTS}, and counting the records of remote shards "
+                "would read them whole; write the shards with "
+                "widenet_keras.data.write_tfrecords, or copy them here."
+            )
+    else:
+        count = sum(_counts(files))
+    if not count:
+        raise ValueError(f"The {part} shards of {folder} hold no records.")
+    classes = facts.get("classes") or [str(index) for index in range(1, 1001)]
+    return ShardSource(
+        name=name,
+        kind="tfrecords",
+        count=count,
+        class_names=tuple(classes),
+        description=(
+            f"{count} images of {len(classes)} classes in {len(files)} {part} shards "
+            f"of {folder}{served(split, part)}"
+        ),
+        files=tuple(files),
+    )
+
+
+def _listing(address):
+    from widenet_keras.data.requirements import require_tensorflow
+
+    tf = require_tensorflow("Remote files are")
+    try:
+        return sorted(tf.io.gfile.listdir(address))
+    except tf.errors.OpError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{address} cannot be listed: {reason}") from None
+
+
+def _all_shards(folder, part, matches):
+    """Returns the names of all shards of a part, of which none may be missing."""
+    shards = {int(match["shards"]) for match in matches}
+    if len(shards) > 1:
+        raise ValueError(
+            f"{folder} has {part} shards of {len(shards)} sets "
+            f"(of {', '.join(map(str, sorted(shards)))}); keep one."
+        )
+    names = {int(match["index"]): match.group(0) for match in matches}
+    missing = [index for index in range(shards.pop()) if index not in names]
+    if missing:
+        raise ValueError(
+            f"{folder}: {len(missing)} {part} shards are missing, the first is "
+            f"{part}-{missing[0]:05d}; copy them there."
+        )
+    return [names[index] for index in sorted(names)]
+
+
+def _facts(folder, remote):
+    """Returns what is known of the shards, a dict."""
+    if remote:
+        from widenet_keras.data.requirements import require_tensorflow
+
+        gfile = require_tensorflow("Remote files are").io.gfile
+        path = f"{folder.rstrip('/')}/{FACTS}"
+        text = gfile.GFile(path).read() if gfile.exists(path) else "{}"
+    else:
+        path = Path(folder) / FACTS
+        text = path.read_text() if path.exists() else "{}"
+    try:
+        facts = json.loads(text)
+        return facts if isinstance(facts, dict) else {}
+    except json.JSONDecodeError:
+        raise ValueError(f"{path} is not JSON; delete it, or write it anew.") from None
+
+
+def _counts(files):
+    """Returns the number of records of every shard."""
+    progress = Progress("counting the records of TFRecord shards", len(files))
+    counts = []
+    with ThreadPoolExecutor(16) as pool:
+        for count in pool.map(count_records, files):
+            counts.append(count)
+            progress.add()
+    return counts
+
+
+def count_records(file):
+    """Returns the number of records of a shard, by the lengths it holds.
+
+    Args:
+        file: Path of the shard.
+
+    Raises:
+        ValueError: If the shard ends in the middle of a record.
+    """
+    size, place, count = os.path.getsize(file), 0, 0
+    # Without a buffer only the lengths are read.
+    with open(file, "rb", buffering=0) as shard:
+        while place < size:
+            shard.seek(place)
+            header = shard.read(_HEADER)
+            if len(header) == _HEADER:
+                place += _HEADER + struct.unpack("<Q", header[:8])[0] + _FOOTER
+            if len(header) < _HEADER or place > size:
+                raise ValueError(
+                    f"{file} ends in the middle of record {count}; copy it again."
+                )
+            count += 1
+    return count

@@ -1,0 +1,88 @@
+"""Writing class folders as TFRecord shards in the usual ImageNet schema."""
+
+import json
+import os
+from pathlib import Path
+
+from widenet_keras.data.class_folders import open_folders
+from widenet_keras.data.progress import Progress
+from widenet_keras.data.requirements import require_tensorflow
+from widenet_keras.data.tfrecords import FACTS
+from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.files import replaced_when_done
+
+
+def write_tfrecords(folder, output, shards, split="train", seed=0):
+    """Writes the images of class folders as TFRecord shards, in a random order.
+
+    The shards are named train-00000-of-00008 and so on (validation-..., test-...);
+    a record has image/encoded, the bytes of the file as they are, image/class/label
+    from 1, image/class/text and image/filename. Beside them is dataset.json with the
+    class names and the number of records of every shard, so that nobody counts them.
+
+    Args:
+        folder: Folder of class folders, as for `open_source`.
+        output: Folder to write to; what is there of other splits stays.
+        shards: Number of shards.
+        split: "train", "validation" or "test".
+        seed: Seed of the order.
+
+    Returns:
+        Number of records.
+
+    Raises:
+        ValueError: If there are no images, or fewer than shards.
+        ImportError: If TensorFlow is not installed.
+    """
+    tf = require_tensorflow("TFRecord shards are written and")
+    import numpy as np
+
+    source = open_folders(str(folder), Path(folder).expanduser(), split)
+    check_integer("write_tfrecords", "shards", shards, 1)
+    if source.count < shards:
+        raise ValueError(
+            f"write_tfrecords: shards={shards} and there are {source.count} images in "
+            f"{folder}; use at most as many shards."
+        )
+    order = np.random.default_rng(seed).permutation(source.count)
+    output, counts = Path(output).expanduser(), {}
+    progress = Progress(f"writing {split} shards to {output}", source.count)
+    for index, rows in enumerate(np.array_split(order, shards)):
+        name = f"{split}-{index:05d}-of-{shards:05d}"
+        with (
+            replaced_when_done(output / name) as path,
+            tf.io.TFRecordWriter(str(path)) as writer,
+        ):
+            for row in rows:
+                writer.write(_example(tf, source, row).SerializeToString())
+                progress.add()
+        counts[name] = len(rows)
+    _write_facts(output / FACTS, list(source.class_names), counts)
+    return source.count
+
+
+def _example(tf, source, row):
+    """Returns a `tf.train.Example`."""
+
+    def values(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    file, label = source.files[row], int(source.labels[row])
+    number = tf.train.Int64List(value=[label + 1])
+    fields = {
+        "image/encoded": values((Path(source.root) / os.fsdecode(file)).read_bytes()),
+        "image/class/label": tf.train.Feature(int64_list=number),
+        "image/class/text": values(source.class_names[label].encode()),
+        "image/filename": values(file),
+    }
+    return tf.train.Example(features=tf.train.Features(feature=fields))
+
+
+def _write_facts(path, classes, counts):
+    """Writes what is known of the shards, beside what is known of other splits."""
+    known = json.loads(path.read_text()) if path.exists() else {}
+    if known.get("classes", classes) != classes:
+        known = {}
+    records = {**known.get("records", {}), **counts}
+    with replaced_when_done(path) as fresh:
+        fresh.write_text(json.dumps({"classes": classes, "records": records}) + "\n")
