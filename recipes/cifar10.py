@@ -48,7 +48,7 @@ SMALL_IMAGES = Augmentation(
 )
 FROM_SCRATCH = Optimization(
     optimizer="adamw",
-    learning_rate=2e-3,
+    learning_rate=1e-3,
     final_learning_rate=1e-5,
     warmup_epochs=1.0,
     decay="cosine",
@@ -72,7 +72,7 @@ class Recipe:
     """Fields of WideNetConfig to change, for example: steps 6 dropout 0."""
     epochs: int = 20
     """Passes over the data."""
-    batch_size: int = 128
+    batch_size: int = 64
     """Images per step."""
     seed: int = 0
     """Seed of weights, data and noise."""

@@ -125,14 +125,35 @@ def test_order(sources, kind):
     assert indices(first(stream(sources[kind], seed=1).from_step(0), 3)) != epochs[0]
 
 
+def empty_images(number):
+    class Fields:
+        count, labels = number, np.arange(number)
+        images = np.zeros((number, 1, 1, 1), "uint8")
+
+    return Fields
+
+
+@needs_tensorflow
+def test_orders_have_nothing_in_common():
+    from widenet_keras.data.pipeline.readers import ArrayReader
+
+    count = 50_000
+    batches = ArrayReader(empty_images(count)).training(count, 0, 0)
+    orders = [rows.numpy() for _, rows, _ in batches.take(3)]
+    assert all(len(np.unique(order)) == count for order in orders)
+    # The correlation of random orders has a standard deviation of
+    # 1 / sqrt(50,000) = 0.0045; with the next epoch, and with the next place.
+    for order, after in itertools.pairwise(orders):
+        assert abs(np.corrcoef(order, after)[0, 1]) < 5 * 0.0045
+        for lag in (1, 2, 64):
+            assert abs(np.corrcoef(order[lag:], order[:-lag])[0, 1]) < 5 * 0.0045
+
+
 @needs_tensorflow
 def test_orders_are_even():
     from widenet_keras.data.pipeline.readers import ArrayReader
 
-    class Fields:
-        count, labels, images = 4, np.arange(4), np.zeros((4, 1, 1, 1), "uint8")
-
-    batches = ArrayReader(Fields).training(4, 0, 0)
+    batches = ArrayReader(empty_images(4)).training(4, 0, 0)
     orders = [rows.numpy() for _, rows, _ in batches.take(600)]
     # Each image is at each place in a quarter of 600 epochs: 150, with a standard
     # deviation of sqrt(600 / 4 * 3 / 4) = 10.6.

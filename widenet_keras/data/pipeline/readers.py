@@ -45,10 +45,7 @@ class IndexReader:
             numbers = step * batch_size + tf.range(batch_size, dtype=tf.int64)
             # All images of a batch are of one epoch.
             pair = seed_pair(seed, "order", numbers[0] // per_epoch)
-            places = tf.random.experimental.index_shuffle(
-                numbers % per_epoch, pair, tf.constant(count - 1, tf.int64)
-            )
-            return step, *self.rows(places)
+            return step, *self.rows(_shuffled(numbers % per_epoch, pair, count))
 
         return tf.data.Dataset.range(step, _ENDLESS).map(batch)
 
@@ -190,6 +187,21 @@ class StreamReader:
         else:
             name = b""
         return os.fsdecode(name) or f"number {number} of {self.source.name}"
+
+
+def _shuffled(places, pair, count):
+    """Returns where some places of an epoch lie in its order.
+
+    `index_shuffle` gives neighbouring keys nearly the same order (a correlation of
+    0.76 for 50,000 places) and leaves neighbouring places near each other. Drawn keys
+    and a second pass have neither.
+    """
+    last = tf.constant(count - 1, tf.int64)
+    for key in tf.unstack(
+        tf.random.stateless_uniform((2, 2), pair, None, None, tf.int64)
+    ):
+        places = tf.random.experimental.index_shuffle(places, key, last)
+    return places
 
 
 def _parsed(record):

@@ -1,0 +1,122 @@
+"""The Colab notebook: clean on disk, and it runs from top to bottom."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND
+
+NOTEBOOK = Path(__file__).parents[1] / "recipes" / "colab_tpu.ipynb"
+# 16 pixels, 4 patches; small enough to compile quickly.
+TINY = "image_size=16 patch_size=8 width=12 steps=2 heads=3 expert_dim=14"
+
+
+def cells(kind):
+    """Returns the cells of a kind: "code" or "markdown"."""
+    notebook = json.loads(NOTEBOOK.read_text())
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == kind]
+
+
+def python(cell):
+    """Returns a code cell as Python: IPython's own commands do nothing."""
+    return re.sub(r"^( *)%.*$", r"\1pass", "".join(cell["source"]), flags=re.MULTILINE)
+
+
+def test_the_file_is_a_clean_notebook():
+    notebook = json.loads(NOTEBOOK.read_text())
+    # Cells have had ids since format 4.5.
+    assert (notebook["nbformat"], notebook["nbformat_minor"]) == (4, 5)
+    assert len(cells("code")) + len(cells("markdown")) == len(notebook["cells"])
+    ids = [cell["id"] for cell in notebook["cells"]]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", each) for each in ids)
+    for cell in notebook["cells"]:
+        assert cell["metadata"] == {}
+        *lines, last = cell["source"]
+        assert all(line.endswith("\n") for line in lines)
+        assert last.strip()
+    for cell in cells("code"):
+        assert cell["outputs"] == []
+        assert cell["execution_count"] is None
+
+
+def test_the_code_is_short_and_compiles():
+    for cell in cells("code"):
+        compile(python(cell), cell["id"], "exec")
+        # What can be read in half a minute.
+        assert len(cell["source"]) <= 30, cell["id"]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Class folders of 24 and 12 noisy images in 3 classes."""
+    random = np.random.default_rng(0)
+    for part, count in (("train", 24), ("test", 12)):
+        for index in range(count):
+            path = tmp_path / "data" / part / f"class{index % 3}" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(
+                path, random.integers(0, 256, (20, 18, 3)), scale=False
+            )
+    return tmp_path / "data"
+
+
+def run(script, **settings):
+    """Runs the notebook as a script and returns what it prints."""
+    settings = {f"WIDENET_{name}": str(value) for name, value in settings.items()}
+    done = subprocess.run(
+        [sys.executable, script],
+        env={**os.environ, "KERAS_BACKEND": "jax", "MPLBACKEND": "agg", **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="the notebook trains on JAX")
+@pytest.mark.slow
+def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
+    script = tmp_path / "notebook.py"
+    # What IPython defines for every notebook.
+    code = ["display = print", *map(python, cells("code"))]
+    script.write_text("\n\n".join(code))
+    output = tmp_path / "run"
+    settings = {
+        "DATA": folders,
+        "OUTPUT": output,
+        "FIELDS": TINY,
+        "EPOCHS": 2,
+        "BATCH_SIZE": 8,
+        # As on a TPU; the exports are in float32 all the same.
+        "DTYPE": "mixed_bfloat16",
+    }
+    printed = run(script, **settings)
+    assert "24 images in 3 class folders" in printed
+    assert "Epoch 2/2" in printed
+    names = ["model.keras", "model.tflite", "saved_model/saved_model.pb"]
+    names += ["curves.png", "load/epoch_0002.png", "checkpoints/best.keras"]
+    for name in names:
+        assert (output / name).stat().st_size > 0
+    metrics = json.loads((output / "metrics.json").read_text())
+    assert f"test accuracy {metrics['accuracy']:.4f} on 12 images" in printed
+    assert "its logits differ by at most 0.0e+00" in printed
+    with (output / "history.csv").open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2"]
+
+    kept = ["history.csv", "checkpoints/last.keras"]
+    before = [(output / name).read_bytes() for name in kept]
+    (output / "model.tflite").unlink()
+    printed = run(script, **settings)
+    assert "Epoch" not in printed
+    assert [(output / name).read_bytes() for name in kept] == before
+    assert json.loads((output / "metrics.json").read_text()) == metrics
+    assert (output / "model.tflite").exists()
