@@ -26,6 +26,7 @@ starts anew:
 import dataclasses
 import sys
 from pathlib import Path
+from typing import Literal
 
 import keras
 from tyro.conf import OmitArgPrefixes
@@ -35,9 +36,11 @@ from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
     open_source,
+    sample_images,
     training_batches,
 )
 from widenet_keras.models.description import describe
+from widenet_keras.models.loading import load_classifier
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
 from widenet_keras.utils.checks import check_integer
@@ -64,6 +67,8 @@ class Recipe:
     """Class folders, an .npz file, TFRecords, or tfds:NAME."""
     output: Path
     """Folder of the run; the same command goes on with a run that is there."""
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets keeps its data."""
     checkpoint: Path | None = None
     """A .keras file to fine-tune; a fresh model of `preset` if not given."""
     preset: str = "widenet_small_32"
@@ -76,6 +81,8 @@ class Recipe:
     """Images per step."""
     seed: int = 0
     """Seed of weights, data and noise."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = FROM_SCRATCH
     dry_run: bool = False
@@ -87,16 +94,16 @@ class Recipe:
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "dry_run"):
+        for name in ("output", "data_dir", "on_error", "dry_run"):
             settings.pop(name)
         return {**settings, "backend": keras.backend.backend()}
 
 
 def starting_model(recipe, num_classes):
     """Returns the model to train: fresh, or adapted from a checkpoint."""
-    fields = widenet_keras.parse_fields(recipe.fields)
+    fields = widenet_keras.parse_fields(recipe.fields, settled=("num_classes",))
     if recipe.checkpoint:
-        model = widenet_keras.load_model(recipe.checkpoint, compile=False)
+        model = load_classifier(recipe.checkpoint)
         return model.adapted(num_classes=num_classes, **fields)
     return widenet_keras.ImageClassifier.from_preset(
         recipe.preset, seed=recipe.seed, num_classes=num_classes, **fields
@@ -105,15 +112,22 @@ def starting_model(recipe, num_classes):
 
 def main(recipe):
     """Trains, evaluates and saves."""
-    train = open_source(recipe.data, "train")
-    test = open_source(recipe.data, "validation")
+    train = open_source(recipe.data, "train", recipe.data_dir)
+    test = open_source(recipe.data, "validation", recipe.data_dir)
     keras.utils.set_random_seed(recipe.seed)
     model = starting_model(recipe, train.num_classes)
     shape = (model.config.image_size, model.config.channels, train.num_classes)
     stream = training_batches(
-        train, *shape, recipe.batch_size, recipe.augmentation, recipe.seed
+        train,
+        *shape,
+        recipe.batch_size,
+        recipe.augmentation,
+        recipe.seed,
+        on_error=recipe.on_error,
     )
-    validation = evaluation_batches(test, *shape, recipe.batch_size)
+    validation = evaluation_batches(
+        test, *shape, recipe.batch_size, on_error=recipe.on_error
+    )
     steps = stream.steps_per_epoch
     print(describe(model))
     print(f"train: {train.description}\nvalidation: {test.description}")
@@ -129,7 +143,7 @@ def main(recipe):
     done = run.checkpoints.restore(model)
     if done.epochs:
         print(f"going on after epoch {done.epochs} of {recipe.epochs}")
-    samples = next(iter(validation))[0][:64]
+    samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
     model.fit(
         stream.from_step(done.batches),
         initial_epoch=done.epochs,

@@ -40,6 +40,7 @@ from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
     open_source,
+    sample_images,
     training_batches,
 )
 from widenet_keras.models.description import describe
@@ -90,7 +91,7 @@ class Recipe:
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "data_dir", "dry_run"):
+        for name in ("output", "data_dir", "on_error", "dry_run"):
             settings.pop(name)
         return {**settings, "backend": keras.backend.backend()}
 
@@ -105,7 +106,7 @@ def main(recipe):
         seed=recipe.seed,
         dtype=recipe.precision,
         num_classes=train.num_classes,
-        **widenet_keras.parse_fields(recipe.fields),
+        **widenet_keras.parse_fields(recipe.fields, settled=("num_classes",)),
     )
     shape = (model.config.image_size, model.config.channels, train.num_classes)
     stream = training_batches(
@@ -120,8 +121,9 @@ def main(recipe):
         test, *shape, recipe.batch_size, on_error=recipe.on_error
     )
     # An epoch of `fit` is what lies between two checkpoints.
-    steps = recipe.epoch_steps or stream.steps_per_epoch
-    epochs = -(-recipe.epochs * stream.steps_per_epoch // steps)
+    steps, whole = recipe.epoch_steps, recipe.epochs * stream.steps_per_epoch
+    steps = min(steps or stream.steps_per_epoch, whole)
+    epochs = -(-whole // steps)
     print(describe(model))
     print(f"train: {train.description}\nvalidation: {test.description}")
     print(f"{epochs} epochs of {steps} steps of {recipe.batch_size} images")
@@ -136,7 +138,7 @@ def main(recipe):
     done = run.checkpoints.restore(model)
     if done.epochs:
         print(f"going on after epoch {done.epochs} of {epochs}")
-    samples = next(iter(validation))[0][:64]
+    samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
     model.fit(
         stream.from_step(done.batches),
         initial_epoch=done.epochs,

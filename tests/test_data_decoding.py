@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from conftest import BACKEND
 
-from widenet_keras.data import Augmentation
+from widenet_keras.data import Augmentation, array_augmentation
 
 if BACKEND != "tensorflow":
     pytestmark = pytest.mark.skip(reason="once is enough for what tf.data computes")
@@ -71,6 +71,14 @@ def test_evaluation_crop_is_the_middle():
     found = decoding.evaluation_crop(tf.constant(image), layout(4))
     np.testing.assert_allclose(found[:, 0, 1], 0.0)
     np.testing.assert_allclose(found[:, 3, 1], 250.0)
+
+
+@pytest.mark.parametrize("size", [63, 64])
+def test_numpy_sees_the_same_in_evaluation(size):
+    image = picture(90, 70)
+    found = decoding.evaluation_crop(tf.constant(image), layout(size)).numpy()
+    # NumPy's is rounded to bytes.
+    np.testing.assert_allclose(found, array_augmentation.middle(image, size), atol=0.51)
 
 
 def test_pad_crop_by_hand():

@@ -3,6 +3,8 @@
 import contextlib
 import itertools
 import os
+import re
+import unittest.mock
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from widenet_keras.data import (
     broken_image_message,
     evaluation_batches,
     open_source,
+    tfds_builders,
     training_batches,
 )
 
@@ -139,6 +142,14 @@ def test_a_broken_image_of_a_data_set_is_named(prepared):
     assert broken_image_message(error.value).startswith(
         "The image number 0 of tfds:my_greys cannot be read (Invalid PNG"
     )
+    # In training the place of an image is not known, so its bytes name it.
+    stream = training_batches(source, 8, 3, 2, 10, STILL)
+    with pytest.raises(Exception, match="cannot be read") as error:
+        taken(stream.from_step(0), 1)
+    assert re.match(
+        "The image with checksum [0-9a-f]{8} of tfds:my_greys cannot be read",
+        broken_image_message(error.value),
+    )
 
 
 def test_imagenet_that_is_not_there(tmp_path):
@@ -162,6 +173,7 @@ def test_imagenet_that_is_not_there(tmp_path):
     ("name", "said"),
     [
         ("tfds:imagenet2013", "is not a data set of TFDS"),
+        ("tfds:cifar10:9.9.9", "is not a data set of TFDS"),
         ("tfds:", "is not a data set of TFDS"),
         ("tfds:cifar10", "run tfds build cifar10 --data_dir"),
         ("tfds:imdb_reviews", "0 images and 1 class labels per example"),
@@ -171,6 +183,24 @@ def test_data_sets_that_do_not_fit(tmp_path, name, said):
     with pytest.raises(ValueError, match=said) as error:
         open_source(name, "train", tmp_path)
     one_line(error)
+
+
+def test_a_data_set_with_configs_is_prepared_where_it_is_looked_for(tmp_path):
+    with pytest.raises(ValueError, match="is not prepared in") as error:
+        open_source("tfds:imagenet_resized/8x8", "train", tmp_path)
+    assert f"imagenet_resized/8x8 --data_dir {tmp_path}." in one_line(error)
+
+
+def test_a_missing_shard_is_named(prepared):
+    builder = tfds.builder("my_greys", data_dir=str(prepared))
+    [path] = builder.info.splits["train"].filepaths
+    info = unittest.mock.Mock(filepaths=[path, f"{path}-2"])
+    builder = unittest.mock.Mock()
+    builder.info.file_format.value = "tfrecord"
+    builder.info.splits = {"train": info}
+    with pytest.raises(ValueError, match="1 of 2 files of train are missing") as error:
+        tfds_builders._shards("tfds:my_greys", builder, "train")
+    assert f"the first is {path}-2" in one_line(error)
 
 
 def test_a_missing_part(prepared, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from conftest import tiny_model
 
 import widenet_keras
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 
 def names(folder):
@@ -168,3 +168,27 @@ def test_a_crash_in_a_first_save_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="disk full"):
         model.save(tmp_path / "model.keras", overwrite=False)
     assert names(tmp_path) == []
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
+    nested = tmp_path / ".last.keras.ab3d_f9h" / ".last.keras.00000000"
+    nested.mkdir(parents=True)
+    (nested / "last.keras").write_text("half")
+    for name, content in [
+        (".model.keras.ab3d_f9h", "model.keras"),
+        (".curves.png.00000000", None),
+        (".export.ab3d_f9h", "old"),  # the only copy of what the user had
+        (".config", None),
+        ("plain.ab3d_f9h", None),
+    ]:
+        (tmp_path / name).mkdir()
+        if content:
+            (tmp_path / name / content).write_text("")
+    (tmp_path / ".file.txt.ab3d_f9h").write_text("a file")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == [
+        ".config",
+        ".export.ab3d_f9h",
+        ".file.txt.ab3d_f9h",
+        "plain.ab3d_f9h",
+    ]

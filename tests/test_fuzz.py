@@ -119,6 +119,25 @@ FLAGS = {
     "--smoothing": ("0", "0.1", "1"),
     "--randaugment-ops": ("0", "2", "-1"),
     "--randaugment-magnitude": ("0", "15", "31"),
+    "--beta-2": ("0.95", "1", "x"),
+    "--epsilon": ("1e-8", "-1"),
+    "--momentum": ("0", "1"),
+    "--on-error": ("raise", "skip", "stop"),
+    "--data-dir": ("nowhere",),
+    "--epoch-steps": ("1", "2", "0"),
+    "--precision": ("float32", "mixed_bfloat16", "float8"),
+    "--checkpoint": ("nowhere.keras", "PLAIN", "DIGITS"),
+    "--fields": (
+        "num_classes 3",
+        "seed 1",
+        "steps 2 dropout 0",
+        "steps {[]}",
+        "width 12",
+        "heads x",
+        "engine one_hot",
+        "image_size 12",
+        "steps",
+    ),
     "--preset": ("widenet_digits", "vit_digits", "vit_moe_digits", "widenet"),
     "--rates": ("head 0.1", "core 0 norms 0", "heads 1", "head"),
     "--nonsense": ("1",),
@@ -143,15 +162,24 @@ def test_command_lines(count, tmp_path, capsys):
     data = tmp_path / "set.npz"
     x = random.integers(0, 256, (6, 10, 10), "uint8")
     np.savez(data, x_train=x, y_train=np.arange(6), x_test=x, y_test=np.arange(6))
-    module, names = recipe("cifar10"), list(FLAGS)
-    trained = 0
+    # Files that flags name: a plain Keras model and one to go on from.
+    files = {"PLAIN": tmp_path / "plain.keras", "DIGITS": tmp_path / "digits.keras"}
+    keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(1)]).save(
+        files["PLAIN"]
+    )
+    widenet_keras.ImageClassifier.from_preset("widenet_digits").save(files["DIGITS"])
+    names, trained = list(FLAGS), 0
     for index in range(count):
-        output = tmp_path / str(index)
+        module, output = (
+            recipe(("cifar10", "imagenet")[index % 2]),
+            tmp_path / str(index),
+        )
         arguments = ["--data", str(data), "--output", str(output)]
         arguments += ["--epochs", "1", "--batch-size", "6", "--warmup-epochs", "0"]
         arguments += ["--preset", "widenet_digits"]
         for i in random.choice(len(names), size=random.integers(1, 5), replace=False):
-            arguments += [names[i], *draw(random, FLAGS[names[i]]).split()]
+            words = draw(random, FLAGS[names[i]]).split()
+            arguments += [names[i], *(str(files.get(word, word)) for word in words)]
         status = status_of(module, arguments)
         printed = capsys.readouterr().err.splitlines()
         finished = (output / "model.keras").exists()

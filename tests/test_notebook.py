@@ -14,8 +14,8 @@ import pytest
 from conftest import BACKEND
 
 NOTEBOOK = Path(__file__).parents[1] / "recipes" / "colab_tpu.ipynb"
-# 16 pixels, 4 patches; small enough to compile quickly.
-TINY = "image_size=16 patch_size=8 width=12 steps=2 heads=3 expert_dim=14"
+# 16 pixels, 4 patches; small, and an engine that compiles quickly.
+TINY = "image_size=16 patch_size=8 width=12 steps=2 heads=3 expert_dim=14 engine=slots"
 
 
 def cells(kind):

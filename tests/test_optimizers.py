@@ -173,6 +173,19 @@ def test_the_moving_average():
     np.testing.assert_allclose(numpy(w), [6.75], rtol=1e-6)
 
 
+def test_settings_of_one_kind_reach_it():
+    settings = {"beta_1": 0.8, "beta_2": 0.95, "epsilon": 1e-4, "momentum": 0.5}
+    for name in ("lamb", "adamw", "sgd"):
+        made = Optimization(optimizer=name, warmup_epochs=0, **settings).build(4, 2)
+        config = made.get_config()
+        for field, value in settings.items():
+            if (field == "momentum") == (name == "sgd"):
+                assert config[field] == value
+    # Without a value each has its own.
+    config = Optimization(warmup_epochs=0).build(4, 2).get_config()
+    assert (config["beta_1"], config["beta_2"], config["epsilon"]) == (0.9, 0.999, 1e-6)
+
+
 @pytest.mark.parametrize("name", ["lamb", "adamw", "sgd"])
 def test_optimizers_survive_serialisation(name):
     made = Optimization(optimizer=name, ema=0.5, accumulate=2, rates={"head": 0.1})
@@ -234,6 +247,8 @@ def test_no_warm_up_starts_at_the_peak():
         ({"learning_rate": -1.0}, "learning_rate=-1.0 must be a number >= 0.0"),
         ({"learning_rate": float("nan")}, "learning_rate=nan"),
         ({"ema": 1.0}, r"ema=1.0 must be a number in [0.0, 1.0)"),
+        ({"beta_2": 1.0}, "beta_2=1.0 must be a number"),
+        ({"epsilon": -1.0}, "epsilon=-1.0 must be a number"),
         ({"accumulate": 0}, "accumulate=0 must be a whole number >= 1"),
         ({"rates": {"heads": 1.0}}, "Did you mean 'head'"),
         ({"rates": {"head": -1.0}}, "rates['head']=-1.0"),

@@ -13,6 +13,7 @@ from conftest import BACKEND, numpy, one_line, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras.training import checkpoints as checkpoints_file
+from widenet_keras.training.callbacks import StopOnNaN
 from widenet_keras.training.checkpoints import Checkpoints, averaged_weights
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
@@ -160,12 +161,14 @@ def test_kill_9(tmp_path):
             os.kill(os.getpid(), signal.SIGKILL)
 
         folder = pathlib.Path(sys.argv[2])
+        extra = [test_resume.KillAt(1, 0, kill)]
         if sys.argv[3] == "writing":
             checkpoints.zipfile.ZipFile.writestr = kill
-        test_resume.train(folder, [test_resume.KillAt(1, 0, kill)])
+            extra = []
+        test_resume.train(folder, extra)
         """
     )
-    tests = os.path.dirname(__file__)
+    tests, kept = os.path.dirname(__file__), tmp_path / "run" / "checkpoints"
     for where in ("training", "writing"):
         run = subprocess.run(
             [sys.executable, "-c", script, tests, str(tmp_path / "run"), where],
@@ -173,9 +176,10 @@ def test_kill_9(tmp_path):
             check=False,
         )
         assert run.returncode == -9, run.stderr.decode()[-2000:]
+        # A writer that is killed leaves the new file aside and the old one whole.
+        assert len(list(kept.glob(".last.keras.*"))) == (where == "writing")
     assert_same(train(tmp_path / "run"), train(tmp_path / "whole"))
-    left = [p.name for p in (tmp_path / "run" / "checkpoints").iterdir()]
-    assert sorted(left) == ["best.keras", "last.keras"]
+    assert sorted(path.name for path in kept.iterdir()) == ["best.keras", "last.keras"]
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):
@@ -225,6 +229,27 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
         error
     )
     assert run.checkpoints.last.read_bytes() == before
+
+
+def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
+    """The last update of an epoch shows in no loss of that epoch."""
+    model, run = start(tmp_path)
+    stop = StopOnNaN(run.checkpoints.last)
+    for callback in (stop, run.checkpoints):
+        callback.set_model(model)
+    stop.on_epoch_begin(1)
+    logs = {"loss": 1.0, "val_accuracy": 0.5}
+    stop.on_epoch_end(1, logs)
+    weight = model.trainable_variables[3]
+    weight.assign(np.full(weight.shape, np.nan))
+    run.checkpoints.on_epoch_end(1, logs)
+    assert not run.checkpoints.last.exists()
+    assert not run.checkpoints.best.exists()
+    with pytest.raises(FloatingPointError) as error:
+        stop.on_epoch_end(1, logs)
+    assert one_line(error).startswith(
+        f"The weight {weight.path} has values that are no numbers in epoch 2"
+    )
 
 
 def test_the_best_model_is_the_best_average(tmp_path):

@@ -25,7 +25,7 @@ def folders(root, files):
     return root
 
 
-def arrays(path, **fields):
+def arrays(path, save=np.savez, **fields):
     """Writes an .npz file of 6 training and 4 test images of 3 classes."""
     content = {
         "x_train": np.zeros((6, 5, 4), "uint8"),
@@ -34,7 +34,7 @@ def arrays(path, **fields):
         "y_test": np.array([[0], [1], [2], [1]]),
     }
     content.update(fields)
-    np.savez(path, **{k: v for k, v in content.items() if v is not None})
+    save(path, **{k: v for k, v in content.items() if v is not None})
     return path
 
 
@@ -128,6 +128,7 @@ def test_arrays(tmp_path):
         ({"x_train": np.zeros((0, 5, 4), "uint8")}, "of shape (0, 5, 4)"),
         ({"y_train": np.zeros(5, "uint8")}, "6 images and y_train has 5 labels"),
         ({"y_train": np.zeros(6)}, "y_train is float64"),
+        ({"y_train": np.array(3)}, "y_train is int64 of shape ()"),
         ({"y_train": np.full(6, -1)}, "whole numbers from 0"),
         ({"y_train": None}, "both are needed for 'train'"),
         ({"x_train": None}, "both are needed for 'train'"),
@@ -140,8 +141,21 @@ def test_arrays_that_do_not_fit(tmp_path, fields, said):
     one_line(error)
 
 
-def test_a_file_that_is_no_npz(tmp_path):
-    (tmp_path / "set.npz").write_bytes(b"nonsense")
+@pytest.mark.parametrize("kind", ["text", "npy", "damaged"])
+def test_a_file_that_is_no_npz(tmp_path, kind):
+    path = tmp_path / "set.npz"
+    if kind == "text":
+        path.write_bytes(b"nonsense")
+    elif kind == "npy":
+        with path.open("wb") as file:
+            np.save(file, np.zeros(3))
+    else:
+        # What is deflated ends in an invalid block.
+        arrays(path, save=np.savez_compressed)
+        content = bytearray(path.read_bytes())
+        start = content.index(b"x_train.npy") + len("x_train.npy")
+        content[start : start + 60] = b"\xff" * 60
+        path.write_bytes(content)
     with pytest.raises(ValueError, match=r"read as an \.npz file") as error:
         open_source(tmp_path / "set.npz", "train")
     one_line(error)
@@ -202,6 +216,25 @@ def test_shards_of_two_splits_share_their_facts(shards, tmp_path):
     assert facts["records"]["validation-00000-of-00001"] == 5
     assert facts["records"]["train-00000-of-00002"] == 3
     assert open_source(shards, "validation").count == 5
+
+
+@needs_tensorflow
+def test_shards_of_other_classes_are_not_written_beside(shards, tmp_path):
+    folders(tmp_path / "other", ["b/1.jpg"])
+    before = (shards / "dataset.json").read_text()
+    with pytest.raises(ValueError, match="2 classes that are not the 1 of") as error:
+        write_tfrecords(tmp_path / "other", shards, 1, split="validation")
+    one_line(error)
+    assert (shards / "dataset.json").read_text() == before
+    assert not list(shards.glob("validation*"))
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("facts", ['{"classes": 10, "records": 5}', "[1]", "{}"])
+def test_facts_of_something_else_are_passed_over(shards, facts):
+    (shards / "dataset.json").write_text(facts)
+    assert open_source(shards, "train").count == 5
+    assert open_source(shards, "train").num_classes == 1000
 
 
 @needs_tensorflow

@@ -67,15 +67,9 @@ class Evaluate:
 
     def _model(self):
         """Returns the model, for the size of the images."""
-        from widenet_keras.models.loading import load_model
-        from widenet_keras.models.widenet import WideNet
+        from widenet_keras.models.loading import load_classifier
 
-        model = load_model(self.model)
-        if not isinstance(model, WideNet):
-            raise ValueError(
-                f"{self.model} is a {type(model).__name__} and not a classifier of "
-                "widenet_keras; give a file that ImageClassifier.save() wrote."
-            )
+        model = load_classifier(self.model)
         if self.image_size in (None, model.config.image_size):
             return model
         return model.with_image_size(self.image_size)

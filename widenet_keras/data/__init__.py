@@ -3,6 +3,7 @@
 from widenet_keras.data.augmentation import Augmentation as Augmentation
 from widenet_keras.data.batches import TrainingBatches as TrainingBatches
 from widenet_keras.data.batches import evaluation_batches as evaluation_batches
+from widenet_keras.data.batches import sample_images as sample_images
 from widenet_keras.data.batches import training_batches as training_batches
 from widenet_keras.data.broken_images import (
     broken_image_message as broken_image_message,

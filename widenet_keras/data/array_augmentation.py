@@ -2,11 +2,15 @@
 
 import numpy as np
 
+from widenet_keras.data.geometry import (
+    ASPECT_RATIOS,
+    ERASED_AREA,
+    ERASED_RATIO,
+    EVALUATION_CROP,
+    LUMA,
+    SMALLEST_CROPPED,
+)
 from widenet_keras.data.pixels import scale_pixels
-
-_ASPECT_RATIOS = (3 / 4, 4 / 3)
-_ERASED_AREA = (0.02, 1 / 3)
-_ERASED_RATIO = 3.3
 
 
 def with_channels(images, channels):
@@ -15,7 +19,7 @@ def with_channels(images, channels):
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=-1)
-    grey = images.astype("float32") @ np.array([0.2989, 0.5870, 0.1140], "float32")
+    grey = images.astype("float32") @ np.array(LUMA, "float32")
     return np.rint(grey)[..., None].astype("uint8")
 
 
@@ -48,6 +52,22 @@ def _resized_along(image, size, axis):
     return low * (1 - part) + high * part
 
 
+def middle(image, size):
+    """Returns what evaluation sees of an image, as uint8 (size, size, C).
+
+    The middle of it, as `tf.data` takes it; all of a small one.
+
+    Args:
+        image: (height, width, C) uint8.
+        size: Side of the result, pixels.
+    """
+    if size < SMALLEST_CROPPED:
+        return resized(image, size)
+    height, width = image.shape[:2]
+    side = max(1, round(EVALUATION_CROP * min(height, width)))
+    return resized(image, size, ((height - side) // 2, (width - side) // 2, side, side))
+
+
 def crop_and_flip(image, size, augmentation, random):
     """Returns an image for training, as uint8 (size, size, C).
 
@@ -77,7 +97,7 @@ def _inception_window(shape, min_area, random):
     height, width = shape[:2]
     for _ in range(10):
         area = height * width * random.uniform(min_area, 1.0)
-        ratio = random.uniform(*_ASPECT_RATIOS)
+        ratio = random.uniform(*ASPECT_RATIOS)
         tall, wide = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
         if 0 < tall <= height and 0 < wide <= width:
             top = random.integers(0, height - tall + 1)
@@ -131,8 +151,8 @@ def finish(images, targets, augmentation, random):
 def _erase(image, random):
     """Sets a random rectangle to grey (Random Erasing, arXiv 1708.04896)."""
     size = len(image)
-    area = size * size * random.uniform(*_ERASED_AREA)
-    root = _ERASED_RATIO ** random.uniform(-0.5, 0.5)
+    area = size * size * random.uniform(*ERASED_AREA)
+    root = ERASED_RATIO ** random.uniform(-0.5, 0.5)
     height, width = (min(round(area**0.5 * r), size) for r in (root, 1 / root))
     top, left = random.integers(0, (size - height + 1, size - width + 1))
     image[top : top + height, left : left + width] = 0.0

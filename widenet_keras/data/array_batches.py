@@ -6,7 +6,7 @@ import numpy as np
 from widenet_keras.data.array_augmentation import (
     crop_and_flip,
     finish,
-    resized,
+    middle,
     with_channels,
 )
 from widenet_keras.data.pixels import scale_pixels
@@ -65,7 +65,7 @@ class ArrayTraining(keras.utils.PyDataset):
 
 
 class ArrayEvaluation(keras.utils.PyDataset):
-    """All images in their order, resized; the last batch may be smaller.
+    """The middle of all images in their order; the last batch may be smaller.
 
     Args:
         source: `ArraySource`.
@@ -91,6 +91,6 @@ class ArrayEvaluation(keras.utils.PyDataset):
         first = index * layout.batch_size
         rows = slice(first, first + layout.batch_size)
         images = with_channels(self.source.images[rows], layout.channels)
-        images = np.stack([resized(image, layout.image_size) for image in images])
+        images = np.stack([middle(image, layout.image_size) for image in images])
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         return scale_pixels(images), targets

@@ -2,6 +2,7 @@
 
 import dataclasses
 import zipfile
+import zlib
 
 import numpy as np
 
@@ -35,7 +36,14 @@ def open_arrays(name, path, split):
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files if key[:2] in ("x_", "y_")}
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (
+        EOFError,
+        OSError,
+        TypeError,
+        ValueError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         reason = (str(error).splitlines() or ["unknown"])[0]
         raise ValueError(
             f"{name} cannot be read as an .npz file ({reason}); write it with "
@@ -93,7 +101,12 @@ def _checked_images(name, key, images):
 def _checked_labels(name, key, labels):
     """Returns labels as (N,) int64."""
     flat = labels.reshape(-1)
-    if flat.size != len(labels) or labels.dtype.kind not in "iu" or flat.min() < 0:
+    if (
+        labels.ndim == 0
+        or flat.size != len(labels)
+        or labels.dtype.kind not in "iu"
+        or flat.min() < 0
+    ):
         raise ValueError(
             f"{name}: {key} is {labels.dtype} of shape {labels.shape} and must be "
             "whole numbers from 0, one per image."

@@ -3,9 +3,11 @@
 import dataclasses
 import functools
 
+import numpy as np
+
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.augmentation import Augmentation
-from widenet_keras.data.broken_images import BrokenImages
+from widenet_keras.data.broken_images import BrokenImages, broken_image_message
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.utils.checks import check_integer
 
@@ -168,6 +170,34 @@ def evaluation_batches(
     from widenet_keras.data.array_batches import ArrayEvaluation
 
     return ArrayEvaluation(source, layout)
+
+
+def sample_images(source, image_size, channels, count=64, on_error="raise"):
+    """Returns the first images of a source as evaluation sees them.
+
+    Args:
+        source: What `open_source` returned.
+        image_size: Side of the images, pixels.
+        channels: 1 or 3.
+        count: Number of images; fewer if there are no more.
+        on_error: As for `evaluation_batches`.
+
+    Returns:
+        NumPy array (count, height, width, channels) float32 in [-1, 1].
+
+    Raises:
+        ValueError: If an image cannot be read; one line names it.
+    """
+    classes = source.num_classes
+    batches = evaluation_batches(source, image_size, channels, classes, count, on_error)
+    try:
+        images, _ = next(iter(batches))
+    except Exception as error:
+        message = broken_image_message(error)
+        if message is None:
+            raise
+        raise ValueError(message) from None
+    return np.asarray(images)
 
 
 def _checked_layout(source, image_size, channels, num_classes, batch_size):

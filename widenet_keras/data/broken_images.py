@@ -63,8 +63,8 @@ def broken_image_message(error):
             return found.group(0)
     if _COUNT.search(text):
         return (
-            "TFRecord shards hold fewer records than dataset.json says; delete that "
-            "file, and they are counted."
+            "TFRecord shards do not hold as many records as they were said to; delete "
+            "dataset.json beside them, and they are counted, or prepare them anew."
         )
     found = _SHARD.search(text)
     if found:

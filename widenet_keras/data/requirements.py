@@ -1,7 +1,10 @@
 """TensorFlow where data need it, and one line where it is missing."""
 
+import contextlib
 import importlib
 import importlib.util
+
+import keras
 
 
 def has_tensorflow():
@@ -23,4 +26,22 @@ def require_tensorflow(subject):
             f"{subject} read with TensorFlow, which is not installed; run "
             "pip install 'widenet_keras[tensorflow]'."
         )
-    return importlib.import_module("tensorflow")
+    tf = importlib.import_module("tensorflow")
+    leave_accelerators(tf)
+    return tf
+
+
+def leave_accelerators(tf):
+    """Keeps TensorFlow off GPUs and TPUs if another backend trains on them.
+
+    With its first tensor TensorFlow takes nearly all of a GPU's memory.
+
+    Args:
+        tf: The module `tensorflow`.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return
+    # What has started already is not given back.
+    with contextlib.suppress(RuntimeError, ValueError):
+        for kind in ("GPU", "TPU"):
+            tf.config.set_visible_devices([], kind)

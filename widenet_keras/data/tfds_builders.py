@@ -53,7 +53,12 @@ def open_builder(name, split, data_dir):
     short = name.removeprefix("tfds:")
     try:
         builder = tfds.builder(short, data_dir=data_dir and Path(data_dir).expanduser())
-    except (tfds.core.DatasetNotFoundError, ValueError, ImportError) as error:
+    except (
+        tfds.core.DatasetNotFoundError,
+        AssertionError,
+        ImportError,
+        ValueError,
+    ) as error:
         reason = (str(error).strip().splitlines() or ["unknown"])[0]
         raise ValueError(f"{name} is not a data set of TFDS ({reason}).") from None
     return source_of_builder(name, builder, split)
@@ -79,7 +84,7 @@ def source_of_builder(name, builder, split):
         "kind": "tfds",
         "class_names": tuple(builder.info.features[label].names),
     }
-    shards = _shards(builder, part)
+    shards = _shards(name, builder, part)
     if shards is not None:
         count = builder.info.splits[part].num_examples
         source, more = (
@@ -132,15 +137,20 @@ def _part(name, builder, split):
     return parts[0] if parts else split
 
 
-def _shards(builder, part):
+def _shards(name, builder, part):
     """Returns the TFRecord files of a part, or None if it is not in such files."""
     file_format = getattr(builder.info.file_format, "value", None)
     if file_format != "tfrecord" or part not in builder.info.splits:
         return None
     info = builder.info.splits[part]
     files = tuple(str(file) for file in getattr(info, "filepaths", ()))
-    prepared = files and all(Path(file).exists() or "://" in file for file in files[:1])
-    return files if prepared else None
+    missing = [file for file in files if not ("://" in file or Path(file).exists())]
+    if missing and len(missing) < len(files):
+        raise ValueError(
+            f"{name}: {len(missing)} of {len(files)} files of {part} are missing, the "
+            f"first is {missing[0]}; copy them there, or prepare the data set anew."
+        )
+    return files if files and not missing else None
 
 
 def _dataset(name, builder, part, image, tfds):
@@ -158,7 +168,8 @@ def _dataset(name, builder, part, image, tfds):
 
 def _not_prepared(name, builder):
     """Returns the line that says how to prepare a data set."""
-    root = Path(builder.data_dir).parents[1]
+    # The folder of a builder is data_dir/name[/config]/version.
+    root = Path(builder.data_dir).parents[builder.info.full_name.count("/")]
     build = f"tfds build {name.removeprefix('tfds:')} --data_dir {root}"
     folder = root / "downloads" / "manual"
     archives = ARCHIVES.get(builder.name, ())

@@ -68,7 +68,7 @@ def open_shards(name, folder, split):
         )
     part = parts[0]
     shards = _all_shards(folder, part, found[part])
-    facts = _facts(folder, remote)
+    facts = read_facts(folder, remote)
     files = [f"{folder.rstrip('/')}/{shard}" for shard in shards]
     if set(shards) <= set(facts.get("records", ())):
         count = sum(facts["records"][shard] for shard in shards)
@@ -127,8 +127,20 @@ def _all_shards(folder, part, matches):
     return [names[index] for index in sorted(names)]
 
 
-def _facts(folder, remote):
-    """Returns what is known of the shards, a dict."""
+def read_facts(folder, remote):
+    """Returns what `write_tfrecords` noted of shards: class names and records.
+
+    Args:
+        folder: Path or address of the folder.
+        remote: Whether it is an address.
+
+    Returns:
+        Dict with "classes", a list of names, and "records", counts by shard; of a
+        file that something else wrote, what there is of them.
+
+    Raises:
+        ValueError: If the file is not JSON.
+    """
     if remote:
         from widenet_keras.data.requirements import require_tensorflow
 
@@ -140,9 +152,18 @@ def _facts(folder, remote):
         text = path.read_text() if path.exists() else "{}"
     try:
         facts = json.loads(text)
-        return facts if isinstance(facts, dict) else {}
     except json.JSONDecodeError:
         raise ValueError(f"{path} is not JSON; delete it, or write it anew.") from None
+    facts = facts if isinstance(facts, dict) else {}
+    classes, records = facts.get("classes"), facts.get("records")
+    known = {}
+    if isinstance(classes, list) and all(isinstance(name, str) for name in classes):
+        known["classes"] = classes
+    if isinstance(records, dict) and all(
+        isinstance(count, int) for count in records.values()
+    ):
+        known["records"] = records
+    return known
 
 
 def _counts(files):

@@ -7,7 +7,7 @@ from pathlib import Path
 from widenet_keras.data.class_folders import open_folders
 from widenet_keras.data.progress import Progress
 from widenet_keras.data.requirements import require_tensorflow
-from widenet_keras.data.tfrecords import FACTS
+from widenet_keras.data.tfrecords import FACTS, read_facts
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import replaced_when_done
 
@@ -31,7 +31,8 @@ def write_tfrecords(folder, output, shards, split="train", seed=0):
         Number of records.
 
     Raises:
-        ValueError: If there are no images, or fewer than shards.
+        ValueError: If there are no images, or fewer than shards, or shards of
+            other classes are there.
         ImportError: If TensorFlow is not installed.
     """
     tf = require_tensorflow("TFRecord shards are written and")
@@ -46,6 +47,14 @@ def write_tfrecords(folder, output, shards, split="train", seed=0):
         )
     order = np.random.default_rng(seed).permutation(source.count)
     output, counts = Path(output).expanduser(), {}
+    classes = list(source.class_names)
+    known = read_facts(str(output), remote=False)
+    if known.get("classes", classes) != classes:
+        raise ValueError(
+            f"{output} has shards of {len(known['classes'])} classes that are not the "
+            f"{len(classes)} of {folder}; give another folder, or both splits the same "
+            "class folders."
+        )
     progress = Progress(f"writing {split} shards to {output}", source.count)
     for index, rows in enumerate(np.array_split(order, shards)):
         name = f"{split}-{index:05d}-of-{shards:05d}"
@@ -57,7 +66,9 @@ def write_tfrecords(folder, output, shards, split="train", seed=0):
                 writer.write(_example(tf, source, row).SerializeToString())
                 progress.add()
         counts[name] = len(rows)
-    _write_facts(output / FACTS, list(source.class_names), counts)
+    records = {**known.get("records", {}), **counts}
+    with replaced_when_done(output / FACTS) as fresh:
+        fresh.write_text(json.dumps({"classes": classes, "records": records}) + "\n")
     return source.count
 
 
@@ -76,13 +87,3 @@ def _example(tf, source, row):
         "image/filename": values(file),
     }
     return tf.train.Example(features=tf.train.Features(feature=fields))
-
-
-def _write_facts(path, classes, counts):
-    """Writes what is known of the shards, beside what is known of other splits."""
-    known = json.loads(path.read_text()) if path.exists() else {}
-    if known.get("classes", classes) != classes:
-        known = {}
-    records = {**known.get("records", {}), **counts}
-    with replaced_when_done(path) as fresh:
-        fresh.write_text(json.dumps({"classes": classes, "records": records}) + "\n")

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import keras
 
+from widenet_keras.models.widenet import WideNet
+
 
 def load_model(path, **kwargs):
     """Returns the model saved at `path`, on whatever backend runs now.
@@ -38,11 +40,29 @@ def load_model(path, **kwargs):
         )
     try:
         return keras.saving.load_model(path, **kwargs)
-    except (OSError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(
             f"{path} is damaged or not a Keras model ({_first_line(error)}); give a "
             ".keras file as model.save() writes."
         ) from error
+
+
+def load_classifier(path):
+    """Returns the WideNet, ViT or ViT-MoE saved at `path`, not compiled.
+
+    Args:
+        path: A `.keras` file, written on any backend.
+
+    Raises:
+        ValueError: If the file does not exist or holds another kind of model.
+    """
+    model = load_model(path, compile=False)
+    if not isinstance(model, WideNet):
+        raise ValueError(
+            f"{path} is a {type(model).__name__} and not a classifier of "
+            "widenet_keras; give a file that ImageClassifier.save() wrote."
+        )
+    return model
 
 
 def _first_line(error):

@@ -9,14 +9,15 @@ import keras
 import numpy as np
 
 from widenet_keras.plot import plot_load
+from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.files import replaced_when_done
 
 
 class Rates(keras.callbacks.Callback):
     """Adds `learning_rate` and `images_per_second` to the logs of every epoch.
 
-    Stands first, so that the others see them. The learning rate is that of the
-    epoch's last batch; the images per second leave validation out.
+    Stands first, so that the others see them. The learning rate is the one after
+    the epoch's last batch; the images per second leave validation out.
 
     Args:
         batch_size: Images per batch.
@@ -47,7 +48,7 @@ class Rates(keras.callbacks.Callback):
 
 
 class StopOnNaN(keras.callbacks.Callback):
-    """Ends a run whose loss is no number, before anything good is overwritten.
+    """Ends a run whose loss or weights are no numbers, before a good state is replaced.
 
     Args:
         checkpoint: Path of the last good state, for the message.
@@ -68,24 +69,26 @@ class StopOnNaN(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Looks at the loss now and then."""
-        if (batch + 1) % self.every == 0:
-            self._check(logs, f"batch {batch + 1}")
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Looks at the loss before the epoch is saved."""
-        self._check(logs, "its end")
-
-    def _check(self, logs, place):
+        if (batch + 1) % self.every:
+            return
         # The loss is a running mean: one NaN stays until the epoch ends.
         loss = float((logs or {}).get("loss", 0.0))
-        if math.isfinite(loss):
-            return
+        if not math.isfinite(loss):
+            self._stop(f"the loss is {loss}", f"batch {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Looks at loss and weights before the epoch is saved."""
+        found = what_is_not_finite(self.model, logs or {})
+        if found:
+            self._stop(found, "its end")
+
+    def _stop(self, found, place):
         kept = Path(self.checkpoint) if self.checkpoint else None
         kept = f"the last good state is {kept}" if kept and kept.exists() else ""
         raise FloatingPointError(
-            f"The loss is {loss} in epoch {self.epoch + 1}, at {place}; "
+            f"{found[0].upper()}{found[1:]} in epoch {self.epoch + 1}, at {place}; "
             f"{kept or 'nothing was saved yet'}; lower the learning rate, clip the "
-            "gradients, or warm up for longer."
+            "gradients, or warm up for longer, in another folder."
         )
 
 

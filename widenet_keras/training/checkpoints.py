@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import shutil
 import warnings
 import zipfile
 from pathlib import Path
@@ -11,8 +10,9 @@ from typing import NamedTuple
 
 import keras
 
+from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.checks import check_choice
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 _PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
 
@@ -83,8 +83,7 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: If the file is of another model or optimizer.
         """
-        for leftover in self.last.parent.glob(".*.keras.*"):
-            shutil.rmtree(leftover)  # of a writer that was killed
+        remove_leftovers(self.last.parent)
         if self.last.exists():
             self.progress = _load_state(model, self.last)
         return self.progress
@@ -97,7 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Writes `best.keras` if the epoch is the best, then `last.keras`."""
         logs = logs or {}
-        if not math.isfinite(logs.get("loss", 0.0)):
+        if what_is_not_finite(self.model, logs):
             return
         self.progress = self.progress._replace(epochs=epoch + 1)
         self._keep_best(logs)
@@ -159,7 +158,7 @@ def _load_state(model, path):
     _check_same(path, saved, model)
     with warnings.catch_warnings():
         # Keras only warns when it leaves the optimizer as it is.
-        warnings.simplefilter("error")
+        warnings.simplefilter("error", UserWarning)
         try:
             model.load_weights(path)
         except (UserWarning, ValueError) as error:

@@ -40,6 +40,15 @@ class Optimization:
     """Batches whose gradients are averaged before a step."""
     ema: float = 0.0
     """Momentum per batch of the moving average of the weights; 0 keeps none."""
+    beta_1: float = 0.9
+    """LAMB and AdamW: decay of the first moment of the gradients."""
+    beta_2: float = 0.999
+    """LAMB and AdamW: decay of the second moment."""
+    epsilon: float | None = None
+    """LAMB and AdamW: added to the root of the second moment; the optimizer's
+    default if not given."""
+    momentum: float = 0.9
+    """SGD: momentum."""
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
     """Factors of the learning rate: embedding, core, norms, head."""
 
@@ -54,7 +63,10 @@ class Optimization:
             "clip_norm",
         ]:
             check_number(OWNER, field, getattr(self, field), 0.0)
-        check_number(OWNER, "ema", self.ema, 0.0, below=1.0)
+        for field in ["ema", "beta_1", "beta_2", "momentum"]:
+            check_number(OWNER, field, getattr(self, field), 0.0, below=1.0)
+        if self.epsilon is not None:
+            check_number(OWNER, "epsilon", self.epsilon, 0.0)
         check_integer(OWNER, "accumulate", self.accumulate, 1)
         checked_rates(OWNER, self.rates)
 
@@ -85,4 +97,12 @@ class Optimization:
             else None,
             use_ema=self.ema > 0,
             ema_momentum=self.ema or 0.99,
+            **self._of_the_optimizer(),
         )
+
+    def _of_the_optimizer(self):
+        """Returns what only this kind of optimizer takes."""
+        if self.optimizer == "sgd":
+            return {"momentum": self.momentum}
+        own = {"beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+        return {name: value for name, value in own.items() if value is not None}

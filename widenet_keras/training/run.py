@@ -9,7 +9,7 @@ import keras
 from widenet_keras.plot import plot_history
 from widenet_keras.training.callbacks import HistoryTable, LoadMaps, Rates, StopOnNaN
 from widenet_keras.training.checkpoints import Checkpoints
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 
 class Run:
@@ -35,6 +35,8 @@ class Run:
 
     def __init__(self, folder, settings):
         self.folder = Path(folder)
+        for folder in (self.folder, self.folder / "load"):
+            remove_leftovers(folder)
         settings = json.loads(json.dumps(settings, default=str))
         path = self.folder / "settings.json"
         if path.exists():

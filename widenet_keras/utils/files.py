@@ -2,9 +2,14 @@
 
 import contextlib
 import os
+import re
 import shutil
 import tempfile
 from pathlib import Path
+
+# As `tempfile` makes them.
+_ASIDE = re.compile(r"\..+\.[a-z0-9_]{8}")
+_OLD = "old"
 
 
 @contextlib.contextmanager
@@ -26,7 +31,7 @@ def replaced_when_done(path):
         fresh = Path(aside) / path.name
         yield fresh
         if path.is_dir() and not path.is_symlink():
-            old = Path(aside) / "old"
+            old = Path(aside) / _OLD
             os.replace(path, old)
             try:
                 os.replace(fresh, path)
@@ -36,3 +41,17 @@ def replaced_when_done(path):
             shutil.rmtree(old)
         else:
             os.replace(fresh, path)
+
+
+def remove_leftovers(folder):
+    """Removes what `replaced_when_done` left when its process was killed.
+
+    Args:
+        folder: The folder; nothing else may be writing to it now.
+    """
+    for leftover in Path(folder).glob(".*"):
+        if not _ASIDE.fullmatch(leftover.name) or not leftover.is_dir():
+            continue
+        # An older folder that was moved aside is all there is of it: it stays.
+        if not any(leftover.rglob(_OLD)):
+            shutil.rmtree(leftover)

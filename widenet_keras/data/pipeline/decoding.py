@@ -2,11 +2,11 @@
 
 import tensorflow as tf
 
-# The side of an evaluation crop over the short side of the image.
-EVALUATION_CROP = 0.875
-# Smaller images are not cropped for evaluation.
-_SMALLEST_CROPPED = 64
-_ASPECT_RATIOS = (3 / 4, 4 / 3)
+from widenet_keras.data.geometry import (
+    ASPECT_RATIOS,
+    EVALUATION_CROP,
+    SMALLEST_CROPPED,
+)
 
 
 def training_crop(image, layout, augmentation, pair, draws):
@@ -56,7 +56,7 @@ def evaluation_crop(image, layout):
     Returns:
         float32 (image_size, image_size, channels), pixels 0 to 255.
     """
-    middle = layout.image_size >= _SMALLEST_CROPPED
+    middle = layout.image_size >= SMALLEST_CROPPED
     window = _middle_window if middle else None
     return _resized(_window(image, window, layout.channels), layout)
 
@@ -79,7 +79,7 @@ def _inception_window(shape, min_area, pair):
         seed=pair,
         # The whole image is the only box, so this must not bound the area too.
         min_object_covered=0.0,
-        aspect_ratio_range=_ASPECT_RATIOS,
+        aspect_ratio_range=ASPECT_RATIOS,
         area_range=(min_area, 1.0),
         max_attempts=10,
         use_image_if_no_bounding_boxes=True,

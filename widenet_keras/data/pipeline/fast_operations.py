@@ -6,10 +6,8 @@ All shapes are static.
 
 import tensorflow as tf
 
+from widenet_keras.data.geometry import LUMA
 from widenet_keras.data.pipeline.policy import GREY
-
-# Of ITU-R BT.601, as in `tf.image.rgb_to_grayscale`.
-_LUMA = (0.2989, 0.5870, 0.1140)
 
 
 def operation(name):
@@ -28,7 +26,7 @@ def _auto_contrast(image, amount):
         _each_channel(tf.reduce_max, pixels),
     )
     stretched = (pixels - low) * (255.0 / tf.maximum(high - low, 1.0))
-    return tf.where(high > low, _pixels(stretched), image)
+    return tf.where(high > low, as_bytes(stretched), image)
 
 
 def _equalize(image, amount):
@@ -58,21 +56,21 @@ def _posterize(image, amount):
 
 
 def _brightness(image, amount):
-    return _pixels(tf.cast(image, tf.float32) + amount)
+    return as_bytes(tf.cast(image, tf.float32) + amount)
 
 
 def _contrast(image, amount):
     pixels = tf.cast(image, tf.float32)
     mean = _each_channel(tf.reduce_mean, pixels)
-    return _pixels(mean + amount * (pixels - mean))
+    return as_bytes(mean + amount * (pixels - mean))
 
 
 def _color(image, amount):
     if image.shape[-1] == 1:
         return image
     pixels = tf.cast(image, tf.float32)
-    grey = tf.reduce_sum(pixels * tf.constant(_LUMA), -1, keepdims=True)
-    return _pixels(grey + amount * (pixels - grey))
+    grey = tf.reduce_sum(pixels * tf.constant(LUMA), -1, keepdims=True)
+    return as_bytes(grey + amount * (pixels - grey))
 
 
 def _sharpness(image, amount):
@@ -84,7 +82,7 @@ def _sharpness(image, amount):
     tall = tf.pad(sums, ((1, 1), (0, 0)))
     sums = tall[:-2] + sums + tall[2:] + 4 * rows
     smooth = tf.cast(sums, tf.float32) / 13.0
-    sharp = _pixels(smooth + amount * (tf.cast(rows, tf.float32) - smooth))
+    sharp = as_bytes(smooth + amount * (tf.cast(rows, tf.float32) - smooth))
     row, column = tf.range(height)[:, None, None], tf.range(width)[:, None]
     inside = (row > 0) & (row < height - 1) & (column > 0) & (column < width - 1)
     return tf.where(inside, tf.reshape(sharp, image.shape), image)
@@ -145,6 +143,6 @@ def _each_channel(reduce, pixels):
     return tf.reshape(reduce(tf.reshape(rows, (width, channels)), 0), (1, 1, channels))
 
 
-def _pixels(values):
-    """Rounds to uint8."""
+def as_bytes(values):
+    """Returns float pixels as uint8, rounded and within its range."""
     return tf.cast(tf.clip_by_value(values, 0.0, 255.0) + 0.5, tf.uint8)

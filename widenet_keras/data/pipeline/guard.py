@@ -38,7 +38,8 @@ class Guard:
             records: (B,) records of the batch.
             labels: (B,) their labels.
             places: (n,) places in the batch of the images that were read.
-            some: Whether a batch of which nothing is left stops the run.
+            some: Whether this is training: a batch of which nothing is left stops
+                the run, and numbers are not those of the images.
 
         Returns:
             A tensor, 0, to depend on.
@@ -47,7 +48,10 @@ class Guard:
         def look(first, records, labels, places):
             lost = sorted(set(range(len(records))) - set(places.tolist()))
             for place in lost:
-                self._look_at(records[place], labels[place], int(first) + place)
+                number = int(first) + place
+                # In training the number counts what was drawn; it names no image.
+                known = None if some else number
+                self._look_at(records[place], labels[place], number, known)
             if some and len(lost) == len(records):
                 raise ValueError(
                     "None of the images of a batch can be read; look at the first "
@@ -57,14 +61,9 @@ class Guard:
 
         return tf.numpy_function(look, [first, records, labels, places], tf.int64)
 
-    def _look_at(self, record, label, number):
+    def _look_at(self, record, label, number, known):
         """Reads an image again to learn what is wrong with it."""
-        try:
-            name = self.reader.name(record, number)
-        except tf.errors.OpError as error:
-            name = f"number {number} of {self.reader.source.name}"
-            self.broken.add(name, _reason(error))
-            return
+        name = self.reader.name(record, known)
         try:
             image, label = self.reader.load(tf.constant(record), tf.constant(label))
             self.checked_label(label)

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from widenet_keras.data.pipeline.fast_operations import as_bytes
 from widenet_keras.data.pipeline.policy import GREY
 
 _RANGE = (0, 255)
@@ -22,7 +23,7 @@ def operation(name):
         def apply(image, amount):
             choice = transformation(image, amount) if transformation else None
             images = tf.cast(image[None], tf.float32)
-            return _pixels(layer.augment_images(images, transformations=choice)[0])
+            return as_bytes(layer.augment_images(images, transformations=choice)[0])
 
         return apply
 
@@ -54,7 +55,7 @@ def operation(name):
             lambda _, amount: {"additions": 0.0, "thresholds": float(amount)},
         )
     if name == "posterize":
-        return lambda image, amount: _pixels(
+        return lambda image, amount: as_bytes(
             layers.Posterization(value_range=_RANGE, bits=amount).augment_image(
                 tf.cast(image, tf.float32)
             )
@@ -97,8 +98,3 @@ def _layers():
             "pip install 'widenet_keras[keras_cv]', or use randaugment='widenet'."
         ) from None
     return keras_cv.layers
-
-
-def _pixels(values):
-    """Rounds to uint8."""
-    return tf.cast(tf.clip_by_value(values, 0.0, 255.0) + 0.5, tf.uint8)

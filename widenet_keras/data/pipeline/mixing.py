@@ -2,11 +2,8 @@
 
 import tensorflow as tf
 
+from widenet_keras.data.geometry import ERASED_AREA, ERASED_RATIO
 from widenet_keras.data.pipeline.seeds import seed_pair
-
-# Random Erasing (arXiv 1708.04896): part of the area, and ratio of the sides.
-_ERASED_AREA = (0.02, 1 / 3)
-_ERASED_RATIO = 3.3
 
 
 def finisher(layout, augmentation, seed):
@@ -52,9 +49,9 @@ def draw_plan(layout, augmentation, seed, step):
     draws = tf.unstack(tf.random.stateless_uniform((8, batch), pair))
     plan = {}
     if augmentation.erasing:
-        low, high = _ERASED_AREA
+        low, high = ERASED_AREA
         area = size * size * (low + (high - low) * draws[0])
-        root = tf.sqrt(_ERASED_RATIO ** (2 * draws[1] - 1))
+        root = tf.sqrt(ERASED_RATIO ** (2 * draws[1] - 1))
         sides = [tf.minimum(tf.sqrt(area) * r, size) for r in (root, 1 / root)]
         # An image that is spared has a box of no size.
         chosen = tf.cast(draws[2] < augmentation.erasing, tf.float32)

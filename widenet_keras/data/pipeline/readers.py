@@ -1,6 +1,7 @@
 """Which examples a batch has, and where their bytes are: one reader per source."""
 
 import os
+import zlib
 
 import numpy as np
 import tensorflow as tf
@@ -79,7 +80,7 @@ class FolderReader(IndexReader):
         return tf.io.read_file(self.root + record), label
 
     def name(self, record, number):
-        """Returns what to call an example."""
+        """Returns what to call an example: its path."""
         return os.fsdecode(record)
 
 
@@ -178,15 +179,29 @@ class StreamReader:
         return found[image], tf.cast(found[label], tf.int64)
 
     def name(self, record, number):
-        """Returns what to call an example."""
+        """Returns what to call an example.
+
+        Args:
+            record: Bytes of the record.
+            number: Its number among the records, or None if that is not known.
+        """
+        try:
+            name = os.fsdecode(self._file_name(record))
+        except tf.errors.OpError:  # the record itself is broken
+            name = ""
+        if name:
+            return name
+        if number is None:
+            return f"with checksum {zlib.crc32(record):08x} of {self.source.name}"
+        return f"number {number} of {self.source.name}"
+
+    def _file_name(self, record):
         if self.shards and self.source.features is None:
-            name = _parsed(record)["image/filename"].numpy()
-        elif self.shards and "file_name" in self.source.features[0]:
+            return _parsed(record)["image/filename"].numpy()
+        if self.shards and "file_name" in self.source.features[0]:
             features = self.source.features[0]
-            name = features.deserialize_example(record)["file_name"].numpy()
-        else:
-            name = b""
-        return os.fsdecode(name) or f"number {number} of {self.source.name}"
+            return features.deserialize_example(record)["file_name"].numpy()
+        return b""
 
 
 def _shuffled(places, pair, count):
