@@ -337,7 +337,7 @@ def test_records_that_do_not_fit(sources, tmp_path):
     batches = training_batches(open_source(tmp_path, "train"), SIZE, 3, 3, 7, STILL)
     with pytest.raises(Exception, match="expected to contain") as error:
         first(batches.from_step(0), 3)
-    assert "fewer records than dataset.json says" in broken_image_message(error.value)
+    assert "not hold as many records as" in broken_image_message(error.value)
     # A byte that changed.
     facts.write_text(whole)
     shard = tmp_path / "train-00000-of-00001"
