@@ -154,7 +154,7 @@ def main(recipe):
         verbose=1 if sys.stdout.isatty() else 2,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
-    run.finish(model, metrics)
+    run.finish(model, metrics, samples)
     print(f"test accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
 
 

@@ -1,8 +1,10 @@
 """The recipes as people run them, on a handful of images."""
 
+import contextlib
 import csv
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from conftest import BACKEND, numpy
 pytest.importorskip("tyro")
 
 import widenet_keras
+from widenet_keras.data import write_tfrecords
+from widenet_keras.training.checkpoints import Checkpoints
 from widenet_keras.utils.command_line import run_command
 
 ROOT = Path(__file__).parents[1]
@@ -71,33 +75,96 @@ class Killed(BaseException):
     pass
 
 
+def run_killed_after_an_epoch(*arguments):
+    """Runs the ImageNet recipe until its first epoch is saved, and no further."""
+    save = Checkpoints.on_epoch_end
+
+    def save_and_die(self, *values):
+        save(self, *values)
+        raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Checkpoints, "on_epoch_end", save_and_die)
+        with pytest.raises(Killed):
+            run("imagenet", *arguments)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """Class folders of 12 and 6 images in 3 classes."""
+    root, random = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
+    for part, count in (("train", 12), ("validation", 6)):
+        for index in range(count):
+            path = root / part / f"class{index % 3}" / f"{index}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            image = random.integers(0, 256, (20, 22, 3))
+            keras.utils.save_img(path, image, scale=False)
+    return root
+
+
+def stored_by_tfds(folders, data_dir):
+    """Prepares class folders as a data set of TFDS; returns its name."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    builder, kept = tfds.ImageFolder(str(folders)), ("image", "label")
+    parts = {
+        part: builder.as_dataset(part).map(lambda row: {k: row[k] for k in kept})
+        for part in ("train", "validation")
+    }
+    names = builder.info.features["label"].names
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+        "label": tfds.features.ClassLabel(names=names),
+    }
+    features = tfds.features.FeaturesDict(features)
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            "my_folders", "1.0.0", features, parts, data_dir=str(data_dir)
+        )
+    return "tfds:my_folders"
+
+
+@contextlib.contextmanager
+def data_of(kind, arrays, folders, tmp_path):
+    """Context in which there are data of a kind; yields the flags that name them."""
+    if kind == "tfrecords":
+        for part in ("train", "validation"):
+            write_tfrecords(folders, tmp_path / "shards", 2, split=part)
+        yield ["--data", tmp_path / "shards"]
+    elif kind == "tfds":
+        yield ["--data", stored_by_tfds(folders, tmp_path), "--data-dir", tmp_path]
+    elif kind == "mock":
+        tfds = pytest.importorskip("tensorflow_datasets")
+        with tfds.testing.mock_data(num_examples=12):
+            yield ["--data", "tfds:imagenet2012", "--data-dir", tmp_path]
+    else:
+        yield ["--data", {"arrays": arrays, "folders": folders}[kind]]
+
+
+def by_tensorflow(kind):
+    """Returns a kind of data that tf.data reads, alike for every backend."""
+    # torch compiles nothing, so there it is quick.
+    quick = BACKEND == "torch" and importlib.util.find_spec("tensorflow")
+    return pytest.param(kind, marks=() if quick else pytest.mark.slow)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize(
+    "kind", ["arrays", *map(by_tensorflow, ("folders", "tfrecords", "tfds", "mock"))]
+)
 def test_the_imagenet_recipe_goes_on_where_it_was_killed(
-    tmp_path, arrays, capsys, monkeypatch
+    kind, tmp_path, arrays, folders, capsys
 ):
-    arguments = ["--data", arrays, "--fields", *TINY.split(), *QUICK]
+    with data_of(kind, arrays, folders, tmp_path) as data:
+        check_going_on(tmp_path, [*data, "--fields", *TINY.split(), *QUICK], capsys)
+
+
+def check_going_on(tmp_path, arguments, capsys):
     run("imagenet", *arguments, "--output", tmp_path / "whole")
     printed = capsys.readouterr().out
     assert "2 epochs of 3 steps of 4 images" in printed
     assert "validation accuracy: " in printed
-    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012
-
-        def kill(*_):
-            raise Killed
-
-        patch.setattr(keras.callbacks.Callback, "on_epoch_begin", kill)
-        run("imagenet", *arguments, "--output", tmp_path / "run")
-    # The first epoch, then another process.
     one = [*arguments, "--output", tmp_path / "run"]
-    with monkeypatch.context() as patch, pytest.raises(Killed):  # noqa: PT012
-        module = sys.modules["widenet_keras.training.checkpoints"]
-        save = module.Checkpoints.on_epoch_end
-
-        def save_and_die(self, *values):
-            save(self, *values)
-            raise Killed
-
-        patch.setattr(module.Checkpoints, "on_epoch_end", save_and_die)
-        run("imagenet", *one)
+    run_killed_after_an_epoch(*one)
     run("imagenet", *one)
     assert "going on after epoch 1 of 2" in capsys.readouterr().out
     whole, again = (weights(tmp_path / n / "model.keras") for n in ("whole", "run"))

@@ -91,7 +91,8 @@ def train(folder, extra=(), **settings):
         callbacks=[*run.callbacks(model, 4, tiny_images(2)), *extra],
         verbose=0,
     )
-    run.finish(model, {"batches": run.checkpoints.progress.batches})
+    metrics = {"batches": run.checkpoints.progress.batches}
+    run.finish(model, metrics, tiny_images(2))
     return [numpy(weight).copy() for weight in model.weights]
 
 
@@ -123,6 +124,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
         "history.csv",
         "metrics.json",
         "model.keras",
+        "routing.png",
         "settings.json",
     ]
     with pytest.raises(Killed):

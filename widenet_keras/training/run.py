@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from widenet_keras.plot import plot_history
+from widenet_keras.plot import plot_history, plot_routing
 from widenet_keras.training.callbacks import HistoryTable, LoadMaps, Rates, StopOnNaN
 from widenet_keras.training.checkpoints import Checkpoints
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
@@ -23,6 +23,7 @@ class Run:
         tensorboard/            curves for TensorBoard, where it is installed
         model.keras             the model at the end, for use
         curves.png              the table as curves
+        routing.png             which expert each patch of an image went to
         metrics.json            what `finish` was given
 
     Args:
@@ -67,16 +68,20 @@ class Run:
             callbacks.append(LoadMaps(images, self.folder / "load"))
         return [*callbacks, self.table, self.checkpoints]
 
-    def finish(self, model, metrics):
-        """Writes the model for use, the curves and the metrics.
+    def finish(self, model, metrics, images=None):
+        """Writes the model for use, the pictures and the metrics.
 
         Args:
             model: The trained model.
             metrics: Dict of what the run is to be known by.
+            images: NumPy array of images for the picture of routing, or None.
         """
         model.adapted().save(self.folder / "model.keras")
         with replaced_when_done(self.folder / "curves.png") as path:
             plot_history(self.table.history(), path)
+        if images is not None and model.config.routed_steps:
+            with replaced_when_done(self.folder / "routing.png") as path:
+                plot_routing(model.routing(images), images, path=path)
         self._write_json("metrics.json", metrics)
 
     def _write_json(self, name, content):
