@@ -41,9 +41,13 @@ KINDS = {
 }
 
 
+# Marks of what is slow on JAX, where it compiles for long; others run it.
+SLOW_ON_JAX = [pytest.mark.slow] if BACKEND == "jax" else []
+
+
 def slow_on_jax(test):
-    """Marks a test as slow on JAX, where it compiles for long; others run it."""
-    return pytest.mark.slow(test) if BACKEND == "jax" else test
+    """Marks a test with `SLOW_ON_JAX`."""
+    return pytest.mark.slow(test) if SLOW_ON_JAX else test
 
 
 def pytest_report_header():

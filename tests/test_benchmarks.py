@@ -40,6 +40,7 @@ def run(script, options, tmp_path):
     return json.loads(rows.read_text()), done.stdout
 
 
+@slow_on_jax
 def test_the_layer_from_the_command_line(tmp_path):
     rows, printed = run("moe_layer.py", SMALL_LAYER, tmp_path)
     found = {(row["mode"], row["engine"]) for row in rows}

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
+from conftest import BACKEND, SLOW_ON_JAX, numpy, one_line, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras.export import export as export_module
@@ -12,8 +12,19 @@ pytest.importorskip("tensorflow")
 KINDS_HERE = ["widenet", "vit", "vit_moe"] if BACKEND == "tensorflow" else ["vit_moe"]
 
 
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="once is enough")
+def test_a_model_in_mixed_precision_is_exported_in_float32(tmp_path):
+    model = tiny_model(dtype="mixed_bfloat16")
+    # Eight bits are wrong by more than the 1e-4 that an export may be.
+    assert widenet_keras.export_saved_model(model, tmp_path / "export") <= 1e-4
+    assert model.compute_dtype == "bfloat16"
+
+
 @pytest.mark.parametrize("kind", KINDS_HERE)
-@pytest.mark.parametrize("export", ["export_saved_model", "export_litert"])
+@pytest.mark.parametrize(
+    "export",
+    [pytest.param("export_saved_model", marks=SLOW_ON_JAX), "export_litert"],
+)
 def test_exports_agree_with_the_model(kind, export, tmp_path):
     model = tiny_model(kind)
     difference = getattr(widenet_keras, export)(

@@ -5,16 +5,17 @@ import traceback
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, TINY, tiny_images
+from conftest import BACKEND, SLOW_ON_JAX, TINY, tiny_images
 from test_recipes import recipe
 
 import widenet_keras
 from widenet_keras.utils.command_line import run_command
 
 # torch steps at once; the others trace or compile each configuration.
+SOME = (80, 12) if BACKEND == "torch" else (8, 2)
 MANY = pytest.param(1000, marks=pytest.mark.slow)
-CONFIGURATIONS = [80 if BACKEND == "torch" else 8, MANY]
-COMMAND_LINES = [12 if BACKEND == "torch" else 2, MANY]
+CONFIGURATIONS = [pytest.param(SOME[0], marks=SLOW_ON_JAX), MANY]
+COMMAND_LINES = [pytest.param(SOME[1], marks=SLOW_ON_JAX), MANY]
 ANYTHING = (None, "", "x", -1, 0, 1, 2, 3, 4, 6, 8, 12, 0.0, 0.5, 1.0, True, (), [1])
 NUMBERS = (0.0, 0.1, 0.5, 0.999, 1.0, 1, 2.5, -0.1, float("nan"), float("inf"))
 FIELDS = {

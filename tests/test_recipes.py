@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy
+from conftest import BACKEND, SLOW_ON_JAX, numpy, slow_on_jax
 
 pytest.importorskip("tyro")
 
@@ -149,7 +149,11 @@ def by_tensorflow(kind):
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
 @pytest.mark.parametrize(
-    "kind", ["arrays", *map(by_tensorflow, ("folders", "tfrecords", "tfds", "mock"))]
+    "kind",
+    [
+        pytest.param("arrays", marks=SLOW_ON_JAX),
+        *map(by_tensorflow, ("folders", "tfrecords", "tfds", "mock")),
+    ],
 )
 def test_the_imagenet_recipe_goes_on_where_it_was_killed(
     kind, tmp_path, arrays, folders, capsys
@@ -239,6 +243,7 @@ def test_a_broken_image_to_validate_on_is_told_in_one_line(tmp_path, capsys):
     assert "The image a/1.jpg cannot be read" in line
 
 
+@slow_on_jax
 def test_fine_tuning_at_another_resolution(tmp_path, arrays, capsys):
     config = widenet_keras.preset_config("widenet_digits", num_classes=7, channels=3)
     model = widenet_keras.ImageClassifier(config.replace(width=12, expert_dim=14))

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, tiny_images, tiny_model
+from conftest import BACKEND, numpy, slow_on_jax, tiny_images, tiny_model
 
 import widenet_keras
 
@@ -131,6 +131,7 @@ def test_a_seed_repeats_the_training():
     assert run(1) != run(2)
 
 
+@slow_on_jax
 @pytest.mark.skipif(BACKEND == "torch", reason="torch.compile takes minutes")
 def test_jit_compile_on_gives_the_same_weights():
     def run(jit_compile):

@@ -16,6 +16,8 @@ from widenet_keras.utils.files import replaced_when_done
 def export_saved_model(model, path, images=None):
     """Writes a SavedModel with a dynamic batch and checks it against the model.
 
+    It computes in float32, whatever the model was trained in.
+
     Its `serve` signature takes float images (B, height, width, channels) scaled
     to [-1, 1] and returns logits (B, classes). Nothing is left behind if the
     check fails; an older export is replaced only by one that passed.
@@ -61,6 +63,7 @@ def _export(model, path, images, kind):
     if images is None:
         shape = (4, *model.config.image_shape)
         images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
+    model = _in_float32(model)
     logits = keras.ops.convert_to_numpy(model(images, training=False))
     with replaced_when_done(path) as fresh:
         if keras.backend.backend() == "tensorflow":
@@ -77,6 +80,15 @@ def _export(model, path, images, kind):
     return difference
 
 
+def _in_float32(model):
+    """Returns a model of any precision as one that computes as its exports do."""
+    if model.compute_dtype == "float32":
+        return model
+    exact = type(model)(model.config, name=model.name, dtype="float32")
+    exact.set_weights(model.get_weights())
+    return exact
+
+
 def _export_in_tensorflow(model, path, kind, images, logits):
     """Exports in a process of its own, where Keras runs on TensorFlow."""
     with tempfile.TemporaryDirectory() as folder:
@@ -84,6 +96,8 @@ def _export_in_tensorflow(model, path, kind, images, logits):
         model.save(folder / "model.keras")
         np.savez(folder / "samples.npz", images=images, logits=logits)
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        # This process may hold the GPU, and exporting needs none.
+        environment["CUDA_VISIBLE_DEVICES"] = ""
         environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         package = str(Path(__file__).parents[2])
         environment["PYTHONPATH"] = os.pathsep.join(
