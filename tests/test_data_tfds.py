@@ -1,14 +1,13 @@
 """Data sets of TensorFlow Datasets: prepared, mocked, missing."""
 
-import contextlib
 import itertools
-import os
 import re
 import unittest.mock
 
 import numpy as np
 import pytest
 from conftest import BACKEND, one_line
+from pictures import stored_by_tfds
 
 from widenet_keras.data import (
     Augmentation,
@@ -47,22 +46,7 @@ def folders(tmp_path_factory):
 def prepared(folders, tmp_path_factory):
     """Returns where TFDS keeps the images of the folders as a data set of its own."""
     data_dir = tmp_path_factory.mktemp("tfds")
-    builder = tfds.ImageFolder(str(folders))
-    kept = ("image", "label")
-    parts = {
-        part: builder.as_dataset(part).map(lambda row: {k: row[k] for k in kept})
-        for part in ("train", "test")
-    }
-    features = tfds.features.FeaturesDict(
-        {
-            "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-            "label": tfds.features.ClassLabel(names=["class0", "class1"]),
-        }
-    )
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        tfds.dataset_builders.store_as_tfds_dataset(
-            "my_greys", "1.0.0", features, parts, data_dir=str(data_dir)
-        )
+    stored_by_tfds(folders, data_dir, "my_greys")
     return data_dir
 
 

@@ -10,10 +10,9 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import keras
-import numpy as np
 import pytest
 from conftest import BACKEND
+from pictures import noisy_folders
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 NOTEBOOK = RECIPES / "colab_tpu.ipynb"
@@ -99,15 +98,7 @@ def test_the_environment_and_the_device_decide(monkeypatch):
 @pytest.fixture
 def folders(tmp_path):
     """Class folders of 24 and 12 noisy images in 3 classes."""
-    random = np.random.default_rng(0)
-    for part, count in (("train", 24), ("test", 12)):
-        for index in range(count):
-            path = tmp_path / "data" / part / f"class{index % 3}" / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            keras.utils.save_img(
-                path, random.integers(0, 256, (20, 18, 3)), scale=False
-            )
-    return tmp_path / "data"
+    return noisy_folders(tmp_path / "data", train=24, test=12)
 
 
 def run(script, **settings):

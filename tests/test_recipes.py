@@ -4,7 +4,6 @@ import contextlib
 import csv
 import importlib.util
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import BACKEND, SLOW_ON_JAX, numpy, slow_on_jax
+from pictures import noisy_folders, stored_by_tfds
 
 pytest.importorskip("tyro")
 
@@ -92,35 +92,7 @@ def run_killed_after_an_epoch(*arguments):
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Class folders of 12 and 6 images in 3 classes."""
-    root, random = tmp_path_factory.mktemp("folders"), np.random.default_rng(0)
-    for part, count in (("train", 12), ("validation", 6)):
-        for index in range(count):
-            path = root / part / f"class{index % 3}" / f"{index}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image = random.integers(0, 256, (20, 22, 3))
-            keras.utils.save_img(path, image, scale=False)
-    return root
-
-
-def stored_by_tfds(folders, data_dir):
-    """Prepares class folders as a data set of TFDS; returns its name."""
-    tfds = pytest.importorskip("tensorflow_datasets")
-    builder, kept = tfds.ImageFolder(str(folders)), ("image", "label")
-    parts = {
-        part: builder.as_dataset(part).map(lambda row: {k: row[k] for k in kept})
-        for part in ("train", "validation")
-    }
-    names = builder.info.features["label"].names
-    features = {
-        "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
-        "label": tfds.features.ClassLabel(names=names),
-    }
-    features = tfds.features.FeaturesDict(features)
-    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):
-        tfds.dataset_builders.store_as_tfds_dataset(
-            "my_folders", "1.0.0", features, parts, data_dir=str(data_dir)
-        )
-    return "tfds:my_folders"
+    return noisy_folders(tmp_path_factory.mktemp("folders"), train=12, validation=6)
 
 
 @contextlib.contextmanager
@@ -131,7 +103,8 @@ def data_of(kind, arrays, folders, tmp_path):
             write_tfrecords(folders, tmp_path / "shards", 2, split=part)
         yield ["--data", tmp_path / "shards"]
     elif kind == "tfds":
-        yield ["--data", stored_by_tfds(folders, tmp_path), "--data-dir", tmp_path]
+        stored_by_tfds(folders, tmp_path, "my_folders")
+        yield ["--data", "tfds:my_folders", "--data-dir", tmp_path]
     elif kind == "mock":
         tfds = pytest.importorskip("tensorflow_datasets")
         with tfds.testing.mock_data(num_examples=12):

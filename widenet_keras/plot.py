@@ -30,7 +30,7 @@ def plot_routing(routing, images, index=0, path=None):
             f"plot_routing: index={index} of {len(images)} images, map of {count}; "
             "give the images that the map was made from and an index among them."
         )
-    figure_class, colormaps = load_matplotlib()
+    figure_class, _ = load_matplotlib()
     steps = len(routing.steps)
     columns = min(steps + 1, 7)
     rows = -(-(steps + 1) // columns)
@@ -38,7 +38,7 @@ def plot_routing(routing, images, index=0, path=None):
         figsize=(1.6 * columns, 1.9 * rows + 2.8), layout="constrained"
     )
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.9 * rows, 2.8])
-    colors = colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
+    colors = _expert_colors(routing)
     picture = np.clip((np.asarray(images[index]) + 1) / 2, 0, 1)
     picture = np.repeat(picture, 3, axis=-1) if picture.shape[-1] == 1 else picture
     axes = top.subplots(rows, columns, squeeze=False).ravel()
@@ -61,7 +61,7 @@ def plot_routing(routing, images, index=0, path=None):
             interpolation="nearest",
         )
         axis.set_title(f"step {step}", fontsize=9)
-    draw_load(bottom, routing, colors)
+    draw_load(bottom, routing)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
@@ -80,19 +80,18 @@ def plot_load(routing, path=None):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class, colormaps = load_matplotlib()
+    figure_class, _ = load_matplotlib()
     width = max(4.0, 0.6 * len(routing.steps) + 2.0)
     figure = figure_class(figsize=(width, 2.8), layout="constrained")
-    draw_load(
-        figure, routing, colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
-    )
+    draw_load(figure, routing)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
 
 
-def draw_load(figure, routing, colors):
+def draw_load(figure, routing):
     """Draws the step-by-expert load map with its numbers."""
+    colors = _expert_colors(routing)
     load = routing.load()
     axis = figure.subplots()
     mesh = axis.imshow(load.T, aspect="auto", cmap="viridis", vmin=0)
@@ -118,6 +117,12 @@ def draw_load(figure, routing, colors):
             )
     fair = 1 / routing.num_experts
     figure.colorbar(mesh, ax=axis, label=f"fraction of choices (fair: {fair:.2f})")
+
+
+def _expert_colors(routing):
+    """Returns the colour map in which every expert has a colour of its own."""
+    _, colormaps = load_matplotlib()
+    return colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
 
 
 def plot_history(history, path=None):

@@ -10,6 +10,7 @@ from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.plain_errors import plain_errors
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,13 +191,8 @@ def sample_images(source, image_size, channels, count=64, on_error="raise"):
     """
     classes = source.num_classes
     batches = evaluation_batches(source, image_size, channels, classes, count, on_error)
-    try:
+    with plain_errors(broken_image_message):
         images, _ = next(iter(batches))
-    except Exception as error:
-        message = broken_image_message(error)
-        if message is None:
-            raise
-        raise ValueError(message) from None
     return np.asarray(images)
 
 

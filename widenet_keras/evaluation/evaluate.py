@@ -14,6 +14,7 @@ from widenet_keras.evaluation.outcomes import Outcomes
 from widenet_keras.evaluation.result import Evaluation, Throughput
 from widenet_keras.evaluation.routing import RoutingCounter
 from widenet_keras.models.image_checks import check_images, check_labels
+from widenet_keras.utils.plain_errors import plain_errors
 
 # With fewer classes the true one is almost always among the first five.
 _FEWEST_FOR_TOP5 = 6
@@ -121,13 +122,8 @@ def _checked(batches, config):
 
 def _with_plain_errors(batches):
     """Yields the batches; an image that cannot be read becomes one line."""
-    try:
+    with plain_errors(broken_image_message):
         yield from batches
-    except Exception as error:
-        line = broken_image_message(error)
-        if line is None or isinstance(error, ValueError):
-            raise
-        raise ValueError(line) from None
 
 
 def _numpy(values):

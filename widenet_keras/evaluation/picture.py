@@ -21,7 +21,7 @@ def draw(evaluation, path=None):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class, colormaps = load_matplotlib()
+    figure_class, _ = load_matplotlib()
     routing = evaluation.routing
     figure = figure_class(
         figsize=(10, 3.8 if routing is None else 6.8), layout="constrained"
@@ -29,8 +29,7 @@ def draw(evaluation, path=None):
     top = figure
     if routing is not None:
         top, bottom = figure.subfigures(2, 1, height_ratios=[3.8, 3.0])
-        colors = colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
-        draw_load(bottom, routing, colors)
+        draw_load(bottom, routing)
     left, right = top.subplots(1, 2)
     _draw_reliability(left, evaluation)
     _draw_classes(right, evaluation)

@@ -5,7 +5,7 @@ import keras
 from widenet_keras.layers.embedding import resample_positions
 
 
-def adapted(model, **fields):
+def adapted(model, dtype=None, **fields):
     """Returns a copy of a model with some fields of its config changed.
 
     For fine-tuning: another `image_size` resamples the position table (bicubic),
@@ -15,6 +15,7 @@ def adapted(model, **fields):
 
     Args:
         model: A `WideNet` or `ImageClassifier`.
+        dtype: Dtype policy of the copy; None for that of the model.
         **fields: Fields of `WideNetConfig` to change.
 
     Raises:
@@ -22,10 +23,9 @@ def adapted(model, **fields):
             weight; one line names the weight.
     """
     config = model.config.replace(**fields)
-    other = type(model)(
-        config, seed=model.seed, dtype=model.dtype_policy, name=model.name
-    )
-    mine, theirs = _by_path(model), _by_path(other)
+    dtype = model.dtype_policy if dtype is None else dtype
+    other = type(model)(config, seed=model.seed, dtype=dtype, name=model.name)
+    mine, theirs = weights_by_path(model), weights_by_path(other)
     if mine.keys() != theirs.keys():
         name = sorted(mine.keys() ^ theirs.keys())[0]
         raise ValueError(
@@ -49,9 +49,14 @@ def adapted(model, **fields):
     return other
 
 
-def _by_path(model):
-    """Returns the weights by their paths inside the model."""
-    return {weight.path.split("/", 1)[1]: weight for weight in model.weights}
+def weights_by_path(model):
+    """Returns the weights of a model by their paths inside it."""
+    return {path_of(weight): weight for weight in model.weights}
+
+
+def path_of(weight):
+    """Returns the path of a weight without the model's name."""
+    return weight.path.split("/", 1)[1]
 
 
 def _listed(fields):

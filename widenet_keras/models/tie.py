@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from widenet_keras.models.adapt import weights_by_path
 from widenet_keras.models.tied_weights import (
     block_values,
     group_of,
     mean_of_groups,
-    path_of,
     read,
 )
 from widenet_keras.models.widenet import WideNet
@@ -101,13 +101,12 @@ def tie(model, *, seed=0, **fields):
         )
     config = _tied_config(model.config, fields)
     tied = type(model)(config, seed=model.seed, dtype=model.dtype_policy)
-    weights = {path_of(weight): weight for weight in model.weights}
+    weights = weights_by_path(model)
     random = np.random.default_rng(seed)
     values = {}
     for index in range(config.num_unique_blocks):
         values |= block_values(weights, model.config, tied, index, random)
-    for weight in tied.weights:
-        path = path_of(weight)
+    for path, weight in weights_by_path(tied).items():
         value = values[path] if path in values else read(weights[path])
         if path == "embedding/position":
             # Without a class token its row, the first, is left out.

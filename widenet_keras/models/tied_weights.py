@@ -3,15 +3,12 @@
 import keras
 import numpy as np
 
+from widenet_keras.models.adapt import path_of
+
 # Logits of a normalised token vary by about this much under a fresh router.
 ROUTER_SPREAD = 0.1
 # Noise on a repeated FFN, relative to the spread of each of its kernels.
 REPEAT_NOISE = 0.01
-
-
-def path_of(weight):
-    """Returns the path of a weight without the model's name."""
-    return weight.path.split("/", 1)[1]
 
 
 def read(weight):

@@ -162,7 +162,7 @@ class WideNet(keras.Model):
             class_token=self.config.class_token,
         )
 
-    def adapted(self, **fields):
+    def adapted(self, dtype=None, **fields):
         """Returns a copy with some fields changed and all weights that fit.
 
         See `widenet_keras.models.adapt.adapted`: for another `image_size` the
@@ -170,9 +170,10 @@ class WideNet(keras.Model):
         starts anew.
 
         Args:
+            dtype: Dtype policy of the copy; None for that of this model.
             **fields: Fields of `WideNetConfig` to change.
         """
-        return adapted(self, **fields)
+        return adapted(self, dtype, **fields)
 
     def with_image_size(self, image_size):
         """Returns a copy of the model for images of another size.

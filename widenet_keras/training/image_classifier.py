@@ -6,6 +6,7 @@ from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.data_checks import checked_data, label_message
 from widenet_keras.training.step import TrainStep
+from widenet_keras.utils.plain_errors import plain_errors
 
 # The model returns logits; these names would read them as probabilities.
 _LOGIT_LOSSES = {
@@ -97,13 +98,15 @@ class ImageClassifier(TrainStep, WideNet):
             kwargs["validation_data"] = checked_data(validation, None, self.config)
         if self.optimizer is not None:
             self.unshare_buffers()
-        return _with_plain_errors(super().fit, x, y, *args, **kwargs)
+        with plain_errors(label_message, broken_image_message):
+            return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         x = checked_data(x, y, self.config)
-        with self.keeps_weights():
-            return _with_plain_errors(super().evaluate, x, y, *args, **kwargs)
+        plain = plain_errors(label_message, broken_image_message)
+        with self.keeps_weights(), plain:
+            return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
@@ -125,14 +128,3 @@ def _accuracy_for(loss):
     if isinstance(loss, keras.losses.CategoricalCrossentropy):
         return keras.metrics.CategoricalAccuracy(name="accuracy")
     return "accuracy"
-
-
-def _with_plain_errors(method, *args, **kwargs):
-    """Calls `method`; what the data say is wrong with them becomes one line."""
-    try:
-        return method(*args, **kwargs)
-    except Exception as error:
-        line = label_message(error) or broken_image_message(error)
-        if line is None or isinstance(error, ValueError):
-            raise
-        raise ValueError(line) from None

@@ -1,0 +1,24 @@
+"""Errors from inside a framework, told as the one line that says what to change."""
+
+import contextlib
+
+
+@contextlib.contextmanager
+def plain_errors(*line_in):
+    """Context in which an error with a known line in it becomes that line.
+
+    Args:
+        *line_in: Functions of an error that return the line inside it, or None.
+
+    Raises:
+        ValueError: With the line. Errors without one, and a `ValueError`, which is
+            plain already, pass as they are.
+    """
+    try:
+        yield
+    except Exception as error:
+        lines = filter(None, (find(error) for find in line_in))
+        line = None if isinstance(error, ValueError) else next(lines, None)
+        if line is None:
+            raise
+        raise ValueError(line) from None
