@@ -348,3 +348,32 @@ def test_records_that_do_not_fit(sources, tmp_path):
     with pytest.raises(Exception, match="corrupted record") as error:
         first(batches.from_step(0), 3)
     assert broken_image_message(error.value).startswith("A TFRecord shard is damaged")
+
+
+@needs_tensorflow
+def test_no_two_purposes_share_their_numbers():
+    from widenet_keras.data.pipeline.seeds import PURPOSES, seed_pair
+
+    pairs = {tuple(seed_pair(3, name, 5).numpy().tolist()) for name in PURPOSES}
+    assert len(pairs) == len(PURPOSES)
+
+
+@needs_tensorflow
+def test_every_lost_image_is_replaced_by_another_one_that_was_read():
+    from widenet_keras.data.pipeline.guard import Guard
+
+    # Of five places the first and the third were read, as 10 and 30.
+    rows = (tf.constant([10, 30]),)
+    [found] = Guard.replaced(tf.constant([0, 2], tf.int64), rows, 5)
+    np.testing.assert_array_equal(found, [10, 30, 30, 30, 10])
+
+
+@needs_tensorflow
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_outside_the_classes_is_refused(label):
+    from widenet_keras.data.pipeline.guard import Guard
+
+    guard = Guard(None, None, None, 3)
+    guard.checked_label(tf.constant(2))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not one of 3 classes"):
+        guard.checked_label(tf.constant(label))
