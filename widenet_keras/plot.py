@@ -30,7 +30,7 @@ def plot_routing(routing, images, index=0, path=None):
             f"plot_routing: index={index} of {len(images)} images, map of {count}; "
             "give the images that the map was made from and an index among them."
         )
-    figure_class, _ = load_matplotlib()
+    figure_class = load_matplotlib()
     steps = len(routing.steps)
     columns = min(steps + 1, 7)
     rows = -(-(steps + 1) // columns)
@@ -80,7 +80,7 @@ def plot_load(routing, path=None):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class, _ = load_matplotlib()
+    figure_class = load_matplotlib()
     width = max(4.0, 0.6 * len(routing.steps) + 2.0)
     figure = figure_class(figsize=(width, 2.8), layout="constrained")
     draw_load(figure, routing)
@@ -121,7 +121,8 @@ def draw_load(figure, routing):
 
 def _expert_colors(routing):
     """Returns the colour map in which every expert has a colour of its own."""
-    _, colormaps = load_matplotlib()
+    from matplotlib import colormaps
+
     return colormaps["tab10" if routing.num_experts <= 10 else "tab20"]
 
 
@@ -138,7 +139,7 @@ def plot_history(history, path=None):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class, _ = load_matplotlib()
+    figure_class = load_matplotlib()
     panels = [
         ("loss", ("loss", "task_loss", "val_loss")),
         ("accuracy", ("accuracy", "val_accuracy")),
@@ -171,9 +172,8 @@ def plot_history(history, path=None):
 
 
 def load_matplotlib():
-    """Returns the figure class and the colour maps; needs no display."""
+    """Returns what makes a figure; it needs no display."""
     try:
-        from matplotlib import colormaps
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
@@ -187,4 +187,4 @@ def load_matplotlib():
         FigureCanvasAgg(made)
         return made
 
-    return figure, colormaps
+    return figure

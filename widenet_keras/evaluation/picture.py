@@ -21,7 +21,7 @@ def draw(evaluation, path=None):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    figure_class, _ = load_matplotlib()
+    figure_class = load_matplotlib()
     routing = evaluation.routing
     figure = figure_class(
         figsize=(10, 3.8 if routing is None else 6.8), layout="constrained"

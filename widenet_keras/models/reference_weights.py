@@ -27,6 +27,8 @@ import re
 
 import numpy as np
 
+from widenet_keras.models.adapt import weights_by_path
+
 # Layer kinds in their automatic names; "embedding" is the position table.
 _KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", "dense")
 _LAYER = re.compile(rf"(?:^|/)({'|'.join(_KINDS)})(?:_(\d+))?/")
@@ -67,8 +69,7 @@ def convert_reference_weights(arrays, model):
     values = _converted(source, model.config)
     source.check_used_up()
     pairs = []
-    for weight in model.weights:
-        path = weight.path.split("/", 1)[1]
+    for path, weight in weights_by_path(model).items():
         value = values.pop(path)
         if tuple(value.shape) != tuple(weight.shape):
             raise ValueError(

@@ -16,9 +16,10 @@ def plain_errors(*line_in):
     """
     try:
         yield
+    except ValueError:
+        raise
     except Exception as error:
-        lines = filter(None, (find(error) for find in line_in))
-        line = None if isinstance(error, ValueError) else next(lines, None)
+        line = next(filter(None, (find(error) for find in line_in)), None)
         if line is None:
             raise
         raise ValueError(line) from None
