@@ -174,17 +174,17 @@ def plot_history(history, path=None):
 def load_matplotlib():
     """Returns what makes a figure; it needs no display."""
     try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
+        from matplotlib import figure
+        from matplotlib.backends import backend_agg
     except ImportError:
         raise ImportError(
             "Pictures need matplotlib, which is not installed; run "
             "pip install 'widenet_keras[plot]'."
         ) from None
 
-    def figure(**kwargs):
-        made = Figure(**kwargs)
-        FigureCanvasAgg(made)
+    def figure_class(**kwargs):
+        made = figure.Figure(**kwargs)
+        backend_agg.FigureCanvasAgg(made)
         return made
 
-    return figure
+    return figure_class
