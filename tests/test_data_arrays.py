@@ -181,10 +181,11 @@ def test_crops_by_hand():
     part = array_augmentation.resized(image, 2, (1, 2, 2, 2))
     assert part[..., 0].tolist() == [[6, 7], [10, 11]]
     options = Augmentation(crop="pad", randaugment_ops=0)
-    # A margin of at least 1; from (0, 2) on, and mirrored.
+    # A margin of at least 1; from (0, 2) on, and mirrored; the rim goes on.
     moved = array_augmentation.crop_and_flip(image, 4, options, Fixed((0, 2), 0.1))
-    assert moved[0, :, 0].tolist() == [128] * 4
-    assert moved[1, :, 0].tolist() == [128, 3, 2, 1]
+    assert moved[0, :, 0].tolist() == [3, 3, 2, 1]
+    assert moved[1, :, 0].tolist() == [3, 3, 2, 1]
+    assert moved[3, :, 0].tolist() == [11, 11, 10, 9]
 
 
 def test_inception_windows_are_inside():

@@ -84,7 +84,8 @@ def crop_and_flip(image, size, augmentation, random):
     if augmentation.crop == "pad":
         margin = max(1, size // 8)
         sides = ((margin, margin), (margin, margin), (0, 0))
-        padded = np.pad(image, sides, constant_values=128)
+        # The rim goes on, so that black ground stays black.
+        padded = np.pad(image, sides, mode="edge")
         top, left = random.integers(0, 2 * margin + 1, 2)
         image = padded[top : top + size, left : left + size]
     if augmentation.flip and random.random() < 0.5:

@@ -26,7 +26,7 @@ class Augmentation:
 
     crop: Literal["inception", "pad", "none"] = "inception"
     """inception: a random part, resized; pad: the image, moved by up to an eighth
-    of its side; none: the image, resized."""
+    of its side, with its rim continued; none: the image, resized."""
     min_area: float = 0.05
     """Smallest part of the image's area that an inception crop takes."""
     flip: bool = True

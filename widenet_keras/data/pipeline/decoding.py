@@ -34,13 +34,15 @@ def training_crop(image, layout, augmentation, pair, draws):
     image = _resized(decoded(image, layout.channels), layout)
     if augmentation.crop == "none":
         return image
-    size, margin = layout.image_size, max(1, layout.image_size // 8)
-    # Grey, the middle of the range.
-    padded = tf.pad(
-        image, [[margin, margin], [margin, margin], [0, 0]], constant_values=127.5
+    margin = max(1, layout.image_size // 8)
+    moves = tf.cast(draws * (2 * margin + 1), tf.int32) - margin
+    # Clipped: the rim goes on, so that black ground stays black.
+    rows, columns = tf.unstack(
+        tf.clip_by_value(
+            moves[:, None] + tf.range(layout.image_size), 0, layout.image_size - 1
+        )
     )
-    top, left = tf.unstack(tf.cast(draws * (2 * margin + 1), tf.int32))
-    return tf.slice(padded, [top, left, 0], [size, size, layout.channels])
+    return tf.gather(tf.gather(image, rows), columns, axis=1)
 
 
 def evaluation_crop(image, layout):
