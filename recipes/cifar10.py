@@ -24,7 +24,6 @@ starts anew:
 """
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -39,6 +38,7 @@ from widenet_keras.data import (
     sample_images,
     training_batches,
 )
+from widenet_keras.distribution import distribute
 from widenet_keras.models.description import describe
 from widenet_keras.models.loading import load_classifier
 from widenet_keras.training.optimization import Optimization
@@ -85,6 +85,11 @@ class Recipe:
     """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = FROM_SCRATCH
+    distribute: str = "auto"
+    """auto: all devices, all workers of the job; none: one device; or a mode of
+    widenet_keras.distribution.distribute."""
+    expert_devices: int = 1
+    """JAX: devices that share one bank of experts."""
     dry_run: bool = False
     """Show the model, the data and the steps, and stop."""
 
@@ -94,8 +99,9 @@ class Recipe:
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "data_dir", "on_error", "dry_run"):
+        for name in ("output", "data_dir", "on_error", "distribute", "dry_run"):
             settings.pop(name)
+        settings.pop("expert_devices")
         return {**settings, "backend": keras.backend.backend()}
 
 
@@ -111,14 +117,21 @@ def starting_model(recipe, num_classes):
 
 
 def main(recipe):
+    """Trains on the devices that there are."""
+    distribution = distribute(recipe.distribute, recipe.expert_devices)
+    with distribution.scope():
+        train(recipe, distribution)
+
+
+def train(recipe, distribution):
     """Trains, evaluates and saves."""
-    train = open_source(recipe.data, "train", recipe.data_dir)
+    data = open_source(recipe.data, "train", recipe.data_dir)
     test = open_source(recipe.data, "validation", recipe.data_dir)
     keras.utils.set_random_seed(recipe.seed)
-    model = starting_model(recipe, train.num_classes)
-    shape = (model.config.image_size, model.config.channels, train.num_classes)
+    model = starting_model(recipe, data.num_classes)
+    shape = (model.config.image_size, model.config.channels, data.num_classes)
     stream = training_batches(
-        train,
+        data,
         *shape,
         recipe.batch_size,
         recipe.augmentation,
@@ -129,9 +142,13 @@ def main(recipe):
         test, *shape, recipe.batch_size, on_error=recipe.on_error
     )
     steps = stream.steps_per_epoch
-    print(describe(model))
-    print(f"train: {train.description}\nvalidation: {test.description}")
-    print(f"{recipe.epochs} epochs of {steps} steps of {recipe.batch_size} images")
+    say = distribution.say
+    say(describe(model))
+    say(f"train: {data.description}\nvalidation: {test.description}")
+    say(
+        f"{recipe.epochs} epochs of {steps} steps of {recipe.batch_size} images, on "
+        f"{distribution.description}"
+    )
     if recipe.dry_run:
         return
 
@@ -139,23 +156,23 @@ def main(recipe):
         recipe.optimization.build(recipe.epochs * steps, steps),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
-    run = Run(recipe.output, recipe.settings())
+    run = Run(recipe.output, recipe.settings(), distribution)
     done = run.checkpoints.restore(model)
     if done.epochs:
-        print(f"going on after epoch {done.epochs} of {recipe.epochs}")
+        say(f"going on after epoch {done.epochs} of {recipe.epochs}")
     samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
     model.fit(
-        stream.from_step(done.batches),
+        distribution.training(stream, done.batches),
         initial_epoch=done.epochs,
         epochs=recipe.epochs,
         steps_per_epoch=steps,
         validation_data=validation,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
-        verbose=1 if sys.stdout.isatty() else 2,
+        verbose=distribution.verbose,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
     run.finish(model, metrics, samples)
-    print(f"test accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
+    say(f"test accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
 
 
 if __name__ == "__main__":

@@ -57,7 +57,7 @@ class Scene(keras.Model):
             experts = ops.cast(images[:, 1, :, 0], "int32")[None, :, None]
             gates = images[:, 2, :, 0][None, :, None]
             both = [ops.concatenate([x, x]) for x in (experts, gates)]
-            record = RoutingRecord(None, None, None, None, *both)
+            record = RoutingRecord(*[None] * 5, *both)
         return images[:, 0, :, 0], record
 
 

@@ -20,6 +20,7 @@ RANKS = {
     "training": 4,
     "data": 4,
     "export": 4,
+    "distribution": 4,
     "evaluation": 5,
     "cli": 6,
 }
@@ -28,11 +29,24 @@ BACKEND_FILES = {
     "tensorflow": {
         "depth_tensorflow.py",
         "expert_runs_tensorflow.py",
+        "tensorflow_strategies.py",
         "tensorflow_export.py",
         "tensorflow_step.py",
     },
-    "jax": {"depth_jax.py", "expert_runs_jax.py", "gather_jax.py", "jax_step.py"},
-    "torch": {"expert_runs_torch.py", "torch_step.py"},
+    "jax": {
+        "depth_jax.py",
+        "expert_runs_jax.py",
+        "gather_jax.py",
+        "jax_batches.py",
+        "jax_devices.py",
+        "jax_step.py",
+    },
+    "torch": {
+        "expert_runs_torch.py",
+        "torch_job.py",
+        "torch_processes.py",
+        "torch_step.py",
+    },
 }
 
 

@@ -24,16 +24,18 @@ class ArrayTraining(keras.utils.PyDataset):
         augmentation: `Augmentation`, without RandAugment.
         seed: Seed of the run.
         step: Number of the first batch.
+        rows: `range` of the rows of every batch to make.
         **kwargs: As for `keras.utils.PyDataset`.
     """
 
-    def __init__(self, source, layout, augmentation, seed, step, **kwargs):
+    def __init__(self, source, layout, augmentation, seed, step, rows, **kwargs):
         super().__init__(**kwargs)
         self.source = source
         self.layout = layout
         self.augmentation = augmentation
         self.seed = seed
         self.step = step
+        self.rows = slice(rows.start, rows.stop)
 
     @property
     def num_batches(self):
@@ -61,7 +63,9 @@ class ArrayTraining(keras.utils.PyDataset):
         ]
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         random = np.random.default_rng((self.seed, _BATCH, step))
-        return finish(np.stack(images), targets, self.augmentation, random)
+        # All of it first, since images are mixed with their neighbours.
+        batch = finish(np.stack(images), targets, self.augmentation, random)
+        return tuple(part[self.rows] for part in batch)
 
 
 class ArrayEvaluation(keras.utils.PyDataset):

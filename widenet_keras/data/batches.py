@@ -8,6 +8,7 @@ import numpy as np
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
+from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.plain_errors import plain_errors
@@ -61,11 +62,13 @@ class TrainingBatches:
         """The broken images that were skipped, names to reasons."""
         return self._broken.found
 
-    def from_step(self, step):
+    def from_step(self, step, part=None):
         """Returns what `model.fit` takes: all batches from one on, without end.
 
         Args:
             step: Number of the first batch; those before it are not decoded.
+            part: `Part` of every batch to make, for one of several processes;
+                None makes all of it. The rows are those of the whole batch.
 
         Returns:
             A `tf.data.Dataset` of images (B, height, width, channels) float32 in
@@ -73,12 +76,13 @@ class TrainingBatches:
             `keras.utils.PyDataset` of the same.
         """
         check_integer("from_step", "step", step, 0)
+        rows = (part or Part()).rows(self.layout.batch_size)
         if has_tensorflow():
-            return self._pipeline.dataset(step)
+            return self._pipeline.dataset(step, rows)
         from widenet_keras.data.array_batches import ArrayTraining
 
         return ArrayTraining(
-            self.source, self.layout, self.augmentation, self.seed, step
+            self.source, self.layout, self.augmentation, self.seed, step, rows
         )
 
     @functools.cached_property

@@ -13,6 +13,7 @@ _DTYPES = RoutingRecord(
     balance_loss="float32",
     z_loss="float32",
     expert_fraction="float32",
+    mean_probability="float32",
     dropped_fraction="float32",
     experts="int32",
     gates="float32",

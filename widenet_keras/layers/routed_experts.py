@@ -6,8 +6,9 @@ from keras import ops
 from widenet_keras.routing.capacity import check_capacity, demand_of
 from widenet_keras.routing.engines import check_engine, engine_named
 from widenet_keras.routing.losses import (
-    balance_loss,
+    balance_of,
     expert_fraction,
+    mean_probability,
     router_z_loss,
 )
 from widenet_keras.routing.random_draws import SILENT
@@ -96,12 +97,12 @@ class RoutedExperts(keras.layers.Layer):
         # The last group of images may have been padded.
         mixed = mixed[: ops.shape(tokens)[0]]
         fraction = expert_fraction(choices.mask)
+        probability = mean_probability(choices.probabilities, self.router.softmaxes)
         record = RoutingRecord(
-            balance_loss=balance_loss(
-                choices.probabilities, fraction, self.router.softmaxes
-            ),
+            balance_loss=balance_of(fraction, probability),
             z_loss=router_z_loss(choices.logits),
             expert_fraction=fraction,
+            mean_probability=probability,
             dropped_fraction=engine.dropped_fraction(),
             experts=choices.experts(),
             gates=choices.gates,
@@ -120,6 +121,7 @@ class RoutedExperts(keras.layers.Layer):
             balance_loss=spec(),
             z_loss=spec(),
             expert_fraction=spec(self.experts.num_experts),
+            mean_probability=spec(self.experts.num_experts),
             dropped_fraction=spec(),
             experts=spec(*choices, dtype="int32"),
             gates=spec(*choices),

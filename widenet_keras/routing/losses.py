@@ -27,9 +27,30 @@ def balance_loss(probabilities, fraction, softmaxes=1):
             token. With grouped routing it is K, and the result is the mean of
             the groups' own balance losses.
     """
-    mean_probability = ops.mean(probabilities, axis=(0, 1))
-    experts = probabilities.shape[-1]
-    return experts * ops.sum(fraction * mean_probability) / softmaxes
+    return balance_of(fraction, mean_probability(probabilities, softmaxes))
+
+
+def mean_probability(probabilities, softmaxes=1):
+    """Returns P, the mean router probability of each expert, (E,); sums to 1.
+
+    Args:
+        probabilities: As for `balance_loss`.
+        softmaxes: As for `balance_loss`.
+    """
+    return ops.mean(probabilities, axis=(0, 1)) / softmaxes
+
+
+def balance_of(fraction, probability):
+    """Returns the balance loss E * sum_i f_i * P_i of each step, (...,).
+
+    Devices that share a batch each have P of their own images and f of all; the
+    mean of their losses, weighted by images, is the loss of the whole batch.
+
+    Args:
+        fraction: (..., E) f.
+        probability: (..., E) P, as `mean_probability` returns it.
+    """
+    return fraction.shape[-1] * ops.sum(fraction * probability, axis=-1)
 
 
 def router_z_loss(logits):

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from widenet_keras.utils.execution import replica_of_call
+
 # Odd numbers that keep the sums of small multiples of them apart in 31 bits.
 _STEP, _SITE, _PART = 0x632BE5AB, 0x1E3779B1, 0x2545F491
 
@@ -34,7 +36,9 @@ class RandomDraws:
         Args:
             seed_generator: `keras.random.SeedGenerator`; it moves on by one.
         """
-        return cls(seed_generator.next())
+        draws = cls(seed_generator.next())
+        replica = replica_of_call()
+        return draws if replica is None else draws.of_part(replica)
 
     @property
     def silent(self):

@@ -13,6 +13,7 @@ class RoutingRecord(NamedTuple):
         z_loss: (S,) router z-loss, before its weight.
         expert_fraction: (S, E) fraction of the choices that went to each expert,
             before any is dropped; sums to 1.
+        mean_probability: (S, E) mean router probability of each expert; sums to 1.
         dropped_fraction: (S,) fraction of the choices over capacity.
         experts: (S, B, K, T) int32, chosen experts, best first.
         gates: (S, B, K, T) probability of each choice.
@@ -21,6 +22,7 @@ class RoutingRecord(NamedTuple):
     balance_loss: object
     z_loss: object
     expert_fraction: object
+    mean_probability: object
     dropped_fraction: object
     experts: object
     gates: object

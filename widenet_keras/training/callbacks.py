@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.plot import plot_load
 from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.files import replaced_when_done
@@ -147,10 +148,12 @@ class LoadMaps(keras.callbacks.Callback):
         images: NumPy array (B, height, width, channels) in [-1, 1].
         folder: Where `epoch_0001.png` and its successors go.
         every: Epochs between two pictures.
+        distribution: `Distribution` of the job.
     """
 
-    def __init__(self, images, folder, every=1):
+    def __init__(self, images, folder, every=1, distribution=ONE_DEVICE):
         super().__init__()
+        self.distribution = distribution
         self.images = np.asarray(images)
         self.folder = Path(folder)
         self.every = every
@@ -159,6 +162,7 @@ class LoadMaps(keras.callbacks.Callback):
         """Writes the picture of this epoch."""
         if (epoch + 1) % self.every:
             return
-        routing = self.model.routing(self.images)
+        with self.distribution.logical_weights(self.model):
+            routing = self.model.routing(self.images)
         with replaced_when_done(self.folder / f"epoch_{epoch + 1:04d}.png") as path:
             plot_load(routing, path)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import keras
 
+from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
@@ -56,17 +57,27 @@ class Checkpoints(keras.callbacks.Callback):
     Stands last among the callbacks: what the others write for an epoch is then
     on disk before the epoch counts as done.
 
+    In a job of several processes all of them save, since reading a weight may take
+    them all; the files of the first one stay. The weights in them are whole, so
+    that they open on any number of devices.
+
     Args:
         folder: Where the two files are.
         monitor: The metric that says what is best.
         mode: "max" or "min".
+        distribution: `Distribution` of the job.
     """
 
-    def __init__(self, folder, monitor="val_accuracy", mode="max"):
+    def __init__(
+        self, folder, monitor="val_accuracy", mode="max", distribution=ONE_DEVICE
+    ):
         super().__init__()
         check_choice("Checkpoints", "mode", mode, ("max", "min"))
-        self.last = Path(folder) / "last.keras"
-        self.best = Path(folder) / "best.keras"
+        self.distribution = distribution
+        self.found = Path(folder) / "last.keras"
+        kept = distribution.own_folder(folder)
+        self.last = kept / "last.keras"
+        self.best = kept / "best.keras"
         self.monitor = monitor
         self.mode = mode
         self.progress = Progress()
@@ -83,9 +94,10 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: If the file is of another model or optimizer.
         """
-        remove_leftovers(self.last.parent)
-        if self.last.exists():
-            self.progress = _load_state(model, self.last)
+        if self.distribution.is_chief:
+            remove_leftovers(self.last.parent)
+        if self.found.exists():
+            self.progress = _load_state(model, self.found)
         return self.progress
 
     def on_train_batch_end(self, batch, logs=None):
@@ -99,12 +111,13 @@ class Checkpoints(keras.callbacks.Callback):
         if what_is_not_finite(self.model, logs):
             return
         self.progress = self.progress._replace(epochs=epoch + 1)
-        self._keep_best(logs)
-        with replaced_when_done(self.last) as fresh:
-            self.model.save(fresh)
-            with zipfile.ZipFile(fresh, "a") as archive:
-                content = {**self.progress._asdict(), "random": _random(self.model)}
-                archive.writestr(_PROGRESS, json.dumps(content))
+        with self.distribution.logical_weights(self.model):
+            self._keep_best(logs)
+            with replaced_when_done(self.last) as fresh:
+                self.model.save(fresh)
+                with zipfile.ZipFile(fresh, "a") as archive:
+                    content = {**self.progress._asdict(), "random": _random(self.model)}
+                    archive.writestr(_PROGRESS, json.dumps(content))
 
     def _keep_best(self, logs):
         # Epochs without validation have no value.
@@ -121,6 +134,23 @@ class Checkpoints(keras.callbacks.Callback):
             self.model.adapted().save(self.best)
 
 
+class AveragedEvaluation(keras.callbacks.Callback):
+    """Evaluates with the moving average of the weights, which an optimizer keeps.
+
+    The weights are put aside as they are: Keras' `SwapEMAWeights` adds and
+    subtracts them on TensorFlow, which leaves each a rounding error off.
+    """
+
+    def on_test_begin(self, logs=None):
+        """Puts the average into the model."""
+        self.swapped = contextlib.ExitStack()
+        self.swapped.enter_context(averaged_weights(self.model))
+
+    def on_test_end(self, logs=None):
+        """Puts the weights back."""
+        self.swapped.close()
+
+
 @contextlib.contextmanager
 def averaged_weights(model):
     """Context in which a model has the moving average of its weights, if any.
@@ -133,7 +163,8 @@ def averaged_weights(model):
         yield
         return
     weights = model.trainable_variables
-    own = [keras.ops.convert_to_numpy(weight).copy() for weight in weights]
+    # Copied where they are, since a process may hold a part of a weight only.
+    own = [keras.ops.copy(weight) for weight in weights]
     optimizer.finalize_variable_values(weights)
     try:
         yield

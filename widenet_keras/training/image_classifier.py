@@ -3,6 +3,7 @@
 import keras
 
 from widenet_keras.data.broken_images import broken_image_message
+from widenet_keras.data.process_rows import ProcessRows
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.data_checks import checked_data, label_message
 from widenet_keras.training.step import TrainStep
@@ -70,6 +71,9 @@ class ImageClassifier(TrainStep, WideNet):
             )
         if metrics == "auto":
             metrics = [_accuracy_for(loss)]
+        optimizer = keras.optimizers.get(optimizer)
+        if optimizer is not None:
+            self.check_optimizer(optimizer)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         # Variables that are first made inside a train step make TensorFlow trace
         # that step twice, which doubles the wait before the first epoch.
@@ -86,7 +90,8 @@ class ImageClassifier(TrainStep, WideNet):
         Raises:
             ValueError: If images or labels do not fit the model, in one line.
         """
-        x = checked_data(x, y, self.config)
+        own_rows = isinstance(x, ProcessRows)
+        x = checked_data(x.dataset if own_rows else x, y, self.config)
         if _has_its_own_order(x):
             # Keras would warn that it cannot shuffle them, which nobody asked for.
             kwargs.setdefault("shuffle", False)
@@ -98,20 +103,21 @@ class ImageClassifier(TrainStep, WideNet):
             kwargs["validation_data"] = checked_data(validation, None, self.config)
         if self.optimizer is not None:
             self.unshare_buffers()
-        with plain_errors(label_message, broken_image_message):
+        plain = plain_errors(label_message, broken_image_message)
+        with plain, self.whole_batches(own_rows):
             return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         x = checked_data(x, y, self.config)
         plain = plain_errors(label_message, broken_image_message)
-        with self.keeps_weights(), plain:
+        with self.keeps_weights(), plain, self.whole_batches():
             return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
         x = checked_data(x, None, self.config, needs_labels=False)
-        with self.keeps_weights():
+        with self.keeps_weights(), self.whole_batches():
             return super().predict(x, *args, **kwargs)
 
 

@@ -5,6 +5,10 @@ import contextlib
 import jax
 import keras
 
+from widenet_keras.training.jax_batches import (
+    batches_on_all_devices,
+    on_every_device,
+)
 from widenet_keras.training.objective import Objective
 
 
@@ -48,6 +52,15 @@ class TrainStep(Objective):
             metrics_variables, task_loss, parts, x, y, sample_weight
         )
         return logs, (trainable, non_trainable, metrics_variables)
+
+    def predict_step(self, state, data):
+        """Returns the logits of one batch, and the model's state."""
+        logits, non_trainable = super().predict_step(state, data)
+        return on_every_device(logits), non_trainable
+
+    def whole_batches(self, own_rows=False):
+        """Context in which batches of any size go to the devices of a distribution."""
+        return batches_on_all_devices(own_rows)
 
     def unshare_buffers(self):
         """Gives every variable a buffer of its own, since training donates them.

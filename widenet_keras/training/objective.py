@@ -6,6 +6,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from widenet_keras.routing.losses import balance_of
+
 
 class Objective:
     """Mixin: task loss plus weighted auxiliary losses, and their trackers.
@@ -37,6 +39,15 @@ class Objective:
         """Context in which an error leaves the model with its weights."""
         return contextlib.nullcontext()
 
+    def whole_batches(self, own_rows=False):
+        """Context in which several processes train or evaluate one model.
+
+        Args:
+            own_rows: Whether the data are this process's rows of every batch; if
+                not, every process has whole batches.
+        """
+        return contextlib.nullcontext()
+
     def unshare_buffers(self):
         """Gives every variable memory of its own; on most backends it has that."""
 
@@ -52,6 +63,29 @@ class Objective:
         if self.config.router_z_loss_weight:
             loss += self.config.router_z_loss_weight * ops.sum(record.z_loss)
         return loss
+
+    def check_optimizer(self, optimizer):
+        """Raises `ValueError` if an optimizer cannot train over these devices."""
+
+    def over_replicas(self, record, share, total):
+        """Returns a record with the routing of the global batch.
+
+        The balance loss is not linear in the images, so that the mean of the
+        replicas' own losses would be another one. With f of all images and P of
+        its own, each replica's loss is its part of the whole.
+
+        Args:
+            record: `RoutingRecord` of this replica's images, or `()`.
+            share: Part of the global batch's images that this replica has.
+            total: Function that sums a tensor over the replicas.
+        """
+        if not record:
+            return record
+        fraction = total(share * record.expert_fraction)
+        return record._replace(
+            expert_fraction=fraction,
+            balance_loss=balance_of(fraction, record.mean_probability),
+        )
 
     def track(self, task_loss, record, batch_size):
         """Updates the trackers with one batch.

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import keras
 
+from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.plot import plot_history, plot_routing
 from widenet_keras.training.callbacks import HistoryTable, LoadMaps, Rates, StopOnNaN
-from widenet_keras.training.checkpoints import Checkpoints
+from widenet_keras.training.checkpoints import AveragedEvaluation, Checkpoints
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 
@@ -27,24 +28,29 @@ class Run:
         metrics.json            what `finish` was given
 
     Args:
-        folder: The folder; made if it does not exist.
+        folder: The folder; made if it does not exist. Of several processes the
+            first one writes it, and all must see it to go on with a run.
         settings: Dict of everything that changes the weights the run ends with.
+        distribution: `Distribution` of the job.
 
     Raises:
         ValueError: If the folder is of a run with other settings.
     """
 
-    def __init__(self, folder, settings):
-        self.folder = Path(folder)
-        for folder in (self.folder, self.folder / "load"):
-            remove_leftovers(folder)
+    def __init__(self, folder, settings, distribution=ONE_DEVICE):
+        self.distribution = distribution
+        self.folder = distribution.own_folder(folder)
+        for kept in (self.folder, self.folder / "load"):
+            remove_leftovers(kept)
         settings = json.loads(json.dumps(settings, default=str))
-        path = self.folder / "settings.json"
+        path = Path(folder) / "settings.json"
         if path.exists():
             _check_same(path, json.loads(path.read_text()), settings)
         else:
             self._write_json("settings.json", settings)
-        self.checkpoints = Checkpoints(self.folder / "checkpoints")
+        self.checkpoints = Checkpoints(
+            Path(folder) / "checkpoints", distribution=distribution
+        )
         self.table = HistoryTable(self.folder / "history.csv")
 
     def callbacks(self, model, batch_size, images=None):
@@ -57,7 +63,7 @@ class Run:
         """
         callbacks = [Rates(batch_size), StopOnNaN(self.checkpoints.last)]
         if model.optimizer.use_ema:
-            callbacks.append(keras.callbacks.SwapEMAWeights())
+            callbacks.append(AveragedEvaluation())
         if _has_tensorboard():
             callbacks.append(
                 keras.callbacks.TensorBoard(
@@ -65,7 +71,10 @@ class Run:
                 )
             )
         if images is not None and model.config.routed_steps:
-            callbacks.append(LoadMaps(images, self.folder / "load"))
+            maps = LoadMaps(
+                images, self.folder / "load", distribution=self.distribution
+            )
+            callbacks.append(maps)
         return [*callbacks, self.table, self.checkpoints]
 
     def finish(self, model, metrics, images=None):
@@ -76,12 +85,13 @@ class Run:
             metrics: Dict of what the run is to be known by.
             images: NumPy array of images for the picture of routing, or None.
         """
-        model.adapted().save(self.folder / "model.keras")
+        with self.distribution.logical_weights(model):
+            model.adapted().save(self.folder / "model.keras")
+            if images is not None and model.config.routed_steps:
+                with replaced_when_done(self.folder / "routing.png") as path:
+                    plot_routing(model.routing(images), images, path=path)
         with replaced_when_done(self.folder / "curves.png") as path:
             plot_history(self.table.history(), path)
-        if images is not None and model.config.routed_steps:
-            with replaced_when_done(self.folder / "routing.png") as path:
-                plot_routing(model.routing(images), images, path=path)
         self._write_json("metrics.json", metrics)
 
     def _write_json(self, name, content):

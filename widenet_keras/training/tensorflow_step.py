@@ -1,5 +1,7 @@
 """Train and test step on TensorFlow."""
 
+from typing import NamedTuple
+
 import keras
 import tensorflow as tf
 
@@ -7,44 +9,131 @@ from widenet_keras.training.objective import Objective
 from widenet_keras.utils.execution import execution
 
 
+class _Batch(NamedTuple):
+    """What one replica has of a global batch.
+
+    Attributes:
+        x: Images, at least one: a replica without any computes a blank one.
+        y: Labels.
+        sample_weight: Weights, or None.
+        count: How many of the images are real.
+        share: Their part of the global batch.
+    """
+
+    x: object
+    y: object
+    sample_weight: object
+    count: object
+    share: object
+
+    def real(self, values):
+        """Returns a structure of (B, ...) tensors without the blank image."""
+        return tf.nest.map_structure(
+            lambda value: None if value is None else value[: self.count], values
+        )
+
+
 class TrainStep(Objective):
     """Mixin with `train_step` and `test_step` for `tf.function` and strategies."""
 
     def train_step(self, data):
         """Takes one gradient step and returns the logs."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+        batch = _batch_of(data)
         with tf.GradientTape() as tape:
-            with execution(static_shapes=self.jit_compile):
-                logits, record = self(x, training=True, return_routing=True)
-            task_loss = self.compute_loss(x, y, logits, sample_weight, training=True)
-            # Under a strategy Keras divides the compiled loss by the number of
-            # replicas, whose gradients are then summed: so must this one be.
-            loss = task_loss + self.auxiliary_loss(record) / _replicas()
-            scaled = self.optimizer.scale_loss(loss)
+            logits, record, task_loss = self._forward(batch, training=True)
+            loss = task_loss + self.auxiliary_loss(record)
+            # The gradients of the replicas are summed.
+            scaled = self.optimizer.scale_loss(loss * batch.share)
         variables = self.trainable_weights
         gradients = _clipped_together(self.optimizer, tape.gradient(scaled, variables))
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        self._track_losses(loss, task_loss, record, x)
-        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        return self._logs(batch, logits, record, loss, task_loss)
 
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        with execution(static_shapes=self.jit_compile):
-            logits, record = self(x, training=False, return_routing=True)
-        task_loss = self.compute_loss(x, y, logits, sample_weight, training=False)
-        self._track_losses(task_loss, task_loss, record, x)
-        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        batch = _batch_of(data)
+        logits, record, task_loss = self._forward(batch, training=False)
+        return self._logs(batch, logits, record, task_loss, task_loss)
 
     def predict_step(self, data):
         """Returns the logits of one batch."""
         with execution(static_shapes=self.jit_compile):
             return super().predict_step(data)
 
-    def _track_losses(self, loss, task_loss, record, x):
-        batch_size = tf.shape(x)[0]
-        self._loss_tracker.update_state(loss * _replicas(), sample_weight=batch_size)
-        self.track(task_loss * _replicas(), record, batch_size)
+    def check_optimizer(self, optimizer):
+        """Raises `ValueError` if an optimizer cannot train over these devices."""
+        if _replicas() > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
+            raise ValueError(
+                "gradient_accumulation_steps="
+                f"{optimizer.gradient_accumulation_steps} does not work over several "
+                "devices on TensorFlow; use a smaller batch_size, more devices, or "
+                "another backend."
+            )
+
+    def _forward(self, batch, training):
+        """Returns logits, the record of the global batch and the mean task loss."""
+        with execution(static_shapes=self.jit_compile, replica=_replica()):
+            logits, record = self(batch.x, training=training, return_routing=True)
+        task_loss = self.compute_loss(
+            batch.x, batch.y, logits, batch.sample_weight, training=training
+        )
+        # Keras has divided it by the number of replicas; their shares do that here.
+        task_loss *= _replicas()
+        if _replicas() > 1:
+            record = self.over_replicas(record, batch.share, _total)
+        return logits, record, task_loss
+
+    def _logs(self, batch, logits, record, loss, task_loss):
+        """Updates all metrics and returns the logs."""
+        self._loss_tracker.update_state(loss, sample_weight=batch.count)
+        self.track(task_loss, record, batch.count)
+        x, y, logits, weights = batch.real(
+            (batch.x, batch.y, logits, batch.sample_weight)
+        )
+        logs = self.compute_metrics(x, y, logits, sample_weight=weights)
+        if _has_workers():
+            # Keras 3.15 takes the mean of the workers' logs along an axis, and
+            # scalars have none.
+            logs = {name: tf.reshape(value, (1,)) for name, value in logs.items()}
+        return logs
+
+    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+        """Builds metrics from a batch; as in Keras, and with several workers too.
+
+        Keras 3.15 adds the replicas' batches up, which fails across workers.
+        """
+        if iterator is not None and _has_workers(self.distribute_strategy):
+            for _, _, batches in iterator:
+                data_batch = tf.nest.map_structure(
+                    lambda v: self.distribute_strategy.experimental_local_results(v)[0],
+                    next(batches),
+                )
+                break
+            iterator = None
+        super()._maybe_symbolic_build(iterator, data_batch)
+
+
+def _batch_of(data):
+    """Returns the `_Batch` of what Keras hands to a step."""
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
+    if _replicas() == 1:
+        return _Batch(x, y, sample_weight, tf.shape(x)[0], 1.0)
+    count = tf.shape(x)[0]
+    blank = tf.maximum(1 - count, 0)
+
+    def padded(value):
+        if value is None:
+            return None
+        # Not `tf.pad`: oneDNN joins it with the convolution that follows, and
+        # loses what it adds to the batch.
+        rows = tf.zeros((blank, *value.shape[1:]), value.dtype)
+        return tf.concat([value, rows], 0)
+
+    x, y, sample_weight = tf.nest.map_structure(padded, (x, y, sample_weight))
+    images = tf.cast(count, tf.float32)
+    # A strategy may end an epoch with a batch that has no image at all.
+    share = tf.math.divide_no_nan(images, _total(images))
+    return _Batch(x, y, sample_weight, count, share)
 
 
 def _clipped_together(optimizer, gradients):
@@ -57,12 +146,30 @@ def _clipped_together(optimizer, gradients):
     clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
     if _replicas() == 1 or not any(clips):
         return gradients
-    context = tf.distribute.get_replica_context()
-    gradients = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-    gradients = optimizer._clip_gradients(gradients)
+    gradients = optimizer._clip_gradients(_total(gradients))
     return [gradient / _replicas() for gradient in gradients]
+
+
+def _total(values):
+    """Sums values over the replicas."""
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, values)
 
 
 def _replicas():
     """Number of replicas of the running strategy; 1 without one."""
     return float(tf.distribute.get_strategy().num_replicas_in_sync)
+
+
+def _replica():
+    """Which replica this is; None without a strategy."""
+    if _replicas() == 1:
+        return None
+    return tf.distribute.get_replica_context().replica_id_in_sync_group
+
+
+def _has_workers(strategy=None):
+    """Whether the running strategy has several processes."""
+    strategy = strategy or tf.distribute.get_strategy()
+    workers = tf.distribute.MultiWorkerMirroredStrategy
+    return isinstance(strategy, workers) and strategy.extended._in_multi_worker_mode()

@@ -1,36 +1,144 @@
 """Train and test step on PyTorch."""
 
+import contextlib
+from typing import NamedTuple
+
 import keras
 import torch
 
+from widenet_keras.training import torch_processes
 from widenet_keras.training.objective import Objective
+from widenet_keras.utils.execution import execution
+
+
+class _Batch(NamedTuple):
+    """What one process has of a global batch.
+
+    Attributes:
+        x: Images, at least one: a process without any computes a blank one.
+        y: Labels.
+        sample_weight: Weights, or None.
+        count: How many of the images are real.
+        share: Their part of the global batch.
+    """
+
+    x: object
+    y: object
+    sample_weight: object
+    count: int
+    share: float
 
 
 class TrainStep(Objective):
-    """Mixin with eager `train_step` and `test_step`."""
+    """Mixin with eager `train_step` and `test_step`, in one process or several."""
+
+    _own_rows = False
 
     def train_step(self, data):
         """Takes one gradient step and returns the logs."""
-        x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        logits, record = self(x, training=True, return_routing=True)
+        batch = self._batch_of(data)
+        logits, record = self._forward(batch, training=True)
         # Gradients of the step before would be added to.
         self.zero_grad()
-        task_loss = self.compute_loss(x, y, logits, sample_weight, training=True)
+        task_loss = self._task_loss(batch, logits, training=True)
         loss = task_loss + self.auxiliary_loss(record)
-        self.optimizer.scale_loss(loss).backward()
+        self.optimizer.scale_loss(loss * batch.share).backward()
         variables = self.trainable_weights
         gradients = [variable.value.grad for variable in variables]
+        if torch_processes.processes() > 1:
+            gradients = torch_processes.totals(gradients)
         with torch.no_grad():
             self.optimizer.apply(gradients, variables)
-            self._loss_tracker.update_state(loss, sample_weight=x.shape[0])
-            self.track(task_loss, record, x.shape[0])
-        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        return self._logs(batch, logits, record, loss, task_loss)
 
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
+        batch = self._batch_of(data)
+        logits, record = self._forward(batch, training=False)
+        task_loss = self._task_loss(batch, logits, training=False)
+        return self._logs(batch, logits, record, task_loss, task_loss)
+
+    def predict_step(self, data):
+        """Returns the logits of one batch, of which every process computes a part."""
+        if torch_processes.processes() == 1:
+            return super().predict_step(data)
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        rows = torch_processes.rows_of_process(len(x))
+        mine = _padded(x[rows])
+        logits = self(mine, training=False)[: rows.stop - rows.start]
+        return torch_processes.joined_rows(logits, len(x))
+
+    def get_metrics_result(self):
+        """Returns the metrics over the images of all processes."""
+        if torch_processes.processes() == 1:
+            return super().get_metrics_result()
+        # What metrics keep are sums, whose results are those of the sums of sums.
+        variables = [v for metric in self.metrics for v in metric.variables]
+        own = [variable.value.detach().clone() for variable in variables]
+        for variable, value in zip(variables, torch_processes.totals(own), strict=True):
+            variable.assign(value)
+        try:
+            return super().get_metrics_result()
+        finally:
+            for variable, value in zip(variables, own, strict=True):
+                variable.assign(value)
+
+    @contextlib.contextmanager
+    def whole_batches(self, own_rows=False):
+        """Context in which data are a process's own rows, or whole batches."""
+        before, self._own_rows = self._own_rows, own_rows
+        try:
+            yield
+        finally:
+            self._own_rows = before
+
+    def _batch_of(self, data):
+        """Returns the `_Batch` of what Keras hands to a step."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        logits, record = self(x, training=False, return_routing=True)
-        task_loss = self.compute_loss(x, y, logits, sample_weight, training=False)
-        self._loss_tracker.update_state(task_loss, sample_weight=x.shape[0])
-        self.track(task_loss, record, x.shape[0])
-        return self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+        if torch_processes.processes() == 1:
+            return _Batch(x, y, sample_weight, len(x), 1.0)
+        count = len(x)
+        if self._own_rows:
+            images = count * torch_processes.processes()
+        else:
+            images, rows = count, torch_processes.rows_of_process(count)
+            count = rows.stop - rows.start
+            x, y, sample_weight = (
+                None if value is None else value[rows]
+                for value in (x, y, sample_weight)
+            )
+        padded = (
+            None if value is None else _padded(value) for value in (x, y, sample_weight)
+        )
+        return _Batch(*padded, count, count / images)
+
+    def _forward(self, batch, training):
+        """Returns the logits and the record of the global batch."""
+        with execution(replica=torch_processes.rank()):
+            logits, record = self(batch.x, training=training, return_routing=True)
+        if torch_processes.processes() > 1:
+            record = self.over_replicas(record, batch.share, torch_processes.total)
+        return logits, record
+
+    def _task_loss(self, batch, logits, training):
+        return self.compute_loss(
+            batch.x, batch.y, logits, batch.sample_weight, training=training
+        )
+
+    def _logs(self, batch, logits, record, loss, task_loss):
+        """Updates all metrics and returns the logs."""
+        with torch.no_grad():
+            self._loss_tracker.update_state(loss, sample_weight=batch.count)
+            self.track(task_loss, record, batch.count)
+        weights = batch.sample_weight
+        return self.compute_metrics(
+            batch.x[: batch.count],
+            batch.y[: batch.count],
+            logits[: batch.count],
+            sample_weight=None if weights is None else weights[: batch.count],
+        )
+
+
+def _padded(rows):
+    """Returns the rows, or one row of zeros if there are none."""
+    return rows if len(rows) else rows.new_zeros((1, *rows.shape[1:]))

@@ -11,21 +11,29 @@ class _Execution(threading.local):
     engine = None
     static_shapes = False
     unrolled = False
+    replica = None
 
 
 _current = _Execution()
 
 
 @contextlib.contextmanager
-def execution(*, engine=None, static_shapes=None, unrolled=None):
+def execution(*, engine=None, static_shapes=None, unrolled=None, replica=None):
     """Sets how the calls inside are carried out, where layers say "auto".
 
     Args:
         engine: Name of the dispatch engine, or None to leave it.
         static_shapes: Whether a compiler asks for static shapes, as XLA does.
         unrolled: Whether the steps of an encoder must not become a loop.
+        replica: Which of several devices with images of their own computes the call,
+            an integer, a tensor or not; what is drawn differs between them.
     """
-    wanted = {"engine": engine, "static_shapes": static_shapes, "unrolled": unrolled}
+    wanted = {
+        "engine": engine,
+        "static_shapes": static_shapes,
+        "unrolled": unrolled,
+        "replica": replica,
+    }
     before = {name: getattr(_current, name) for name in wanted}
     for name, value in wanted.items():
         if value is not None:
@@ -50,3 +58,8 @@ def shapes_are_static():
 def must_unroll():
     """Whether the steps of an encoder must not become a loop here."""
     return _current.unrolled
+
+
+def replica_of_call():
+    """Returns which of several devices computes the calls here, or None."""
+    return _current.replica

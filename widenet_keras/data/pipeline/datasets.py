@@ -7,7 +7,7 @@ import tensorflow as tf
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.pipeline.decoding import decoded, evaluation_crop, training_crop
 from widenet_keras.data.pipeline.guard import Guard
-from widenet_keras.data.pipeline.mixing import finish, finisher
+from widenet_keras.data.pipeline.mixing import finish, finisher, is_mixed
 from widenet_keras.data.pipeline.randaugment import draws_per_image, image_function
 from widenet_keras.data.pipeline.readers import reader_of
 from widenet_keras.data.pipeline.seeds import seed_pair
@@ -36,16 +36,33 @@ class TrainingPipeline:
         self.augment = image_function(augmentation)
         self.finished = finisher(layout, augmentation, seed)
 
-    def dataset(self, step):
+    def dataset(self, step, rows):
         """Returns an endless data set of batches, from a step of the run on.
 
         Args:
             step: First step; those before it are not decoded.
+            rows: `range` of the rows of every batch to make.
         """
-        batches = self.reader.training(self.layout.batch_size, self.seed, step)
+        batch_size = self.layout.batch_size
+        # An image is mixed with the one before it, which is then made as well.
+        lead = int(len(rows) < batch_size and is_mixed(self.augmentation))
+        wanted = [row % batch_size for row in range(rows.start - lead, rows.stop)]
+
+        def numbered(step, records, labels):
+            numbers = step * batch_size + tf.constant(wanted, tf.int64)
+            if len(wanted) < batch_size:
+                records, labels = tf.gather(records, wanted), tf.gather(labels, wanted)
+            return numbers, records, labels
+
+        def complete(*parts):
+            return [part[lead:] for part in self._complete(wanted, *parts)]
+
+        batches = self.reader.training(batch_size, self.seed, step).map(numbered)
         batches = _read(batches, self.reader, self.guard, self.layout, self._image)
         batches = batches.map(
-            self._complete, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True
+            lambda *parts: tuple(complete(*parts)),
+            num_parallel_calls=_BATCHES_AT_ONCE,
+            deterministic=True,
         )
         return batches.prefetch(_BATCHES_AT_ONCE)
 
@@ -64,23 +81,23 @@ class TrainingPipeline:
         )
         return self.augment(crop, draws[2:])
 
-    def _complete(self, step, records, labels, places, images, found):
+    def _complete(self, wanted, numbers, records, labels, places, images, found):
         """Fills the places of images that could not be read, and mixes."""
-        batch_size = self.layout.batch_size
+        count = len(wanted)
 
         def filled():
-            first = step * batch_size
-            reported = self.guard.report(first, records, labels, places, some=True)
+            reported = self.guard.report(numbers, records, labels, places, some=True)
             with tf.control_dependencies([reported]):
-                return self.guard.replaced(places, (images, found), batch_size)
+                return self.guard.replaced(places, (images, found), count)
 
         images, found = tf.cond(
-            tf.size(places) == batch_size, lambda: [images, found], filled
+            tf.size(places) == count, lambda: [images, found], filled
         )
         return self.finished(
-            step,
-            tf.ensure_shape(images, (batch_size, *self.layout.image_shape)),
-            tf.ensure_shape(found, (batch_size,)),
+            numbers[0] // self.layout.batch_size,
+            wanted,
+            tf.ensure_shape(images, (count, *self.layout.image_shape)),
+            tf.ensure_shape(found, (count,)),
         )
 
 
@@ -99,18 +116,22 @@ def evaluation_dataset(source, layout, broken):
 
     guard = _guard(reader, broken, layout, image)
 
-    def complete(step, records, labels, places, images, found):
-        first = step * layout.batch_size
+    def numbered(step, records, labels):
+        places = tf.range(tf.size(labels, tf.int64), dtype=tf.int64)
+        return step * layout.batch_size + places, records, labels
+
+    def complete(numbers, records, labels, places, images, found):
         reported = tf.cond(
             tf.size(places) == tf.size(labels),
             lambda: tf.constant(0, tf.int64),
-            lambda: guard.report(first, records, labels, places),
+            lambda: guard.report(numbers, records, labels, places),
         )
         with tf.control_dependencies([reported]):
             images = tf.ensure_shape(images, (None, *layout.image_shape))
         return finish(images, found, {}, layout.num_classes, 0.0)
 
-    dataset = _read(reader.evaluation(layout.batch_size), reader, guard, layout, image)
+    batches = reader.evaluation(layout.batch_size).map(numbered)
+    dataset = _read(batches, reader, guard, layout, image)
     dataset = dataset.map(
         complete, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True
     )
@@ -137,24 +158,23 @@ def _read(batches, reader, guard, layout, image):
     """Returns batches of records together with their images.
 
     Args:
-        batches: Data set of (step, records (B,), labels (B,)).
+        batches: Data set of (numbers of the images (B,), records (B,), labels (B,)).
         reader: The reader of the records.
         guard: The `Guard`.
         layout: `Layout` of the batches.
         image: Function of an image's number and what the reader loaded to uint8.
 
     Returns:
-        Data set of (step, records (B,), labels (B,), places (n,), images (n, height,
-        width, C), labels (n,)) with n <= B images that could be read.
+        Data set of (numbers (B,), records (B,), labels (B,), places (n,), images (n,
+        height, width, C), labels (n,)) with n <= B images that could be read.
     """
 
     def one(place, number, record, label):
         loaded, label = reader.load(record, label)
         return place, image(number, loaded), guard.checked_label(label)
 
-    def batch(step, records, labels):
+    def batch(numbers, records, labels):
         places = tf.range(tf.size(labels, tf.int64), dtype=tf.int64)
-        numbers = step * layout.batch_size + places
         images = tf.data.Dataset.from_tensor_slices((places, numbers, records, labels))
         images = images.map(one, num_parallel_calls=_cores(), deterministic=True)
         images = images.ignore_errors().batch(layout.batch_size)
@@ -166,7 +186,7 @@ def _read(batches, reader, guard, layout, image):
                 tf.zeros((0,), tf.int64),
             )
         )
-        rows = tf.data.Dataset.from_tensors((step, records, labels))
+        rows = tf.data.Dataset.from_tensors((numbers, records, labels))
         return tf.data.Dataset.zip((rows, images.concatenate(none).take(1)))
 
     dataset = batches.interleave(

@@ -30,11 +30,11 @@ class Guard:
         with tf.control_dependencies([tf.debugging.Assert(fits, [message])]):
             return tf.identity(label)
 
-    def report(self, first, records, labels, places, some=False):
+    def report(self, numbers, records, labels, places, some=False):
         """Reports the images of a batch that are not among those at `places`.
 
         Args:
-            first: Number of the batch's first image.
+            numbers: (B,) numbers of the images.
             records: (B,) records of the batch.
             labels: (B,) their labels.
             places: (n,) places in the batch of the images that were read.
@@ -45,10 +45,10 @@ class Guard:
             A tensor, 0, to depend on.
         """
 
-        def look(first, records, labels, places):
+        def look(numbers, records, labels, places):
             lost = sorted(set(range(len(records))) - set(places.tolist()))
             for place in lost:
-                number = int(first) + place
+                number = int(numbers[place])
                 # In training the number counts what was drawn; it names no image.
                 known = None if some else number
                 self._look_at(records[place], labels[place], number, known)
@@ -59,7 +59,7 @@ class Guard:
                 )
             return 0
 
-        return tf.numpy_function(look, [first, records, labels, places], tf.int64)
+        return tf.numpy_function(look, [numbers, records, labels, places], tf.int64)
 
     def _look_at(self, record, label, number, known):
         """Reads an image again to learn what is wrong with it."""

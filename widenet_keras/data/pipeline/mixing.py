@@ -15,8 +15,9 @@ def finisher(layout, augmentation, seed):
         seed: Seed of the run.
 
     Returns:
-        Function of the step, images uint8 (B, height, width, C) and labels (B,) to
-        images float32 in [-1, 1] and labels float32 (B, classes).
+        Function of the step, the rows of the batch that the images are (list), images
+        uint8 (rows, height, width, C) and labels (rows,) to images float32 in [-1, 1]
+        and labels float32 (rows, classes). The first row is mixed with the last.
     """
 
     # One pass over the batch: without XLA there would be one for every operation.
@@ -24,10 +25,18 @@ def finisher(layout, augmentation, seed):
     def apply(images, labels, plan):
         return finish(images, labels, plan, layout.num_classes, augmentation.smoothing)
 
-    def finished(step, images, labels):
-        return apply(images, labels, draw_plan(layout, augmentation, seed, step))
+    def finished(step, rows, images, labels):
+        plan = draw_plan(layout, augmentation, seed, step)
+        if len(rows) < layout.batch_size:
+            plan = {name: tf.gather(drawn, rows) for name, drawn in plan.items()}
+        return apply(images, labels, plan)
 
     return finished
+
+
+def is_mixed(augmentation):
+    """Whether an image depends on its neighbour in the batch."""
+    return bool(augmentation.mixup or augmentation.cutmix)
 
 
 def draw_plan(layout, augmentation, seed, step):

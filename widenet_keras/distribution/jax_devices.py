@@ -1,0 +1,140 @@
+"""JAX: all devices of all processes as one mesh, by `keras.distribution`."""
+
+import contextlib
+import os
+
+import jax
+import keras
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from widenet_keras.data.process_rows import Part, ProcessRows
+from widenet_keras.distribution.single import Distribution, Replicated
+
+BATCH, EXPERT = "batch", "expert"
+# The weights of a bank of experts by their path; the first axis is the experts'.
+EXPERT_LAYOUTS = {
+    r".*experts/(hidden|outer)_kernel": (EXPERT, None, None),
+    r".*experts/(hidden|outer)_bias": (EXPERT, None),
+}
+
+
+class ExpertParallel(keras.distribution.ModelParallel):
+    """Experts over one axis of a mesh, batches over the other.
+
+    Args:
+        mesh: `keras.distribution.DeviceMesh` with the axes "batch" and "expert".
+    """
+
+    def __init__(self, mesh):
+        layouts = keras.distribution.LayoutMap(mesh)
+        for path, axes in EXPERT_LAYOUTS.items():
+            layouts[path] = axes
+        super().__init__(
+            layout_map=layouts, batch_dim_name=BATCH, auto_shard_dataset=False
+        )
+
+    def get_variable_layout(self, variable):
+        """Returns the layout of a variable.
+
+        Raises:
+            ValueError: If the experts do not divide the devices.
+        """
+        layout = super().get_variable_layout(variable)
+        devices = self.device_mesh.shape[1]
+        if layout.axes[:1] == (EXPERT,) and variable.shape[0] % devices:
+            raise ValueError(
+                f"{variable.shape[0]} experts do not split evenly over expert_devices="
+                f"{devices}; use a number of devices that divides the experts."
+            )
+        return layout
+
+
+class DeviceDistribution(Replicated):
+    """A model over all devices of all JAX processes.
+
+    Args:
+        expert_devices: Devices that share a bank of experts.
+    """
+
+    def __init__(self, expert_devices):
+        devices = keras.distribution.list_devices()
+        shape = (len(devices) // expert_devices, expert_devices)
+        what = f"{len(devices)} devices"
+        if expert_devices > 1:
+            what = f"{shape[0]} x {shape[1]} devices (batch x experts)"
+        processes, rank = jax.process_count(), jax.process_index()
+        if processes > 1:
+            what += f" in {processes} processes, this is process {rank}"
+        super().__init__(what, shape[0], rank, processes)
+        self.mesh = keras.distribution.DeviceMesh(
+            shape, (BATCH, EXPERT), np.array(devices)
+        )
+        if expert_devices > 1:
+            self.distribution = ExpertParallel(self.mesh)
+        else:
+            self.distribution = keras.distribution.DataParallel(
+                devices=devices, auto_shard_dataset=False
+            )
+        self.part = self._own_part()
+
+    def _own_part(self):
+        """Returns which rows of a batch the devices of this process hold."""
+        mesh = self.mesh.backend_mesh.devices
+        own = [
+            row
+            for row, devices in enumerate(mesh)
+            if any(device.process_index == self.rank for device in devices)
+        ]
+        return Part(own[0] // len(own), len(mesh) // len(own))
+
+    def _scope(self):
+        return self.distribution.scope()
+
+    def training(self, batches, step=0):
+        """Returns what `fit` takes: this process's rows of every batch."""
+        if self.processes == 1:
+            return super().training(batches, step)
+        self.check_batch_size(batches.layout.batch_size)
+        return ProcessRows(batches.from_step(step, self.part))
+
+    @contextlib.contextmanager
+    def logical_weights(self, model):
+        """Context in which every process has all of every weight."""
+        everywhere = NamedSharding(self.mesh.backend_mesh, PartitionSpec())
+        gather = jax.jit(lambda value: value, out_shardings=everywhere)
+        variables = [*model.variables, *(model.optimizer or model).variables]
+        lent = {}
+        for variable in variables:
+            value = variable.value
+            if not (value.is_fully_addressable or value.is_fully_replicated):
+                lent[id(variable)] = variable, value
+                variable._value = gather(value)
+        try:
+            yield
+        finally:
+            for variable, value in lent.values():
+                variable._value = value
+
+
+def devices_of(mode, expert_devices):
+    """Returns the distribution for a mode of `distribute`."""
+    if _has_processes() and not jax.distributed.is_initialized():
+        keras.distribution.initialize()
+    count = len(keras.distribution.list_devices())
+    if count % expert_devices:
+        raise ValueError(
+            f"distribute: expert_devices={expert_devices} does not divide the {count} "
+            f"devices; use a divisor of {count}."
+        )
+    if mode == "auto" and count == 1:
+        return Distribution()
+    return DeviceDistribution(expert_devices)
+
+
+def _has_processes():
+    """Whether this is one of several processes."""
+    if int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1")) > 1:
+        return True
+    # On a TPU slice of several hosts JAX finds the others by itself.
+    return len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1

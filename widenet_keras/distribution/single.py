@@ -1,0 +1,131 @@
+"""One device; and what every other distribution is asked for."""
+
+import contextlib
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+
+from widenet_keras.data.process_rows import Part
+from widenet_keras.distribution.lost_worker import plain_loss_of_worker
+
+
+class Distribution:
+    """Where a model trains. This one: on one device.
+
+    ```python
+    distribution = widenet_keras.distribution.distribute("auto")
+    with distribution.scope():
+        model = ...
+        model.compile(...)
+    model.fit(distribution.training(batches, step), ...)
+    ```
+
+    Attributes:
+        description: One line for people.
+        replicas: Devices that share a batch.
+        rank: Which process this is, from 0.
+        processes: Number of processes.
+        part: `Part` of every batch that this process makes.
+    """
+
+    description = "one device"
+    replicas = 1
+    rank = 0
+    processes = 1
+    part = Part()
+    _aside = None
+
+    @property
+    def is_chief(self):
+        """Whether this process is the one that writes and prints."""
+        return self.rank == 0
+
+    @property
+    def verbose(self):
+        """What `fit` takes so that one process shows how far it is."""
+        if not self.is_chief:
+            return 0
+        return 1 if sys.stdout.isatty() else 2
+
+    def say(self, text):
+        """Prints a text, once for all processes."""
+        if self.is_chief:
+            print(text, flush=True)
+
+    @contextlib.contextmanager
+    def scope(self):
+        """Context in which models are made, compiled and trained.
+
+        Raises:
+            ValueError: In one line, if another worker of the job is lost.
+        """
+        with plain_loss_of_worker(self.processes), self._scope():
+            yield
+
+    def _scope(self):
+        return contextlib.nullcontext()
+
+    def own_folder(self, folder):
+        """Returns where this process writes what belongs into a folder.
+
+        All processes do the same work, since reading a weight may take them all;
+        what others than the first write is thrown away when they end.
+
+        Args:
+            folder: Path of the folder.
+        """
+        if self.is_chief:
+            return Path(folder)
+        if self._aside is None:
+            self._aside = tempfile.TemporaryDirectory(prefix="widenet-")
+        return Path(self._aside.name) / Path(folder).name
+
+    def check_batch_size(self, batch_size):
+        """Raises `ValueError` unless the devices can share a batch evenly."""
+        if batch_size % self.replicas:
+            raise ValueError(
+                f"batch_size={batch_size} does not split evenly over {self.replicas} "
+                f"devices; use a multiple of {self.replicas}."
+            )
+
+    def training(self, batches, step=0):
+        """Returns what `fit` takes: this process's rows of every batch.
+
+        Args:
+            batches: `TrainingBatches`; its batch size is that of all devices.
+            step: Number of the first batch.
+        """
+        self.check_batch_size(batches.layout.batch_size)
+        return batches.from_step(step)
+
+    @contextlib.contextmanager
+    def logical_weights(self, model):
+        """Context in which this process can read every weight whole.
+
+        All processes enter it together.
+
+        Args:
+            model: The model, compiled or not.
+        """
+        yield
+
+
+ONE_DEVICE = Distribution()
+
+
+class Replicated(Distribution):
+    """Several devices.
+
+    Args:
+        description: One line for people.
+        replicas: Devices that share a batch.
+    """
+
+    def __init__(self, description, replicas, rank=0, processes=1):
+        backend = keras.backend.backend()
+        self.description = f"{description} ({backend})"
+        self.replicas = replicas
+        self.rank = rank
+        self.processes = processes
