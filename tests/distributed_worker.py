@@ -1,0 +1,100 @@
+"""Trains five steps over a distribution and saves what came out, in its own process.
+
+What it is told is JSON: `output`, and of `distribute` the `mode` and the
+`expert_devices`; `devices` asks TensorFlow for logical ones.
+"""
+
+import json
+import sys
+
+import keras
+import numpy as np
+from conftest import BACKEND, tiny_config
+
+import widenet_keras
+from widenet_keras.data import (
+    Augmentation,
+    evaluation_batches,
+    open_source,
+    training_batches,
+)
+from widenet_keras.distribution import distribute
+from widenet_keras.training.optimizers import AdamW
+
+TOLD = json.loads(sys.argv[1])
+BATCH, STEPS = 8, 5
+# 11 test images leave 3 for the last batch: fewer than 4 devices.
+SHAPE = (12, 3, 5)
+
+
+def data(path):
+    """Returns training and test batches of random images."""
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (51, 12, 12, 3)).astype("uint8")
+    labels = random.integers(0, 5, 51)
+    parts = {"x_train": images[11:], "y_train": labels[11:]}
+    parts |= {"x_test": images[:11], "y_test": labels[:11]}
+    np.savez(path, **parts)
+    # Mixing takes from neighbours that another process may have.
+    augmentation = Augmentation(crop="pad", randaugment_ops=0, mixup=0.5)
+    train, test = open_source(path, "train"), open_source(path, "validation")
+    return (
+        training_batches(train, *SHAPE, BATCH, augmentation, 0),
+        evaluation_batches(test, *SHAPE, BATCH),
+    )
+
+
+def split_cpu():
+    """Makes TensorFlow see one CPU as several devices."""
+    import tensorflow as tf
+
+    [cpu] = tf.config.list_physical_devices("CPU")
+    devices = [tf.config.LogicalDeviceConfiguration()] * TOLD["devices"]
+    tf.config.set_logical_device_configuration(cpu, devices)
+
+
+def main():
+    if BACKEND == "tensorflow" and TOLD["devices"] > 1:
+        split_cpu()
+    distribution = distribute(TOLD["mode"], TOLD["expert_devices"])
+    name = f"{TOLD['output']}/{distribution.rank}"
+    batches, test = data(f"{name}.data.npz")
+    quiet = {"dropout": 0.0, "router_noise": 0.0, "stochastic_depth": 0.0}
+    config = tiny_config(balance_loss_weight=1.0, expert_dim=26, **quiet)
+    with distribution.scope():
+        keras.utils.set_random_seed(0)
+        model = widenet_keras.ImageClassifier(config, seed=0)
+        model.compile(
+            AdamW(1e-3, global_clipnorm=0.1, use_ema=True, ema_momentum=0.5),
+            loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        )
+        history = model.fit(
+            distribution.training(batches),
+            steps_per_epoch=STEPS,
+            validation_data=test,
+            verbose=0,
+        ).history
+        facts = {name: value[0] for name, value in history.items()}
+        facts["description"] = distribution.description
+        if BACKEND == "jax":
+            facts["shards"] = shards(model)
+        with distribution.logical_weights(model):
+            weights = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
+        logits = model.predict(test, verbose=0)
+    np.savez(f"{name}.npz", *weights, logits=logits)
+    with open(f"{name}.json", "w") as file:
+        json.dump(facts, file)
+
+
+def shards(model):
+    """Returns the part of every expert weight that one device holds."""
+    parts = {}
+    for variable in [*model.variables, *model.optimizer.variables]:
+        if "experts" in variable.path and len(variable.shape) > 1:
+            [shard, *_] = variable.value.addressable_shards
+            parts[variable.path] = shard.data.size / variable.value.size
+    return parts
+
+
+if __name__ == "__main__":
+    main()
