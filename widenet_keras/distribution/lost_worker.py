@@ -33,10 +33,10 @@ def plain_loss_of_worker(processes):
     except ValueError:
         raise
     except Exception as error:
-        text = f"{type(error).__name__}: {error}"
-        if not _GONE.search(text):
+        said = _GONE.search(f"{type(error).__name__}: {error}")
+        if not said:
             raise
-        reason = " ".join(str(error).split())[:160]
+        reason = " ".join(said.group(0).split())
         raise ValueError(
             f"One of the {processes} workers was lost ({reason}); start the same "
             "command again, with as many workers as there are: it goes on from the "
