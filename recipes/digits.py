@@ -128,12 +128,14 @@ def main():
     reloaded = widenet_keras.load_model(output / "model.keras")
     difference = abs(keras.ops.convert_to_numpy(reloaded(x_test)) - logits).max()
     print(f"model.keras: reloaded, logits differ by at most {difference:.1e}")
-    saved_model = widenet_keras.export_saved_model(
-        model, output / "saved_model", x_test
-    )
-    print(f"saved_model: reloaded, logits differ by at most {saved_model:.1e}")
-    tflite = widenet_keras.export_litert(model, output / "model.tflite", x_test)
-    print(f"model.tflite: reloaded, logits differ by at most {tflite:.1e}")
+    exports = {
+        "saved_model": widenet_keras.export(
+            model, output / "saved_model", "saved_model", images=x_test
+        ),
+        "tflite": widenet_keras.export(
+            model, output / "model.tflite", "litert", images=x_test
+        ),
+    }
     with replaced_when_done(output / "curves.png") as path:
         widenet_keras.plot_history(history, path)
     with replaced_when_done(output / "routing.png") as path:
@@ -142,8 +144,10 @@ def main():
         "test_accuracy": accuracy,
         "seconds": round(time.perf_counter() - start, 1),
         "backend": keras.backend.backend(),
-        "saved_model_max_difference": saved_model,
-        "tflite_max_difference": tflite,
+        **{
+            f"{name}_max_difference": e.largest_difference
+            for name, e in exports.items()
+        },
         "seed": arguments.seed,
         "epochs": arguments.epochs,
         "parameters": model.count_params(),

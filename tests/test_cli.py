@@ -88,7 +88,7 @@ def test_help_names_commands_and_flags(capsys):
 @pytest.mark.parametrize(
     ("arguments", "pieces"),
     [
-        ([], ["usage: widenet {evaluate}"]),
+        ([], ["usage: widenet {evaluate,export,predict}"]),
         (["evalute"], ["'evalute'", "Did you mean 'evaluate'"]),
         (["evaluate", "--data", "digits"], ["MODEL"]),
         (["evaluate", DIGITS], ["--data"]),

@@ -19,7 +19,8 @@ RANKS = {
     "plot": 4,
     "training": 4,
     "data": 4,
-    "export": 4,
+    "exports": 4,
+    "inference": 4,
     "distribution": 4,
     "evaluation": 5,
     "cli": 6,
@@ -29,8 +30,13 @@ BACKEND_FILES = {
     "tensorflow": {
         "depth_tensorflow.py",
         "expert_runs_tensorflow.py",
+        "listed_tensorflow.py",
         "tensorflow_strategies.py",
         "tensorflow_export.py",
+        "tensorflow_graphs.py",
+        "tensorflow_litert.py",
+        "tensorflow_onnx.py",
+        "tensorflow_saved_model.py",
         "tensorflow_step.py",
     },
     "jax": {

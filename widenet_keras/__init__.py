@@ -6,8 +6,9 @@
 
 from widenet_keras import layers as layers
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
-from widenet_keras.export import export_litert as export_litert
-from widenet_keras.export import export_saved_model as export_saved_model
+from widenet_keras.exports import ExportReport as ExportReport
+from widenet_keras.exports import export as export
+from widenet_keras.inference import open_predictor as open_predictor
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
 from widenet_keras.models.fields import parse_fields as parse_fields
 from widenet_keras.models.flops import forward_flops as forward_flops

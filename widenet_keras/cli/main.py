@@ -8,7 +8,11 @@ from widenet_keras.utils.checks import suggest
 from widenet_keras.utils.command_line import USAGE, check_tyro, run_command, stop
 
 # Module and class of each subcommand: a dataclass with `backend` and `run()`.
-COMMANDS = {"evaluate": ("widenet_keras.cli.evaluate", "Evaluate")}
+COMMANDS = {
+    "evaluate": ("widenet_keras.cli.evaluate", "Evaluate"),
+    "export": ("widenet_keras.cli.export", "Export"),
+    "predict": ("widenet_keras.cli.predict", "Predict"),
+}
 
 
 def main(arguments=None):

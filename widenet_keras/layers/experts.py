@@ -4,6 +4,7 @@ Experts know nothing about routing: they turn rows into rows.
 """
 
 import keras
+import numpy as np
 from keras import ops
 
 from widenet_keras.layers.activations import activation_named
@@ -119,6 +120,7 @@ class Experts(_FeedForward):
         super().__init__(hidden_dim, **kwargs)
         check_integer("Experts", "num_experts", num_experts, 1)
         self.num_experts = num_experts
+        self._is_quantized = False
 
     def build(self, rows_shape):
         """Makes the stacked weights for rows of shape (E, N, D)."""
@@ -151,30 +153,74 @@ class Experts(_FeedForward):
 
         Args:
             rows: (E, N, D), block e for expert e; (1, N, D), the same rows for
-                every expert; or, with `sizes`, (N, D) sorted by expert.
+                every expert; with `sizes`, (N, D) sorted by expert; or a list of
+                E tensors (R, D).
             sizes: (E,) int32, how many rows each expert has, one run after the
                 other. Rows behind the last run come out as zeros.
             draws: `RandomDraws` of the owner; the default drops nothing.
 
         Returns:
-            (E, N, D), or (N, D) with `sizes`.
+            (E, N, D), (N, D) with `sizes`, or a list for a list.
         """
         mlp = Mlp(self.activation, self.output_activation, self.dropout)
         weights = ExpertWeights(
-            *(
-                ops.convert_to_tensor(weight)
-                for weight in (
-                    self.hidden_kernel,
-                    self.hidden_bias,
-                    self.outer_kernel,
-                    self.outer_bias,
-                )
-            )
+            self._kernel("hidden"),
+            ops.convert_to_tensor(self.hidden_bias),
+            self._kernel("outer"),
+            ops.convert_to_tensor(self.outer_bias),
         )
+        if isinstance(rows, list):
+            return [
+                mlp(ops.cast(mine, self.compute_dtype), weights.of_expert(e), draws)
+                for e, mine in enumerate(rows)
+            ]
         rows = ops.cast(rows, self.compute_dtype)
         if sizes is not None:
             return run_by_expert(mlp, rows, sizes, weights, draws)
         return mlp(rows, weights.stacked(), draws)
+
+    def quantize(self, mode, type_check=True, config=None):
+        """Stores the kernels as int8 with a scale per expert and output channel.
+
+        `keras.Model.quantize` calls it. Products are computed in the layer's dtype.
+
+        Args:
+            mode: "int8".
+            type_check: Not used; for Keras.
+            config: Not used; for Keras.
+
+        Raises:
+            NotImplementedError: If the mode is another one.
+        """
+        if mode != "int8":
+            raise NotImplementedError(f"Experts: mode={mode!r}; use 'int8'.")
+        for name in ("hidden", "outer"):
+            kernel = getattr(self, f"{name}_kernel")
+            value = ops.convert_to_numpy(kernel).astype("float32")
+            scale = np.maximum(np.abs(value).max(axis=1, keepdims=True), 1e-12) / 127
+            self._untrack_variable(kernel)
+            for part, stored, dtype in (
+                ("kernel", np.rint(value / scale), "int8"),
+                ("scale", scale, "float32"),
+            ):
+                weight = self.add_weight(
+                    name=f"{name}_{part}",
+                    shape=stored.shape,
+                    initializer="zeros",
+                    dtype=dtype,
+                    trainable=False,
+                )
+                weight.assign(stored.astype(dtype))
+                setattr(self, f"{name}_{part}", weight)
+        self._is_quantized = True
+
+    def _kernel(self, name):
+        """Returns the hidden or outer kernel as a tensor of the layer's dtype."""
+        kernel = ops.convert_to_tensor(getattr(self, f"{name}_kernel"))
+        if not self._is_quantized:
+            return kernel
+        kernel = ops.cast(kernel, self.compute_dtype)
+        return kernel * ops.cast(getattr(self, f"{name}_scale"), self.compute_dtype)
 
     def compute_output_shape(self, rows_shape, **kwargs):
         """Returns (E, N, D), or (N, D) for rows sorted by expert."""

@@ -19,9 +19,14 @@ def adapted(model, dtype=None, **fields):
         **fields: Fields of `WideNetConfig` to change.
 
     Raises:
-        ValueError: If a field is unknown, or would change the shape of another
-            weight; one line names the weight.
+        ValueError: If the model is quantised, a field is unknown, or would change the
+            shape of another weight; one line names it.
     """
+    if model.quantization is not None:
+        raise ValueError(
+            f"adapted: {model.name} is quantised to {model.quantization!r}; adapt the "
+            "float model, then quantise the copy."
+        )
     config = model.config.replace(**fields)
     dtype = model.dtype_policy if dtype is None else dtype
     other = type(model)(config, seed=model.seed, dtype=dtype, name=model.name)

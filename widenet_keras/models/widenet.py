@@ -11,6 +11,7 @@ from widenet_keras.models.blocks import block_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.presets import preset_config
+from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.routing_map import RoutingMap
 from widenet_keras.models.saving import save_beside
 
@@ -22,10 +23,12 @@ class WideNet(keras.Model):
         config: A `WideNetConfig`, or the dict of one.
         seed: Seed of noise, dropout and dropped paths. Initial weights follow
             `keras.utils.set_random_seed`.
+        quantization: "int8" for the layout of a quantised model, as `quantize`
+            leaves it; None for floats.
         **kwargs: `name` and `dtype`, as for `keras.Model`.
     """
 
-    def __init__(self, config, seed=None, **kwargs):
+    def __init__(self, config, seed=None, quantization=None, **kwargs):
         super().__init__(**kwargs)
         if isinstance(config, str):
             raise ValueError(
@@ -69,7 +72,10 @@ class WideNet(keras.Model):
             dtype=policy,
             name="head",
         )
+        self.quantization = None
         self.build((None, *config.image_shape))
+        if quantization is not None:
+            self.quantize(quantization)
 
     @classmethod
     def from_preset(cls, preset, *, seed=None, name=None, dtype=None, **fields):
@@ -185,6 +191,20 @@ class WideNet(keras.Model):
         """
         return self.adapted(image_size=image_size)
 
+    def quantize(self, mode="int8", config=None, filters=None, **kwargs):
+        """Stores kernels as int8, for inference.
+
+        See `widenet_keras.models.quantization.quantize_in_place`. Dense kernels are
+        quantised by Keras, experts one by one.
+
+        Args:
+            mode: "int8".
+            config: As for `quantize_in_place`.
+            filters: As for `quantize_in_place`.
+            **kwargs: Not used; for Keras.
+        """
+        quantize_in_place(self, super().quantize, mode, config, filters)
+
     def save(self, filepath, overwrite=True, **kwargs):
         """Saves the whole model; an older file is replaced only when it is done.
 
@@ -216,6 +236,7 @@ class WideNet(keras.Model):
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "config": self.config.to_dict(),
             "seed": self.seed,
+            "quantization": self.quantization,
         }
 
     @classmethod

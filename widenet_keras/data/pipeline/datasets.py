@@ -5,7 +5,11 @@ import os
 import tensorflow as tf
 
 from widenet_keras.data.arrays import ArraySource
-from widenet_keras.data.pipeline.decoding import decoded, evaluation_crop, training_crop
+from widenet_keras.data.pipeline.decoding import (
+    decoded,
+    evaluation_pixels,
+    training_crop,
+)
 from widenet_keras.data.pipeline.guard import Guard
 from widenet_keras.data.pipeline.mixing import finish, finisher, is_mixed
 from widenet_keras.data.pipeline.randaugment import draws_per_image, image_function
@@ -112,7 +116,7 @@ def evaluation_dataset(source, layout, broken):
     reader = reader_of(source)
 
     def image(_, loaded):
-        return tf.cast(evaluation_crop(loaded, layout) + 0.5, tf.uint8)
+        return evaluation_pixels(loaded, layout)
 
     guard = _guard(reader, broken, layout, image)
 

@@ -63,6 +63,19 @@ def evaluation_crop(image, layout):
     return _resized(_window(image, window, layout.channels), layout)
 
 
+def evaluation_pixels(image, layout):
+    """Returns `evaluation_crop` as whole pixels, which is what models are given.
+
+    Args:
+        image: As for `evaluation_crop`.
+        layout: `Layout` of the batches.
+
+    Returns:
+        uint8 (image_size, image_size, channels).
+    """
+    return tf.cast(evaluation_crop(image, layout) + 0.5, tf.uint8)
+
+
 def decoded(image, channels):
     """Returns a whole image, uint8 (height, width, channels).
 

@@ -1,0 +1,150 @@
+"""`widenet export` and `widenet predict` from the command line."""
+
+import numpy as np
+import pytest
+from conftest import BACKEND, tiny_images, tiny_model
+from matplotlib.image import imsave
+from test_cli import DIGITS, stopped
+
+pytest.importorskip("tyro")
+
+from widenet_keras.cli.main import main
+from widenet_keras.inference import open_predictor
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A saved WideNet of 12-pixel colour images and 5 classes, with its labels."""
+    path = tmp_path_factory.mktemp("model") / "model.keras"
+    tiny_model().save(path)
+    (path.parent / "labels.txt").write_text("ant\nbee\ncat\ndog\neel\n")
+    return path
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of three images of other sizes, one of them grey."""
+    folder = tmp_path_factory.mktemp("photos")
+    images = (tiny_images(2, size=20) + 1) / 2
+    imsave(folder / "a.jpg", images[0])
+    imsave(folder / "b.png", images[1])
+    (folder / "more").mkdir()
+    imsave(folder / "more" / "grey.png", images[0, :, :, 0], cmap="gray")
+    return folder
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
+@pytest.mark.parametrize(
+    ("format", "name"),
+    [
+        ("saved_model", "model_saved_model"),
+        ("litert", "model.tflite"),
+        ("onnx", "model.onnx"),
+        ("keras", "model_dynamic_int8.keras"),
+    ],
+)
+def test_all_formats_predict_alike(model, photos, capsys, format, name):
+    arguments = ["export", str(model), "--format", format]
+    if format == "keras":
+        arguments += ["--quantize", "dynamic_int8"]
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert "latency" in printed
+    path = model.with_name(name)
+    assert open_predictor(path).class_names == ["ant", "bee", "cat", "dog", "eel"]
+    main(["predict", str(photos), "--model", str(path), "--top", "2"])
+    found = capsys.readouterr().out.splitlines()
+    main(["predict", str(photos), "--model", str(model), "--top", "2"])
+    wanted = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0].rsplit("/", 1)[1] for line in wanted] == [
+        "a.jpg",
+        "b.png",
+        "grey.png",
+    ]
+    if format == "keras":
+        # Rounded weights change what is nearly a tie.
+        wanted, found = (
+            [float(line.split()[2].rstrip(",")) for line in lines]
+            for lines in (wanted, found)
+        )
+        np.testing.assert_allclose(found, wanted, atol=0.05)
+    else:
+        assert found == wanted
+
+
+def test_a_picture_says_where_the_patches_went(model, photos, tmp_path, capsys):
+    picture = tmp_path / "routing.png"
+    image = str(photos / "a.jpg")
+    main(["predict", image, "--model", str(model), "--explain", str(picture)])
+    assert picture.stat().st_size > 1000
+    name, classes = capsys.readouterr().out.splitlines()[0].split(": ")
+    assert name == image
+    values = [float(word.rstrip(",")) for word in classes.split()[1::2]]
+    assert values == sorted(values, reverse=True)
+    # Five roundings to three digits.
+    assert abs(sum(values) - 1) < 0.003
+
+
+def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsys):
+    imsave(tmp_path / "good.png", (tiny_images(1)[0] + 1) / 2)
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    with pytest.raises(SystemExit) as end:
+        main(["predict", str(tmp_path), "--model", str(model)])
+    printed = capsys.readouterr()
+    assert end.value.code == 1
+    assert "good.png: " in printed.out
+    first, last = printed.err.splitlines()
+    assert "bad.jpg cannot be read" in first
+    assert "1 of 2 images cannot be read" in last
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pieces"),
+    [
+        (["export", "MODEL", "--format", "keras", "--output", "MODEL"], ["itself"]),
+        (["export", "MODEL", "--format", "keras", "--quantize", "float16"], ["use"]),
+        (["export", "MODEL", "--format", "litert", "--quantize", "int8"], ["--data"]),
+        (["export", DIGITS, "--format", "litert", "--data", "none"], ["none"]),
+        (["predict", "nowhere", "--model", "MODEL"], ["nowhere does not exist"]),
+        (["predict", "MODEL", "--model", "nothing.onnx"], ["nothing.onnx"]),
+        (["predict", "MODEL", "--model", "MODEL"], ["cannot be read"]),
+    ],
+)
+def test_what_cannot_be_is_one_line(model, capsys, arguments, pieces):
+    arguments = [str(model) if word == "MODEL" else word for word in arguments]
+    stopped(capsys, arguments, 1, *pieces)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pieces"),
+    [
+        (["export", "MODEL", "--format", "keras", "--batch", "some"], ["--batch some"]),
+        (["export", "MODEL", "--format", "keras", "--samples", "0"], ["--samples 0"]),
+        (["predict", "MODEL", "--model", "MODEL", "--top", "0"], ["--top 0"]),
+    ],
+)
+def test_flags_out_of_range_are_one_line(model, capsys, arguments, pieces):
+    arguments = [str(model) if word == "MODEL" else word for word in arguments]
+    stopped(capsys, arguments, 2, *pieces)
+
+
+def test_explaining_needs_a_model_with_experts(tmp_path, photos, capsys):
+    path = tmp_path / "vit.keras"
+    tiny_model("vit", steps=1).save(path)
+    command = ["predict", str(photos), "--model", str(path), "--explain", "x.png"]
+    stopped(capsys, command, 1, "no mixture of experts")
+
+
+def test_images_are_read_the_same_way_without_tensorflow(photos, monkeypatch):
+    from widenet_keras.inference import images
+
+    for path in images.image_files(photos):
+        for shape in ((12, 12, 3), (8, 8, 1)):
+            wanted = images.read_pixels(path, shape).astype(int)
+            with monkeypatch.context() as patch:
+                patch.setattr(images, "has_tensorflow", lambda: False)
+                found = images.read_pixels(path, shape).astype(int)
+            # Decoders and grey scales round on their own; those of JPEGs, whose
+            # colours are stored at half the resolution, more.
+            most = 4 if path.suffix == ".jpg" else 1
+            assert np.abs(found - wanted).max() <= most

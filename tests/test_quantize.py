@@ -1,0 +1,88 @@
+"""`model.quantize("int8")`: attention and experts too, saved and loaded again."""
+
+import keras
+import numpy as np
+import pytest
+from conftest import numpy, one_line, tiny_images, tiny_model
+
+import widenet_keras
+
+
+@pytest.fixture
+def pair(kind):
+    """A float model and its quantised copy."""
+    model = tiny_model(kind, width=48, heads=4, expert_dim=64, mlp_dim=64)
+    copy = model.adapted()
+    copy.quantize("int8")
+    return model, copy
+
+
+def test_attention_and_experts_are_int8_and_the_rest_is_not(pair):
+    model, copy = pair
+    stored = {w.path.split("/", 1)[1]: w.dtype for w in copy.weights}
+    int8 = {path for path, dtype in stored.items() if dtype == "int8"}
+    for path, weight in ((w.path.split("/", 1)[1], w) for w in model.weights):
+        kernel = path.endswith("kernel") and len(weight.shape) in (2, 3)
+        kept = "router" in path or "embedding" in path
+        assert (path in int8) == (kernel and not kept), path
+    assert any("feed_forward" in path for path in int8)
+    assert any("attention" in path for path in int8)
+
+
+def test_the_answers_stay_close(pair):
+    model, copy = pair
+    images = tiny_images(16)
+    wanted, found = numpy(model(images)), numpy(copy(images))
+    spread = wanted.max() - wanted.min()
+    assert 0 < np.abs(found - wanted).max() < 0.15 * spread
+    # Rows are quantised by their own ranges, so batch mates do not matter.
+    np.testing.assert_allclose(numpy(copy(images[:1])), found[:1], atol=1e-4)
+
+
+def test_a_quantised_model_is_saved_and_loaded(pair, tmp_path):
+    _, copy = pair
+    copy.save(tmp_path / "model.keras")
+    loaded = widenet_keras.load_model(tmp_path / "model.keras")
+    assert loaded.quantization == "int8"
+    images = tiny_images(3)
+    np.testing.assert_allclose(numpy(loaded(images)), numpy(copy(images)), atol=1e-6)
+
+
+def test_a_compiled_model_forgets_its_optimizer(tmp_path):
+    model = tiny_model("vit", steps=1)
+    model.compile()
+    model.quantize("int8")
+    assert not model.compiled
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").quantization == "int8"
+
+
+def test_each_expert_and_channel_has_its_scale():
+    model = tiny_model()
+    experts = model.encoder.blocks[0].feed_forward.experts
+    # One expert a hundred times larger than the others must not round them away.
+    kernel = numpy(experts.hidden_kernel).copy()
+    kernel[1] *= 100
+    experts.hidden_kernel.assign(kernel)
+    model.quantize("int8")
+    assert tuple(experts.hidden_scale.shape) == (4, 1, 14)
+    found = numpy(experts._kernel("hidden"))
+    step = np.abs(kernel).max(axis=1, keepdims=True) / 127
+    assert (np.abs(found - kernel) <= 0.501 * step).all()
+
+
+def test_what_cannot_be_is_one_line():
+    model = tiny_model("vit", steps=1)
+    with pytest.raises(ValueError, match="mode='int4'") as error:
+        model.quantize("int4")
+    one_line(error)
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="already") as error:
+        model.quantize("int8")
+    one_line(error)
+    with pytest.raises(ValueError, match="adapted") as error:
+        model.adapted(num_classes=3)
+    one_line(error)
+    with pytest.raises(ValueError, match="export the float model") as error:
+        widenet_keras.export(model, "model.tflite", "litert")
+    one_line(error)

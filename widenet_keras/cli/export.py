@@ -1,0 +1,120 @@
+"""`widenet export`: a saved classifier as a file that runs elsewhere."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from widenet_keras.utils.command_line import USAGE, stop
+
+_SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
+
+
+@dataclasses.dataclass
+class Export:
+    """Export a saved classifier, and check the file against it.
+
+    Prints size, operators, agreement with the model and latency. The file is left
+    behind only if it gives the model's answers.
+    """
+
+    model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+    """A .keras file, as model.save() writes."""
+    format: Literal["saved_model", "litert", "onnx", "keras"]
+    """What to write."""
+    quantize: Literal["none", "float16", "dynamic_int8", "int8"] = "none"
+    """What weights are stored in; int8 needs --data to calibrate on."""
+    batch: str = "dynamic"
+    """The number of images of every call, or "dynamic"."""
+    input: Literal["float", "uint8", "jpeg"] = "float"
+    """Floats in [-1, 1], pixels, or encoded images (saved_model)."""
+    output: Path | None = None
+    """Where to write; otherwise beside the model."""
+    data: str | None = None
+    """Images to compare on: "digits", class folders, TFRecords, an .npz file, or
+    tfds:NAME; random ones if not given. Their class names go into the file."""
+    data_dir: Path | None = None
+    """Where TFDS keeps its data sets."""
+    split: str = "validation"
+    """Part of the data."""
+    samples: int = 256
+    """How many of the images to compare on at most."""
+    backend: Literal["tensorflow", "jax", "torch"] | None = None
+    """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
+
+    def run(self):
+        """Exports, compares and prints."""
+        from widenet_keras.exports import export
+        from widenet_keras.inference.keras_file import KerasPredictor
+
+        batch = self._batch()
+        if self.samples < 1:
+            line = f"--samples {self.samples} must be at least 1."
+            stop("widenet export", line, USAGE)
+        predictor = KerasPredictor(self.model)
+        images, class_names = self._images(predictor)
+        output = self.output or self._beside()
+        if output.resolve() == self.model.resolve():
+            raise ValueError(
+                f"--output {output} is the model itself; give another path."
+            )
+        try:
+            export(
+                predictor.model,
+                output,
+                self.format,
+                quantize=self.quantize,
+                batch=batch,
+                input=self.input,
+                images=images,
+                class_names=class_names,
+            )
+        except RuntimeError as error:
+            raise ValueError(str(error)) from error
+
+    def _batch(self):
+        """Returns the batch as the function takes it."""
+        if self.batch.isdecimal():
+            return int(self.batch)
+        if self.batch != "dynamic":
+            line = f'--batch {self.batch} must be a whole number, or "dynamic".'
+            stop("widenet export", line, USAGE)
+        return self.batch
+
+    def _images(self, predictor):
+        """Returns images to compare on, or None, and the class names."""
+        import numpy as np
+
+        from widenet_keras.cli.data import labelled_batches
+
+        if self.data is None:
+            if self.quantize == "int8":
+                raise ValueError(
+                    "--quantize int8 calibrates its ranges on images; give --data."
+                )
+            return None, predictor.class_names
+        batches, class_names, _ = labelled_batches(
+            predictor.model.config,
+            self.data,
+            self.split,
+            self.data_dir,
+            min(self.samples, 64),
+            "raise",
+        )
+        found, count = [], 0
+        for images, _ in batches:
+            found.append(np.asarray(images))
+            count += len(images)
+            if count >= self.samples:
+                break
+        return np.concatenate(found)[: self.samples], class_names
+
+    def _beside(self):
+        """Returns a path beside the model that says what is there."""
+        name = self.model.stem
+        if self.quantize != "none":
+            name += f"_{self.quantize}"
+        if self.format == "saved_model":
+            name += "_saved_model"
+        return self.model.with_name(name + _SUFFIXES.get(self.format, ".keras"))

@@ -1,0 +1,102 @@
+"""What an exported file answers, beside what the model answers."""
+
+import time
+
+import numpy as np
+
+from widenet_keras.exports.report import ExportReport
+from widenet_keras.inference.readers import open_predictor
+
+# Floats differ by the order of their sums; what is rounded keeps its top classes.
+_LARGEST_DIFFERENCE = 1e-4
+_AGREEMENT = {"float16": 0.995, "dynamic_int8": 0.99, "int8": 0.95}
+
+
+def report_on(fresh, path, options, images, logits, parameters, operators):
+    """Returns the `ExportReport` of a file that was just written.
+
+    Args:
+        fresh: Where the file is now.
+        path: Where it will be.
+        options: `Options`.
+        images: (B, height, width, channels) float32.
+        logits: (B, classes), the model's own.
+        parameters: Number of the model's parameters.
+        operators: Dict of operators to counts.
+    """
+    predictor = open_predictor(fresh)
+    step = options.batch_size or 32
+    found = np.concatenate(
+        [
+            predictor.logits(images[first : first + step])
+            for first in range(0, len(images), step)
+        ]
+    )
+    one = images[: options.batch_size or 1]
+    return ExportReport(
+        path=path,
+        format=options.format,
+        quantize=options.quantize,
+        size=size_of(fresh),
+        parameter_bytes=4 * parameters,
+        operators=operators,
+        images=len(images),
+        largest_difference=float(np.abs(found - logits).max()),
+        agreement=float((found.argmax(-1) == logits.argmax(-1)).mean()),
+        latency=latency(lambda: predictor.logits(one)),
+    )
+
+
+def check(report):
+    """Raises `RuntimeError` unless an export answers as its model does.
+
+    Float exports: every logit within 1e-4. Others: the top classes of 99.5 %
+    (float16), 99 % (dynamic_int8) or 95 % (int8) of the images; of few images one
+    may differ.
+
+    Args:
+        report: `ExportReport`.
+    """
+    name = f"The {report.format} export (quantize={report.quantize})"
+    if report.quantize == "none":
+        # Written so that NaN fails as well.
+        if not report.largest_difference <= _LARGEST_DIFFERENCE:
+            raise RuntimeError(
+                f"{name} differs from the model by {report.largest_difference:.2g} in "
+                f"the logits, over the allowed {_LARGEST_DIFFERENCE:g}; {report.path} "
+                "was not written."
+            )
+        return
+    bound = _AGREEMENT[report.quantize]
+    wrong = round((1 - report.agreement) * report.images)
+    finite = np.isfinite(report.largest_difference)
+    if not finite or wrong > max(1, int((1 - bound) * report.images + 1e-9)):
+        raise RuntimeError(
+            f"{name} has the model's top class on {report.agreement:.1%} of "
+            f"{report.images} images, under the {bound:.1%} asked for; {report.path} "
+            "was not written. Give real images, or quantize less."
+        )
+
+
+def size_of(path):
+    """Returns the bytes of a file, or of all files of a folder."""
+    if path.is_dir():
+        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
+    return path.stat().st_size
+
+
+def latency(call, seconds=2.0, most=50):
+    """Returns the median milliseconds of a call.
+
+    Args:
+        call: Function without arguments; it is warmed up first.
+        seconds: About how long to measure.
+        most: How many calls at most.
+    """
+    call()
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 3 or (len(times) < most and time.perf_counter() < end):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return 1e3 * float(np.median(times))

@@ -1,0 +1,117 @@
+"""Weights of ONNX models: stored once, and as few bytes as asked for."""
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+# Smaller weights cost nothing.
+_SMALLEST = 1024
+
+
+def stored_once(model):
+    """Removes weights that stand in the model again, in place.
+
+    Constants that the converter folded appear once for every step that reads them.
+
+    Args:
+        model: `onnx.ModelProto`.
+    """
+    graph = model.graph
+    first, renamed, kept = {}, {}, []
+    for tensor in graph.initializer:
+        array = numpy_helper.to_array(tensor)
+        key = (tensor.data_type, tuple(tensor.dims), array.tobytes())
+        if key in first:
+            renamed[tensor.name] = first[key]
+        else:
+            first[key] = tensor.name
+            kept.append(tensor)
+    for node in graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+
+
+def stored_smaller(model, quantize, kept):
+    """Stores large float32 weights in fewer bits, in place; they are read as float32.
+
+    Ranges of activations would be those of a whole call, so that an answer would
+    depend on the other images in it: what is computed stays in float.
+
+    Args:
+        model: `onnx.ModelProto`.
+        quantize: "float16", or "dynamic_int8": one scale per output channel.
+        kept: NumPy arrays that "dynamic_int8" leaves as they are.
+    """
+    graph = model.graph
+    nodes, tensors = [], []
+    for tensor in graph.initializer:
+        value = numpy_helper.to_array(tensor)
+        if tensor.data_type != TensorProto.FLOAT or value.size < _SMALLEST:
+            tensors.append(tensor)
+        elif quantize == "float16":
+            stored = f"{tensor.name}_float16"
+            tensors.append(numpy_helper.from_array(value.astype("float16"), stored))
+            nodes.append(_cast(stored, tensor.name))
+        elif value.ndim < 2 or any(np.array_equal(value, kernel) for kernel in kept):
+            tensors.append(tensor)
+        else:
+            largest = np.abs(value).max(axis=-2, keepdims=True)
+            scale = (np.maximum(largest, 1e-12) / 127.0).astype("float32")
+            stored = f"{tensor.name}_int8"
+            rounded = np.rint(value / scale).astype("int8")
+            tensors.append(numpy_helper.from_array(rounded, stored))
+            tensors.append(numpy_helper.from_array(scale, f"{stored}_scale"))
+            nodes.append(_cast(stored, f"{stored}_float"))
+            names = [f"{stored}_float", f"{stored}_scale"]
+            node = helper.make_node("Mul", names, [tensor.name], f"{stored}_scaled")
+            nodes.append(node)
+    del graph.initializer[:]
+    graph.initializer.extend(tensors)
+    # Every value must be computed before it is read.
+    nodes.extend(graph.node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _cast(stored, name):
+    """Returns the node that reads a stored weight as float32."""
+    return helper.make_node(
+        "Cast", [stored], [name], f"{stored}_cast", to=TensorProto.FLOAT
+    )
+
+
+def router_nodes(model, kernels):
+    """Returns the names of the products with the given weights.
+
+    Args:
+        model: `onnx.ModelProto`.
+        kernels: NumPy arrays of the routers' kernels.
+    """
+    names = {
+        tensor.name
+        for tensor in model.graph.initializer
+        if any(
+            tuple(tensor.dims) == kernel.shape
+            and np.array_equal(numpy_helper.to_array(tensor), kernel)
+            for kernel in kernels
+        )
+    }
+    return [
+        node.name
+        for node in model.graph.node
+        if node.op_type in ("MatMul", "Gemm") and names & set(node.input)
+    ]
+
+
+def with_metadata(model, entries):
+    """Returns the serialised model with entries of metadata.
+
+    Args:
+        model: `onnx.ModelProto`.
+        entries: Dict of texts.
+    """
+    helper.set_model_props(model, entries)
+    onnx.checker.check_model(model)
+    return model.SerializeToString()

@@ -1,0 +1,58 @@
+"""What an export turned out to be."""
+
+import dataclasses
+from pathlib import Path
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """Size, operators, agreement and speed of an export.
+
+    Attributes:
+        path: The file or folder.
+        format: Its format.
+        quantize: Its quantisation.
+        size: Bytes of all its files.
+        parameter_bytes: Bytes of the model's parameters in float32.
+        operators: Dict of operator names to how often the graph has them.
+        images: Number of images that were compared.
+        largest_difference: Largest difference of a logit from the model's.
+        agreement: Fraction of the images with the model's top class.
+        latency: Median milliseconds of one image.
+    """
+
+    path: Path
+    format: str
+    quantize: str
+    size: int
+    parameter_bytes: int
+    operators: dict
+    images: int
+    largest_difference: float
+    agreement: float
+    latency: float
+
+    @property
+    def size_ratio(self):
+        """Size over parameter bytes."""
+        return self.size / self.parameter_bytes
+
+    def to_dict(self):
+        """Returns the report as plain values for JSON."""
+        facts = dataclasses.asdict(self)
+        return {**facts, "path": str(self.path), "size_ratio": self.size_ratio}
+
+    def __str__(self):
+        names = ", ".join(
+            name if count == 1 else f"{name} x{count}"
+            for name, count in sorted(self.operators.items())
+        )
+        lines = [
+            ("size", f"{self.size:,} bytes, {self.size_ratio:.3f} of the parameters"),
+            ("largest difference", f"{self.largest_difference:.1e} in the logits"),
+            ("same top class", f"{self.agreement:.2%} of {self.images} images"),
+            ("latency", f"{self.latency:.2f} ms for one image"),
+            ("operators", names or "those of Keras"),
+        ]
+        head = f"{self.path}: {self.format}, quantize={self.quantize}"
+        return "\n".join([head, *(f"  {name:<20}{value}" for name, value in lines)])

@@ -1,0 +1,93 @@
+"""The network as a TensorFlow graph whose weights are stored once, and how."""
+
+import collections
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from widenet_keras.models.adapt import path_of
+from widenet_keras.utils.execution import execution
+
+# Smaller weights cost nothing, and norms and routers decide too much.
+_SMALLEST_QUANTIZED = 1024
+_KEPT = ("router", "norm")
+
+
+class StoredWeight(tf.Module):
+    """One weight as an export stores it; calling it returns float32.
+
+    Args:
+        weight: A Keras variable.
+        quantize: "none", "float16" or "dynamic_int8".
+    """
+
+    def __init__(self, weight, quantize):
+        super().__init__()
+        value = keras.ops.convert_to_numpy(weight)
+        self.scale = None
+        if quantize == "float16" and value.dtype == np.float32:
+            value = value.astype("float16")
+        elif quantize == "dynamic_int8" and _is_large(weight):
+            # One scale for each output channel, and for each expert.
+            largest = np.abs(value).max(axis=-2, keepdims=True)
+            scale = np.maximum(largest, 1e-12) / 127.0
+            value = np.rint(value / scale).astype("int8")
+            self.scale = tf.Variable(scale.astype("float32"), trainable=False)
+        self.dtype = weight.dtype
+        self.stored = tf.Variable(value, trainable=False)
+
+    def __call__(self):
+        """Returns the weight in the dtype of the model."""
+        value = tf.cast(self.stored, self.dtype)
+        return value if self.scale is None else value * self.scale
+
+
+class Network(tf.Module):
+    """A model's forward pass from its stored weights.
+
+    Args:
+        model: A `WideNet` on the TensorFlow backend, in float32.
+        quantize: "none", "float16" or "dynamic_int8": what weights are stored in.
+        engine: Dispatch engine, or None for the fastest in TensorFlow.
+        unrolled: Whether the steps stand one by one instead of in a loop.
+    """
+
+    def __init__(self, model, quantize="none", engine=None, unrolled=False):
+        super().__init__()
+        used = _used(model)
+        self.weights = [StoredWeight(weight, quantize) for weight in used]
+
+        def forward(images):
+            values = [weight() for weight in self.weights]
+            mapping = list(zip(used, values, strict=True))
+            scope = keras.StatelessScope(state_mapping=mapping)
+            with execution(engine=engine, unrolled=unrolled), scope:
+                return model(images, training=False)
+
+        self.forward = forward
+
+
+def scaled(pixels):
+    """Returns uint8 pixels as the floats that models take, in [-1, 1]."""
+    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+
+
+def counted(names):
+    """Returns a dict of names to how often each appears, sorted."""
+    return dict(sorted(collections.Counter(names).items()))
+
+
+def _used(model):
+    """Returns the weights that inference reads: not seeds, not metrics."""
+    return [w for w in model.weights if "seed_generator" not in w.path]
+
+
+def _is_large(weight):
+    path = path_of(weight)
+    return (
+        len(weight.shape) >= 2
+        and np.prod(weight.shape) >= _SMALLEST_QUANTIZED
+        and weight.dtype == "float32"
+        and not any(part in path for part in _KEPT)
+    )

@@ -1,0 +1,68 @@
+"""ONNX files, by way of a TensorFlow graph."""
+
+import json
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from widenet_keras.exports import onnx_weights
+from widenet_keras.exports.quiet import quiet
+from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
+from widenet_keras.inference.checksums import sealed_onnx
+from widenet_keras.inference.onnx import KEY
+
+OPSET = 18
+
+
+def write_onnx(model, path, options, manifest, images):
+    """Writes an ONNX file of opset 18 with the manifest as metadata.
+
+    Args:
+        model: The model, on the TensorFlow backend, in float32.
+        path: File to write.
+        options: `Options`.
+        manifest: Dict that goes into the file.
+        images: (B, height, width, channels) float32 to calibrate on.
+
+    Returns:
+        Dict of operator names to how often the graph has them.
+    """
+    proto = _converted(model, options)
+    onnx_weights.stored_once(proto)
+    kernels = [
+        keras.ops.convert_to_numpy(weight)
+        for weight in model.weights
+        if weight.path.endswith("router/kernel")
+    ]
+    if options.quantize in ("float16", "dynamic_int8"):
+        onnx_weights.stored_smaller(proto, options.quantize, kernels)
+    elif options.quantize == "int8":
+        from widenet_keras.exports.onnx_int8 import quantized
+
+        proto = quantized(proto, options, images, kernels)
+    content = onnx_weights.with_metadata(proto, {KEY: json.dumps(manifest)})
+    Path(path).write_bytes(sealed_onnx(content))
+    return counted(node.op_type for node in proto.graph.node)
+
+
+def _converted(model, options):
+    """Returns the model as an `onnx.ModelProto`."""
+    # tf2onnx needs names of TensorFlow that importing it warns about.
+    with quiet():
+        import tf2onnx
+
+        shape = (options.batch_size, *model.config.image_shape)
+        # In ONNX too only what is chosen is computed, unless ranges are to be
+        # calibrated: a list may be empty.
+        engine = "all_experts" if options.quantize == "int8" else "listed"
+        network = Network(model, engine=engine, unrolled=True)
+        pixels = options.input == "uint8"
+        spec = tf.TensorSpec(shape, tf.uint8 if pixels else tf.float32, "images")
+
+        @tf.function(input_signature=[spec])
+        def serve(images):
+            return {"logits": network.forward(scaled(images) if pixels else images)}
+
+        proto, _ = tf2onnx.convert.from_function(serve, [spec], opset=OPSET)
+    return proto

@@ -1,0 +1,109 @@
+"""SavedModels: floats, pixels or encoded images in, logits out, each weight once."""
+
+import tempfile
+from pathlib import Path
+
+import tensorflow as tf
+
+from widenet_keras.data.batches import Layout
+from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
+from widenet_keras.inference.checksums import LABELS, seal_folder
+from widenet_keras.inference.manifest import labels_text
+
+_SIGNATURES = {"float": "serve", "uint8": "serve_uint8", "jpeg": "serve_jpeg"}
+
+
+def write_saved_model(model, path, options, manifest):
+    """Writes a SavedModel.
+
+    Its signatures `serve`, `serve_uint8` and, for images of 1 or 3 channels,
+    `serve_jpeg` return a dict with "logits"; `serving_default` is the one that
+    `options.input` names. As attributes of the loaded object they return the
+    logits themselves.
+
+    Args:
+        model: The model, on the TensorFlow backend, in float32.
+        path: Folder to write.
+        options: `Options`.
+        manifest: Dict that goes into the folder.
+
+    Returns:
+        Dict of operator names to how often the graph has them.
+    """
+    served = _served(model, options)
+    signatures = {
+        name: _as_dict(getattr(served, name))
+        for name in _SIGNATURES.values()
+        if hasattr(served, name)
+    }
+    signatures["serving_default"] = signatures[_SIGNATURES[options.input]]
+    with tempfile.TemporaryDirectory() as folder:
+        labels = Path(folder) / LABELS
+        labels.write_text(labels_text(manifest), encoding="utf-8")
+        served.labels = tf.saved_model.Asset(str(labels))
+        # Served functions are not trained.
+        plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+        tf.saved_model.save(served, str(path), signatures, plain)
+    seal_folder(path, manifest)
+    return _operators(signatures["serve"])
+
+
+def _served(model, options):
+    """Returns the module with the functions that are served."""
+    shape = (options.batch_size, *model.config.image_shape)
+    served = Network(model, options.quantize)
+
+    # One function inside all signatures, so that the graph stands there once.
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
+    def network(images):
+        return served.forward(images)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")])
+    def serve(images):
+        return network(images)
+
+    @tf.function(input_signature=[tf.TensorSpec(shape, tf.uint8, "pixels")])
+    def serve_uint8(pixels):
+        return network(scaled(pixels))
+
+    @tf.function(input_signature=[tf.TensorSpec(shape[:1], tf.string, "encoded")])
+    def serve_jpeg(encoded):
+        # Imported here, since it is TensorFlow's input pipeline.
+        from widenet_keras.data.pipeline.decoding import evaluation_pixels
+
+        pixels = tf.map_fn(
+            lambda image: evaluation_pixels(image, layout),
+            encoded,
+            fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8),
+        )
+        return network(scaled(tf.ensure_shape(pixels, shape)))
+
+    config = model.config
+    layout = Layout(config.image_size, config.channels, config.num_classes, 1)
+    served.serve, served.serve_uint8 = serve, serve_uint8
+    if config.channels in (1, 3):
+        served.serve_jpeg = serve_jpeg
+    elif options.input == "jpeg":
+        raise ValueError(
+            f"export: input='jpeg' and images of {config.channels} channels; encoded "
+            "images have 1 or 3, so use input='float'."
+        )
+    return served
+
+
+def _as_dict(function):
+    """Returns a signature: the function with a named output."""
+    [spec] = function.input_signature
+
+    @tf.function(input_signature=[spec])
+    def signature(images):
+        return {"logits": function(images)}
+
+    return signature.get_concrete_function()
+
+
+def _operators(function):
+    """Returns the operators of a signature, of the functions inside it too."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    return counted(node.op for node in nodes)

@@ -1,0 +1,128 @@
+"""Checksums, so that no loader of another library ever meets a damaged file."""
+
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+
+from widenet_keras.inference.manifest import damaged, labels_text, read_manifest
+
+MANIFEST = "manifest.json"
+LABELS = "labels.txt"
+# A LiteRT file ends with a zip, and an ONNX file with one entry of metadata.
+_DIGEST_KEY = b"sha256"
+_DIGEST_LENGTH = 64
+
+
+def seal_folder(folder, manifest):
+    """Writes the manifest of a folder with the digest of each of its files."""
+    folder = Path(folder)
+    files = {
+        each.relative_to(folder).as_posix(): _digest(each.read_bytes())
+        for each in sorted(folder.rglob("*"))
+        if each.is_file()
+    }
+    text = json.dumps({**manifest, "sha256": files}, indent=2)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def open_folder(folder):
+    """Returns the manifest of a folder whose files are as they were sealed.
+
+    Raises:
+        ValueError: If a file is missing or changed.
+    """
+    folder = Path(folder)
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise damaged(folder, f"it has no {MANIFEST}")
+    manifest = read_manifest(_text(path.read_bytes(), path), path)
+    files = manifest.get("sha256")
+    if not isinstance(files, dict) or not files:
+        raise damaged(folder, f"{MANIFEST} has no checksums")
+    for name, digest in files.items():
+        file = folder / name
+        if ".." in Path(name).parts or not file.is_file():
+            raise damaged(folder, f"{name} is missing")
+        if _digest(file.read_bytes()) != digest:
+            raise damaged(folder, f"{name} has changed")
+    return manifest
+
+
+def sealed_with_zip(content, manifest):
+    """Returns bytes with a zip of manifest and labels behind them.
+
+    Args:
+        content: Bytes of a format that ignores what follows, such as LiteRT.
+        manifest: Dict.
+    """
+    packed = io.BytesIO()
+    text = json.dumps({**manifest, "sha256": _digest(content)}, indent=2)
+    with zipfile.ZipFile(packed, "w") as archive:
+        # With a fixed date, the same model gives the same file.
+        for name, value in ((MANIFEST, text), (LABELS, labels_text(manifest))):
+            archive.writestr(zipfile.ZipInfo(name), value)
+    return content + packed.getvalue()
+
+
+def open_with_zip(path):
+    """Returns (content, manifest) of a file that `sealed_with_zip` made.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    whole = Path(path).read_bytes()
+    try:
+        with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            start = min(each.header_offset for each in archive.infolist())
+            text = archive.read(MANIFEST)
+    # What zipfile raises on bytes that are no zip is not all BadZipFile.
+    except Exception as error:
+        raise damaged(path, f"no manifest at its end: {error}") from error
+    manifest = read_manifest(_text(text, path), path)
+    if manifest.get("sha256") != _digest(whole[:start]):
+        raise damaged(path, "its bytes have changed")
+    return whole[:start], manifest
+
+
+def sealed_onnx(content):
+    """Returns a serialised ONNX model with its digest as a last metadata entry.
+
+    Fields of a serialised message may follow in any order, so that bytes can be
+    checked before anything parses them.
+    """
+    return content + _onnx_entry(_digest(content))
+
+
+def check_onnx(path):
+    """Returns the bytes of a file that `sealed_onnx` made.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    whole = Path(path).read_bytes()
+    length = len(_onnx_entry("0" * _DIGEST_LENGTH))
+    content = whole[:-length]
+    if whole[-length:] != _onnx_entry(_digest(content)):
+        raise damaged(path, "its bytes have changed")
+    return whole
+
+
+def _onnx_entry(digest):
+    """ModelProto.metadata_props is field 14, its key field 1 and its value field 2."""
+    value = digest.encode()
+    entry = b"\x0a" + bytes([len(_DIGEST_KEY)]) + _DIGEST_KEY
+    entry += b"\x12" + bytes([len(value)]) + value
+    return b"\x72" + bytes([len(entry)]) + entry
+
+
+def _digest(content):
+    return hashlib.sha256(content).hexdigest()
+
+
+def _text(content, path):
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise damaged(path, error) from error

@@ -1,0 +1,57 @@
+"""`.keras` files as predictors."""
+
+import zipfile
+from pathlib import Path
+
+import keras
+
+from widenet_keras.inference.checksums import LABELS, MANIFEST
+from widenet_keras.inference.manifest import read_manifest
+from widenet_keras.inference.predictor import Predictor
+from widenet_keras.models.loading import load_classifier
+
+
+class KerasPredictor(Predictor):
+    """A `.keras` file, run by the backend of Keras; opened in safe mode.
+
+    Class names are those that `widenet_keras.export` put into the file, or those of
+    a `labels.txt` beside it, or numbers.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If the file is damaged, or not a classifier of this package.
+    """
+
+    def __init__(self, path):
+        path = Path(path)
+        self.model = load_classifier(path)
+        super().__init__(path, _manifest(path, self.model.config))
+
+    def run(self, images):
+        """Returns the logits of float images (B, height, width, channels)."""
+        return keras.ops.convert_to_numpy(self.model(images, training=False))
+
+
+def _manifest(path, config):
+    """Returns the manifest inside the file, or one of what is known."""
+    with zipfile.ZipFile(path) as archive:
+        if MANIFEST in archive.namelist():
+            return read_manifest(archive.read(MANIFEST), path)
+    names = [str(index) for index in range(config.num_classes)]
+    labels = path.with_name(LABELS)
+    if labels.is_file():
+        found = labels.read_text(encoding="utf-8").splitlines()
+        if len(found) != config.num_classes:
+            raise ValueError(
+                f"{labels} has {len(found)} lines and {path} has {config.num_classes} "
+                "classes; give one name per line, in order."
+            )
+        names = found
+    return {
+        "image_shape": config.image_shape,
+        "class_names": names,
+        "input": "float",
+        "batch": "dynamic",
+    }

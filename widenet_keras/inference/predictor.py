@@ -1,0 +1,74 @@
+"""What every exported file can do, whatever its format."""
+
+import numpy as np
+
+
+class Predictor:
+    """Logits of images from one file. Subclasses say how a batch is run.
+
+    Args:
+        path: The file, for messages.
+        manifest: Dict of the file, as `widenet_keras.inference.manifest` makes it.
+
+    Attributes:
+        image_shape: (height, width, channels) of the images it takes.
+        class_names: Names of the classes, in the order of the logits.
+        input: "float" or "uint8", what `run` takes.
+        batch_size: The only number of images that `run` takes, or None.
+    """
+
+    input = "float"
+    batch_size = None
+
+    def __init__(self, path, manifest):
+        self.path = path
+        self.manifest = manifest
+        self.image_shape = tuple(manifest["image_shape"])
+        self.class_names = list(manifest["class_names"])
+
+    def run(self, images):
+        """Returns the logits of one batch that fits the file, as NumPy.
+
+        Args:
+            images: (B, height, width, channels) of the dtype of `input`.
+        """
+        raise NotImplementedError
+
+    def logits(self, images):
+        """Returns the logits (B, classes) float32.
+
+        Args:
+            images: (B, height, width, channels) float32 in [-1, 1].
+
+        Raises:
+            ValueError: If the images have another shape.
+        """
+        images = np.asarray(images, "float32")
+        if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            raise ValueError(
+                f"{self.path} takes images of shape (batch, "
+                f"{', '.join(map(str, self.image_shape))}) and these have "
+                f"{images.shape}; resize them."
+            )
+        if self.input == "uint8":
+            images = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype("uint8")
+        if self.batch_size is None:
+            return self.run(images)
+        return np.concatenate(
+            [
+                self._filled(images[first : first + self.batch_size])
+                for first in range(0, len(images), self.batch_size)
+            ]
+        )
+
+    def probabilities(self, images):
+        """Returns the softmax of `logits`, (B, classes)."""
+        logits = self.logits(images).astype("float64")
+        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
+        return odds / odds.sum(axis=-1, keepdims=True)
+
+    def _filled(self, images):
+        """Runs a batch that may be too small, filled up with its last image."""
+        missing = self.batch_size - len(images)
+        filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        return self.run(filled)[: len(images)]
