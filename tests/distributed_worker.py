@@ -78,6 +78,11 @@ def main():
         facts["description"] = distribution.description
         if BACKEND == "jax":
             facts["shards"] = shards(model)
+        # Neither clipped nor divided by its own size, a gradient of another scale
+        # shows.
+        model.compile(keras.optimizers.SGD(0.1), loss=model.loss)
+        rest = distribution.training(batches, STEPS)
+        model.fit(rest, steps_per_epoch=1, verbose=0)
         with distribution.logical_weights(model):
             weights = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
         logits = model.predict(test, verbose=0)

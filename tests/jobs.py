@@ -14,7 +14,8 @@ HERE = Path(__file__).parent
 
 def environments(processes, devices=1, xla_flags=""):
     """Returns the environment of each process of a job on this host."""
-    common = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE)}
+    path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+    common = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
     devices = f"--xla_force_host_platform_device_count={devices}"
     common["XLA_FLAGS"] = f"{devices} {xla_flags}"
     if processes == 1:

@@ -20,9 +20,11 @@ def source(tmp_path, rng):
 def batches_of(source, augmentation, part=None, count=4):
     """Returns images and labels of the first batches of 12, from step 1 on."""
     stream = training_batches(source, 8, 3, 5, 12, augmentation, 3)
-    taken = stream.from_step(1, part)
-    taken = (taken[i] for i in range(count)) if hasattr(taken, "source") else taken
-    taken = [next(iterator) for iterator in [iter(taken)] for _ in range(count)]
+    stream = stream.from_step(1, part)
+    if hasattr(stream, "take"):
+        taken = list(stream.take(count))
+    else:
+        taken = [stream[index] for index in range(count)]
     return [tuple(map(np.asarray, batch)) for batch in taken]
 
 

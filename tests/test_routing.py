@@ -124,11 +124,13 @@ def test_record_has_one_entry_per_routed_step():
         "balance_loss": (2,),
         "z_loss": (2,),
         "expert_fraction": (2, 4),
+        "mean_probability": (2, 4),
         "dropped_fraction": (2,),
         "experts": (2, 3, 2, 10),
         "gates": (2, 3, 2, 10),
     }
     np.testing.assert_allclose(numpy(record.expert_fraction).sum(-1), 1.0, rtol=1e-6)
+    np.testing.assert_allclose(numpy(record.mean_probability).sum(-1), 1.0, rtol=1e-5)
 
 
 def test_routing_map_tells_every_choice():
