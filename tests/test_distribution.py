@@ -92,8 +92,9 @@ def test_devices_train_what_one_device_does(
         assert set(shards.values()) <= {1 / experts}
 
 
+SHAPE = re.compile(r"^\s*(?:ROOT )?(%[\w.-]+) = \w+\[([\d,]*)\]", re.MULTILINE)
 DOT = re.compile(
-    r"= \w+\[([\d,]*)\]\S* dot\(\w+\[([\d,]*)\].*?lhs_contracting_dims={([\d,]*)}"
+    r"= \w+\[([\d,]*)\]\S* dot\((%[\w.-]+), .*?lhs_contracting_dims={([\d,]*)}"
 )
 
 
@@ -105,13 +106,19 @@ def products(folder, devices, *arguments):
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors[-3000:]
     [program] = folder.glob("*after_optimizations.txt")
+    text = program.read_text()
+    shapes = {name: numbers(shape) for name, shape in SHAPE.findall(text)}
     total = 0
-    for result, left, contracted in DOT.findall(program.read_text()):
-        result, left = ([int(n) for n in x.split(",") if n] for x in (result, left))
-        if WIDTH in [*result, *left]:
-            inner = [left[int(axis)] for axis in contracted.split(",") if axis]
-            total += math.prod(result) * math.prod(inner)
+    for result, left, contracted in DOT.findall(text):
+        axes = [*numbers(result), *shapes[left]]
+        if WIDTH in axes:
+            inner = [shapes[left][axis] for axis in numbers(contracted)]
+            total += math.prod(numbers(result)) * math.prod(inner)
     return total
+
+
+def numbers(text):
+    return [int(number) for number in text.split(",") if number]
 
 
 @pytest.mark.slow
