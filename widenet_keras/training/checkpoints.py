@@ -166,6 +166,8 @@ def averaged_weights(model):
     # Copied where they are, since a process may hold a part of a weight only.
     own = [keras.ops.copy(weight) for weight in weights]
     optimizer.finalize_variable_values(weights)
+    # On JAX the two are one buffer now, which an evaluation would use up.
+    model.unshare_buffers()
     try:
         yield
     finally:
