@@ -80,7 +80,7 @@ def main():
             facts["shards"] = shards(model)
         # Neither clipped nor divided by its own size, a gradient of another scale
         # shows.
-        model.compile(keras.optimizers.SGD(0.1), loss=model.loss)
+        model.compile(keras.optimizers.SGD(0.01), loss=model.loss)
         rest = distribution.training(batches, STEPS)
         model.fit(rest, steps_per_epoch=1, verbose=0)
         with distribution.logical_weights(model):
