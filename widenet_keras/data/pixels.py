@@ -24,3 +24,12 @@ def scale_pixels(images):
     if isinstance(images, np.ndarray):
         return images.astype("float32") / 127.5 - 1.0
     return keras.ops.cast(images, "float32") / 127.5 - 1.0
+
+
+def whole_pixels(images):
+    """Returns images in [-1, 1] as the nearest uint8 pixels; undoes `scale_pixels`.
+
+    Args:
+        images: NumPy array of floats; what is out of range is clipped.
+    """
+    return np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype("uint8")

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from widenet_keras.data.process_rows import Part, ProcessRows
+from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution.single import Distribution, Replicated
 
 BATCH, EXPERT = "batch", "expert"
@@ -90,13 +90,6 @@ class DeviceDistribution(Replicated):
 
     def _scope(self):
         return self.distribution.scope()
-
-    def training(self, batches, step=0):
-        """Returns what `fit` takes: this process's rows of every batch."""
-        if self.processes == 1:
-            return super().training(batches, step)
-        self.check_batch_size(batches.layout.batch_size)
-        return ProcessRows(batches.from_step(step, self.part))
 
     @contextlib.contextmanager
     def logical_weights(self, model):

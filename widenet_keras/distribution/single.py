@@ -7,7 +7,7 @@ from pathlib import Path
 
 import keras
 
-from widenet_keras.data.process_rows import Part
+from widenet_keras.data.process_rows import Part, ProcessRows
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
 
 
@@ -98,7 +98,8 @@ class Distribution:
             step: Number of the first batch.
         """
         self.check_batch_size(batches.layout.batch_size)
-        return batches.from_step(step)
+        rows = batches.from_step(step, self.part)
+        return rows if self.processes == 1 else ProcessRows(rows)
 
     @contextlib.contextmanager
     def logical_weights(self, model):

@@ -1,6 +1,5 @@
 """torch: the processes of a `torchrun` job."""
 
-import contextlib
 import datetime
 import os
 
@@ -8,7 +7,7 @@ import keras
 import torch
 import torch.distributed
 
-from widenet_keras.data.process_rows import Part, ProcessRows
+from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution.single import Distribution, Replicated
 
 # After so long without an answer another worker counts as lost.
@@ -23,15 +22,6 @@ class JobDistribution(Replicated):
         size = torch.distributed.get_world_size()
         super().__init__(f"{size} processes, this is process {rank}", size, rank, size)
         self.part = Part(rank, size)
-
-    @contextlib.contextmanager
-    def _scope(self):
-        yield
-
-    def training(self, batches, step=0):
-        """Returns what `fit` takes: this process's rows of every batch."""
-        self.check_batch_size(batches.layout.batch_size)
-        return ProcessRows(batches.from_step(step, self.part))
 
 
 def job_of(mode):

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from widenet_keras.data.pixels import scale_pixels
+from widenet_keras.data.pixels import scale_pixels, whole_pixels
 from widenet_keras.exports.compare import check, report_on
 from widenet_keras.exports.keras_file import write_keras
 from widenet_keras.exports.options import Options
@@ -123,8 +123,7 @@ def _samples(model, images, options):
         images = np.concatenate([images, np.resize(images, (count, *images.shape[1:]))])
     if options.input == "float":
         return images
-    pixels = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype("uint8")
-    return scale_pixels(pixels)
+    return scale_pixels(whole_pixels(images))
 
 
 def _logits(model, images):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import onnx
 
+from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.exports import onnx_weights
 from widenet_keras.exports.quiet import quiet
 
@@ -45,7 +46,7 @@ class _Images:
 
     def __init__(self, name, images, options):
         if options.input == "uint8":
-            images = ((images + 1.0) * 127.5).round().astype("uint8")
+            images = whole_pixels(images)
         step = options.batch_size or 1
         self._batches = iter(
             [{name: images[i : i + step]} for i in range(0, len(images), step)]

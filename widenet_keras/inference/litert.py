@@ -41,8 +41,6 @@ class LiteRTPredictor(Predictor):
         content, manifest = open_with_zip(path)
         super().__init__(path, manifest)
         self.input = manifest["input"]
-        if manifest["batch"] != "dynamic":
-            self.batch_size = manifest["batch"]
         with warnings.catch_warnings():
             # TensorFlow announces that its interpreter moves to another package.
             warnings.simplefilter("ignore")

@@ -46,8 +46,6 @@ class OnnxPredictor(Predictor):
             raise damaged(path, error) from error
         super().__init__(path, read_manifest(text, path))
         self.input = self.manifest["input"]
-        if self.manifest["batch"] != "dynamic":
-            self.batch_size = self.manifest["batch"]
         [entry] = self._session.get_inputs()
         self._name = entry.name
 

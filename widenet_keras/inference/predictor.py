@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from widenet_keras.data.pixels import whole_pixels
+
 
 class Predictor:
     """Logits of images from one file. Subclasses say how a batch is run.
@@ -25,6 +27,8 @@ class Predictor:
         self.manifest = manifest
         self.image_shape = tuple(manifest["image_shape"])
         self.class_names = list(manifest["class_names"])
+        if manifest["batch"] != "dynamic":
+            self.batch_size = manifest["batch"]
 
     def run(self, images):
         """Returns the logits of one batch that fits the file, as NumPy.
@@ -51,7 +55,7 @@ class Predictor:
                 f"{images.shape}; resize them."
             )
         if self.input == "uint8":
-            images = np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype("uint8")
+            images = whole_pixels(images)
         if self.batch_size is None:
             return self.run(images)
         return np.concatenate(

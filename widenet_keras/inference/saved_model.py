@@ -19,8 +19,6 @@ class SavedModelPredictor(Predictor):
 
     def __init__(self, path):
         super().__init__(path, open_folder(path))
-        if self.manifest["batch"] != "dynamic":
-            self.batch_size = self.manifest["batch"]
         tf = require_tensorflow("SavedModels are")
         self._constant = tf.constant
         try:

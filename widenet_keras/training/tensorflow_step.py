@@ -1,36 +1,11 @@
 """Train and test step on TensorFlow."""
 
-from typing import NamedTuple
-
 import keras
 import tensorflow as tf
 
 from widenet_keras.training.objective import Objective
+from widenet_keras.training.replica_batch import ReplicaBatch
 from widenet_keras.utils.execution import execution
-
-
-class _Batch(NamedTuple):
-    """What one replica has of a global batch.
-
-    Attributes:
-        x: Images, at least one: a replica without any computes a blank one.
-        y: Labels.
-        sample_weight: Weights, or None.
-        count: How many of the images are real.
-        share: Their part of the global batch.
-    """
-
-    x: object
-    y: object
-    sample_weight: object
-    count: object
-    share: object
-
-    def real(self, values):
-        """Returns a structure of (B, ...) tensors without the blank image."""
-        return tf.nest.map_structure(
-            lambda value: None if value is None else value[: self.count], values
-        )
 
 
 class TrainStep(Objective):
@@ -88,7 +63,7 @@ class TrainStep(Objective):
         self._loss_tracker.update_state(loss, sample_weight=batch.count)
         self.track(task_loss, record, batch.count)
         x, y, logits, weights = batch.real(
-            (batch.x, batch.y, logits, batch.sample_weight)
+            batch.x, batch.y, logits, batch.sample_weight
         )
         logs = self.compute_metrics(x, y, logits, sample_weight=weights)
         if _has_workers():
@@ -114,10 +89,10 @@ class TrainStep(Objective):
 
 
 def _batch_of(data):
-    """Returns the `_Batch` of what Keras hands to a step."""
+    """Returns the `ReplicaBatch` of what Keras hands to a step."""
     x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     if _replicas() == 1:
-        return _Batch(x, y, sample_weight, tf.shape(x)[0], 1.0)
+        return ReplicaBatch(x, y, sample_weight, tf.shape(x)[0], 1.0)
     count = tf.shape(x)[0]
     blank = tf.maximum(1 - count, 0)
 
@@ -133,7 +108,7 @@ def _batch_of(data):
     images = tf.cast(count, tf.float32)
     # A strategy may end an epoch with a batch that has no image at all.
     share = tf.math.divide_no_nan(images, _total(images))
-    return _Batch(x, y, sample_weight, count, share)
+    return ReplicaBatch(x, y, sample_weight, count, share)
 
 
 def _clipped_together(optimizer, gradients):

@@ -1,32 +1,14 @@
 """Train and test step on PyTorch."""
 
 import contextlib
-from typing import NamedTuple
 
 import keras
 import torch
 
 from widenet_keras.training import torch_processes
 from widenet_keras.training.objective import Objective
+from widenet_keras.training.replica_batch import ReplicaBatch
 from widenet_keras.utils.execution import execution
-
-
-class _Batch(NamedTuple):
-    """What one process has of a global batch.
-
-    Attributes:
-        x: Images, at least one: a process without any computes a blank one.
-        y: Labels.
-        sample_weight: Weights, or None.
-        count: How many of the images are real.
-        share: Their part of the global batch.
-    """
-
-    x: object
-    y: object
-    sample_weight: object
-    count: int
-    share: float
 
 
 class TrainStep(Objective):
@@ -93,10 +75,10 @@ class TrainStep(Objective):
             self._own_rows = before
 
     def _batch_of(self, data):
-        """Returns the `_Batch` of what Keras hands to a step."""
+        """Returns the `ReplicaBatch` of what Keras hands to a step."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         if torch_processes.processes() == 1:
-            return _Batch(x, y, sample_weight, len(x), 1.0)
+            return ReplicaBatch(x, y, sample_weight, len(x), 1.0)
         count = len(x)
         if self._own_rows:
             images = count * torch_processes.processes()
@@ -110,7 +92,7 @@ class TrainStep(Objective):
         padded = (
             None if value is None else _padded(value) for value in (x, y, sample_weight)
         )
-        return _Batch(*padded, count, count / images)
+        return ReplicaBatch(*padded, count, count / images)
 
     def _forward(self, batch, training):
         """Returns the logits and the record of the global batch."""
@@ -130,13 +112,10 @@ class TrainStep(Objective):
         with torch.no_grad():
             self._loss_tracker.update_state(loss, sample_weight=batch.count)
             self.track(task_loss, record, batch.count)
-        weights = batch.sample_weight
-        return self.compute_metrics(
-            batch.x[: batch.count],
-            batch.y[: batch.count],
-            logits[: batch.count],
-            sample_weight=None if weights is None else weights[: batch.count],
+        x, y, logits, weights = batch.real(
+            batch.x, batch.y, logits, batch.sample_weight
         )
+        return self.compute_metrics(x, y, logits, sample_weight=weights)
 
 
 def _padded(rows):

@@ -59,14 +59,12 @@ class TrainingPipeline:
             return numbers, records, labels
 
         def complete(*parts):
-            return [part[lead:] for part in self._complete(wanted, *parts)]
+            return tuple(part[lead:] for part in self._complete(wanted, *parts))
 
         batches = self.reader.training(batch_size, self.seed, step).map(numbered)
         batches = _read(batches, self.reader, self.guard, self.layout, self._image)
         batches = batches.map(
-            lambda *parts: tuple(complete(*parts)),
-            num_parallel_calls=_BATCHES_AT_ONCE,
-            deterministic=True,
+            complete, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True
         )
         return batches.prefetch(_BATCHES_AT_ONCE)
 
