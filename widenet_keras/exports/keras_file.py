@@ -1,11 +1,16 @@
 """Writing `.keras` files that know their classes."""
 
+import io
 import json
 import zipfile
 from pathlib import Path
 
+import h5py
+
 from widenet_keras.inference.checksums import LABELS, MANIFEST
 from widenet_keras.inference.manifest import labels_text
+
+_WEIGHTS = "model.weights.h5"
 
 
 def write_keras(model, path, options, manifest):
@@ -23,14 +28,51 @@ def write_keras(model, path, options, manifest):
     Raises:
         ValueError: If the path does not end in `.keras`.
     """
-    if Path(path).suffix != ".keras":
-        raise ValueError(f"export: {Path(path).name} must end in .keras; rename it.")
+    path = Path(path)
+    if path.suffix != ".keras":
+        raise ValueError(f"export: {path.name} must end in .keras; rename it.")
     # A copy has no optimizer, whose state would be as large as the weights.
     copy = model if model.quantization else model.adapted()
     if options.quantize == "dynamic_int8":
         copy.quantize("int8")
     copy.save(path)
+    if options.quantize == "float16":
+        _store_in_float16(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=2))
         archive.writestr(LABELS, labels_text(manifest))
     return {}
+
+
+def _store_in_float16(path):
+    """Rewrites a `.keras` file with its float32 weights in float16.
+
+    Keras reads them into the variables of the model, which stay float32.
+    """
+    with zipfile.ZipFile(path) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    parts[_WEIGHTS] = _in_float16(parts[_WEIGHTS])
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+
+
+def _in_float16(content):
+    """Returns the bytes of an HDF5 file whose float32 arrays are float16."""
+    result = io.BytesIO()
+    with (
+        h5py.File(io.BytesIO(content), "r") as source,
+        h5py.File(result, "w") as target,
+    ):
+
+        def copy(name, entry):
+            if isinstance(entry, h5py.Group):
+                made = target.require_group(name)
+            else:
+                kind = "float16" if entry.dtype == "float32" else entry.dtype
+                made = target.create_dataset(name, data=entry[()].astype(kind))
+            made.attrs.update(entry.attrs)
+
+        source.visititems(copy)
+        target.attrs.update(source.attrs)
+    return result.getvalue()

@@ -1,4 +1,4 @@
-"""Weights of ONNX models: stored once, and as few bytes as asked for."""
+"""What ONNX models store: weights once and in few bytes, names short."""
 
 import numpy as np
 import onnx
@@ -103,6 +103,34 @@ def router_nodes(model, kernels):
         for node in model.graph.node
         if node.op_type in ("MatMul", "Gemm") and names & set(node.input)
     ]
+
+
+def named_shortly(model):
+    """Gives every value but inputs and outputs a short name, in place.
+
+    The converter's names repeat the path of their layer wherever a value is read,
+    and are half of a small model's graph.
+
+    Args:
+        model: `onnx.ModelProto`.
+    """
+    graph = model.graph
+    kept = {value.name for value in (*graph.input, *graph.output)}
+    short = {}
+
+    def renamed(name):
+        # An empty name stands for an input that is left out.
+        if not name or name in kept:
+            return name
+        return short.setdefault(name, f"v{len(short)}")
+
+    for tensor in graph.initializer:
+        tensor.name = renamed(tensor.name)
+    for node in graph.node:
+        node.name = ""
+        node.input[:] = map(renamed, node.input)
+        node.output[:] = map(renamed, node.output)
+    del graph.value_info[:]
 
 
 def with_metadata(model, entries):

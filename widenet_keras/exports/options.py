@@ -12,11 +12,9 @@ INPUTS = ("float", "uint8", "jpeg")
 # What a format cannot be, and what to ask for instead.
 _MISSING = {
     ("saved_model", "int8"): "TensorFlow has no int8 kernels there; use dynamic_int8, "
-    "or onnx",
-    ("litert", "int8"): "its files take no calibrated ranges; use dynamic_int8, or "
+    "litert or onnx",
+    ("keras", "int8"): "Keras takes no calibrated ranges; use dynamic_int8, litert or "
     "onnx",
-    ("keras", "int8"): "Keras takes no calibrated ranges; use dynamic_int8, or onnx",
-    ("keras", "float16"): "use dynamic_int8, or another format",
     ("keras", "uint8"): "the model itself takes floats; use another format",
     ("keras", "jpeg"): "the model itself takes floats; use saved_model",
     ("litert", "jpeg"): "LiteRT decodes no images; use uint8, or saved_model",

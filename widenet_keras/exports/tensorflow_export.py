@@ -33,7 +33,7 @@ def write(model, path, options, manifest, images):
     if options.format == "litert":
         from widenet_keras.exports.tensorflow_litert import write_litert
 
-        return write_litert(model, path, options, manifest)
+        return write_litert(model, path, options, manifest, images)
     from widenet_keras.exports.tensorflow_onnx import write_onnx
 
     return write_onnx(model, path, options, manifest, images)

@@ -1,17 +1,18 @@
 """LiteRT (TFLite) files of built-in operators."""
 
 import tempfile
-import warnings
 from pathlib import Path
 
 import tensorflow as tf
+from tensorflow.lite.tools import flatbuffer_utils
 
 from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
+from widenet_keras.exports.tensorflow_litert_int8 import quantized
 from widenet_keras.inference.checksums import sealed_with_zip
-from widenet_keras.inference.litert import interpreter_class
+from widenet_keras.inference.litert import operations_of
 
 
-def write_litert(model, path, options, manifest):
+def write_litert(model, path, options, manifest, images):
     """Writes a LiteRT file with manifest and labels behind the model.
 
     Args:
@@ -19,16 +20,17 @@ def write_litert(model, path, options, manifest):
         path: File to write.
         options: `Options`.
         manifest: Dict that goes into the file.
+        images: (B, height, width, channels) float32 to calibrate on.
 
     Returns:
         Dict of operator names to how often the graph has them.
     """
-    content = _converted(model, options)
+    content = _without_names(_converted(model, options, images))
     Path(path).write_bytes(sealed_with_zip(content, manifest))
-    return _operators(content)
+    return counted(operation["op_name"] for operation in operations_of(content))
 
 
-def _converted(model, options):
+def _converted(model, options, images):
     """Returns the bytes of the model as LiteRT takes it."""
     shape = (options.batch_size, *model.config.image_shape)
     # Computes what is chosen and nothing else, of built-in operators.
@@ -46,19 +48,25 @@ def _converted(model, options):
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=["serve"]
         )
-        if options.quantize != "none":
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if options.quantize == "none":
+            return converter.convert()
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if options.quantize == "int8":
+            return quantized(converter, model, options, images)
         if options.quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
         return converter.convert()
 
 
-def _operators(content):
-    """Returns the operators of a LiteRT model."""
-    with warnings.catch_warnings():
-        # TensorFlow announces that its interpreter moves to another package.
-        warnings.simplefilter("ignore")
-        interpreter = interpreter_class()(model_content=content)
-    # The delegate that the interpreter adds is no operator of the file.
-    names = (op["op_name"] for op in interpreter._get_ops_details())
-    return counted(name for name in names if name != "DELEGATE")
+def _without_names(content):
+    """Returns a LiteRT model without the names of what is inside.
+
+    They are half of a small model's graph. Inputs and outputs keep theirs.
+    """
+    model = flatbuffer_utils.read_model_from_bytearray(content)
+    for graph in model.subgraphs:
+        kept = {*graph.inputs, *graph.outputs}
+        for index, tensor in enumerate(graph.tensors):
+            if index not in kept:
+                tensor.name = None
+    return bytes(flatbuffer_utils.convert_object_to_bytearray(model))

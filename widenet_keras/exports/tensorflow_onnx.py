@@ -41,6 +41,7 @@ def write_onnx(model, path, options, manifest, images):
         from widenet_keras.exports.onnx_int8 import quantized
 
         proto = quantized(proto, options, images, kernels)
+    onnx_weights.named_shortly(proto)
     content = onnx_weights.with_metadata(proto, {KEY: json.dumps(manifest)})
     Path(path).write_bytes(sealed_onnx(content))
     return counted(node.op_type for node in proto.graph.node)
@@ -53,10 +54,8 @@ def _converted(model, options):
         import tf2onnx
 
         shape = (options.batch_size, *model.config.image_shape)
-        # In ONNX too only what is chosen is computed, unless ranges are to be
-        # calibrated: a list may be empty.
-        engine = "all_experts" if options.quantize == "int8" else "listed"
-        network = Network(model, engine=engine, unrolled=True)
+        # In ONNX too only what is chosen is computed.
+        network = Network(model, engine="listed", unrolled=True)
         pixels = options.input == "uint8"
         spec = tf.TensorSpec(shape, tf.uint8 if pixels else tf.float32, "images")
 

@@ -53,10 +53,13 @@ def _served(model, options):
     shape = (options.batch_size, *model.config.image_shape)
     served = Network(model, options.quantize)
 
-    # One function inside all signatures, so that the graph stands there once.
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32)])
     def network(images):
         return served.forward(images)
+
+    # Traced here, so that all signatures call the same one: inside another graph
+    # it would be traced again, and the network would stand in the file twice.
+    network = network.get_concrete_function()
 
     @tf.function(input_signature=[tf.TensorSpec(shape, tf.float32, "images")])
     def serve(images):
@@ -94,10 +97,11 @@ def _served(model, options):
 def _as_dict(function):
     """Returns a signature: the function with a named output."""
     [spec] = function.input_signature
+    concrete = function.get_concrete_function()
 
     @tf.function(input_signature=[spec])
     def signature(images):
-        return {"logits": function(images)}
+        return {"logits": concrete(images)}
 
     return signature.get_concrete_function()
 

@@ -1,5 +1,6 @@
 """LiteRT (TFLite) files as predictors."""
 
+import contextlib
 import importlib
 import importlib.util
 import warnings
@@ -25,6 +26,36 @@ def interpreter_class():
     return importlib.import_module("tensorflow").lite.Interpreter
 
 
+@contextlib.contextmanager
+def quiet_interpreters():
+    """Context in which TensorFlow does not say where its interpreter moves."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def interpreter_of(content, threads=None):
+    """Returns the interpreter of a model.
+
+    Args:
+        content: Bytes of the model.
+        threads: Its threads; None for its default.
+    """
+    with quiet_interpreters():
+        return interpreter_class()(model_content=content, num_threads=threads)
+
+
+def operations_of(content):
+    """Returns the operations of a LiteRT model in their order, a list of dicts.
+
+    Args:
+        content: Bytes of the model.
+    """
+    operations = interpreter_of(content)._get_ops_details()
+    # The delegate that the interpreter adds is no operation of the file.
+    return [each for each in operations if each["op_name"] != "DELEGATE"]
+
+
 class LiteRTPredictor(Predictor):
     """A .tflite file of `widenet_keras.export`.
 
@@ -41,15 +72,10 @@ class LiteRTPredictor(Predictor):
         content, manifest = open_with_zip(path)
         super().__init__(path, manifest)
         self.input = manifest["input"]
-        with warnings.catch_warnings():
-            # TensorFlow announces that its interpreter moves to another package.
-            warnings.simplefilter("ignore")
-            try:
-                self._interpreter = interpreter_class()(
-                    model_content=content, num_threads=threads
-                )
-            except (ValueError, RuntimeError) as error:
-                raise damaged(path, error) from error
+        try:
+            self._interpreter = interpreter_of(content, threads)
+        except (ValueError, RuntimeError) as error:
+            raise damaged(path, error) from error
         self._shape = None
 
     def run(self, images):

@@ -1,0 +1,143 @@
+"""Damaged and hostile model files: one clear line, or the model's own answers."""
+
+import json
+import shutil
+import zipfile
+
+import keras
+import numpy as np
+import pytest
+from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
+from test_exports import NAMES
+
+import widenet_keras
+from widenet_keras.inference import open_predictor
+from widenet_keras.models.loading import load_classifier
+
+COUNT = 200
+FORMATS = list(NAMES) if BACKEND == "tensorflow" else ["keras"]
+
+
+def damaged(content, random):
+    """Returns bytes cut short, with a bit turned, or with a part overwritten."""
+    content = bytearray(content)
+    kind = random.integers(4)
+    place = int(random.integers(len(content)))
+    if kind == 0:
+        return bytes(content[:place])
+    if kind == 1:
+        end = place + int(random.integers(1, 64))
+        content[place:end] = random.bytes(len(content[place:end]))
+    else:
+        # Also near the end, where archives have what they are read by.
+        if kind == 3:
+            place = len(content) - 1 - int(random.integers(min(600, len(content))))
+        content[place] ^= 1 << int(random.integers(8))
+    return bytes(content)
+
+
+def damage(path, random):
+    """Damages a file, or one file of a folder."""
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        path = files[random.integers(len(files))]
+    content = path.read_bytes()
+    if content:
+        path.write_bytes(damaged(content, random))
+
+
+def copied(source, target):
+    (shutil.copytree if source.is_dir() else shutil.copy)(source, target)
+    return target
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_damaged_files_end_in_one_line(format, tmp_path):
+    if format != "keras":
+        pytest.importorskip("tensorflow")
+    model, images = tiny_model(), tiny_images(2)
+    logits = numpy(model(images))
+    whole = tmp_path / NAMES[format]
+    widenet_keras.export(model, whole, format, say=lambda line: None)
+    random, refused = np.random.default_rng(0), 0
+    for index in range(COUNT):
+        folder = tmp_path / str(index)
+        folder.mkdir()
+        path = copied(whole, folder / whole.name)
+        damage(path, random)
+        predictor, line = None, str(path)
+        try:
+            predictor = open_predictor(path)
+        except ValueError as error:
+            line = str(error)
+            refused += 1
+        assert "\n" not in line
+        assert str(path) in line
+        assert len(line) < 600
+        if predictor is not None:
+            # What was hit says nothing, such as the date of a file in an archive.
+            np.testing.assert_allclose(predictor.logits(images), logits, atol=1e-5)
+        shutil.rmtree(folder)
+    assert refused > 0.8 * COUNT
+
+
+def changed_config(source, target, change):
+    """Copies a `.keras` file with another configuration."""
+    with zipfile.ZipFile(source) as archive:
+        parts = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(parts["config.json"])
+    change(config)
+    parts["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(target, "w") as archive:
+        for name, content in parts.items():
+            archive.writestr(name, content)
+    return target
+
+
+def foreign(marker):
+    """Returns the configuration of a program that would leave a marker."""
+    return {
+        "module": "subprocess",
+        "class_name": "Popen",
+        "registered_name": "Popen",
+        "config": {"args": ["touch", str(marker)]},
+    }
+
+
+@pytest.mark.parametrize("place", ["model", "dtype", "field"])
+def test_a_foreign_class_is_refused_and_not_run(tmp_path, place):
+    source, marker = tmp_path / "model.keras", tmp_path / "marker"
+    tiny_model("vit", steps=1).save(source)
+
+    def change(config):
+        if place == "model":
+            config.update(foreign(marker))
+        elif place == "dtype":
+            config["config"]["dtype"] = foreign(marker)
+        else:
+            config["config"]["config"]["activation"] = foreign(marker)
+
+    path = changed_config(source, tmp_path / "foreign.keras", change)
+    for load in (widenet_keras.load_model, load_classifier, open_predictor):
+        with pytest.raises(ValueError, match=r"foreign\.keras is") as error:
+            load(path)
+        assert len(one_line(error)) < 600
+    assert not marker.exists()
+
+
+def test_a_lambda_is_refused_and_not_run(tmp_path):
+    marker = tmp_path / "marker"
+
+    def leave_a_marker(x, path=str(marker)):
+        open(path, "w").close()
+        return x
+
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Lambda(lambda x: x)])
+    model.layers[-1].function = leave_a_marker
+    path = tmp_path / "lambda.keras"
+    model.save(path)
+    for load in (widenet_keras.load_model, load_classifier, open_predictor):
+        with pytest.raises(ValueError, match=r"lambda\.keras is") as error:
+            load(path)
+        one_line(error)
+    assert not marker.exists()
