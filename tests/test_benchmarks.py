@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 from conftest import BACKEND, slow_on_jax
 
+import widenet_keras
+
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 sys.path.insert(0, str(FOLDER))
 
 import compile_time  # noqa: E402
+import exports  # noqa: E402
 import harness  # noqa: E402
 import moe_layer  # noqa: E402
 import timed  # noqa: E402
@@ -106,6 +109,31 @@ def test_compile_time(arguments, capsys):
         assert set(operations.values()) == {None}
     else:
         assert operations["auto", 8] < 1.05 * operations["auto", 4]
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
+def test_exports(arguments, tmp_path, capsys):
+    options = "--presets vit_digits widenet_digits --formats litert keras --repeats 1"
+    picture = tmp_path / "picture.png"
+    parsed = arguments(exports, f"{options} --timed none --png {picture}")
+    rows = [{**row, "backend": BACKEND} for row in exports.measure(parsed)]
+    exports.present(rows, parsed)
+    assert "over_executed" in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    files = [row for row in rows if row["mode"] == "file"]
+    # LiteRT has all four, Keras no calibrated ranges.
+    assert len(files) == 2 * (4 + 3)
+    times = {row["engine"]: row for row in rows if row["preset"] == "widenet_digits"}
+    listed, everything = times["listed"], times["all_experts"]
+    # T = 17, D = 64, F = 128, 3 steps: K = 2 experts, E = 4 of them, or K and one
+    # row of each. The ViT has one MLP of 128.
+    config = widenet_keras.preset_config("widenet_digits")
+    chosen, run = exports.flops(config, "all_experts")
+    assert run - chosen == 3 * 2 * 4 * 17 * 64 * 128
+    chosen, run = exports.flops(config, "listed")
+    assert run - chosen == 3 * 4 * 4 * 64 * 128
+    assert everything["executed_ratio"] > listed["executed_ratio"]
+    assert everything["chosen_ratio"] == listed["chosen_ratio"]
 
 
 def test_gpu_form_asks_for_a_gpu_in_one_line():

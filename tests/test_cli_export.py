@@ -102,7 +102,7 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
     ("arguments", "pieces"),
     [
         (["export", "MODEL", "--format", "keras", "--output", "MODEL"], ["itself"]),
-        (["export", "MODEL", "--format", "keras", "--quantize", "float16"], ["use"]),
+        (["export", "MODEL", "--format", "keras", "--input", "uint8"], ["use"]),
         (["export", "MODEL", "--format", "litert", "--quantize", "int8"], ["--data"]),
         (["export", DIGITS, "--format", "litert", "--data", "none"], ["none"]),
         (["predict", "nowhere", "--model", "MODEL"], ["nowhere does not exist"]),

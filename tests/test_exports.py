@@ -41,6 +41,16 @@ def wide():
     return tiny_model(width=192, heads=4, expert_dim=512, steps=4)
 
 
+def decided_images(model):
+    """Returns 40 images of which a model is surest.
+
+    Random weights decide by less than rounding; a trained model seldom does.
+    """
+    images = tiny_images(160)
+    second, best = np.sort(numpy(model(images)), axis=-1)[:, -2:].T
+    return images[np.argsort(second - best)[:40]]
+
+
 @on_tensorflow
 @pytest.mark.parametrize("format", FORMATS)
 def test_exports_agree_with_the_model(kind, format, tmp_path):
@@ -97,10 +107,7 @@ def test_a_fixed_batch_and_pixels(format, tmp_path):
     ("quantize", "most"), [("none", 1.0), ("float16", 0.5), ("dynamic_int8", 0.25)]
 )
 def test_weights_are_stored_once_and_small(wide, format, quantize, most, tmp_path):
-    images = tiny_images(160)
-    best, second = np.sort(numpy(wide(images)), axis=-1)[:, :-3:-1].T
-    # Random weights decide by less than rounding; a trained model seldom does.
-    images = images[np.argsort(second - best)[:40]]
+    images = decided_images(wide)
     report, predictor = export(wide, tmp_path, format, quantize=quantize, images=images)
     # Stored per step, or twice, the weights alone would be over this; a graph is
     # the same few hundred kilobytes whatever the width.
@@ -111,8 +118,12 @@ def test_weights_are_stored_once_and_small(wide, format, quantize, most, tmp_pat
 
 
 @on_tensorflow
-def test_litert_has_builtin_operators_only(tmp_path):
-    report, predictor = export(tiny_model(), tmp_path, "litert")
+@pytest.mark.parametrize("quantize", ["none", "dynamic_int8", "int8"])
+def test_litert_has_builtin_operators_only(quantize, tmp_path):
+    images = decided_images(tiny_model())
+    report, predictor = export(
+        tiny_model(), tmp_path, "litert", quantize=quantize, images=images
+    )
     assert not [name for name in report.operators if name.upper().startswith("FLEX")]
     assert not [name for name in report.operators if "CUSTOM" in name.upper()]
     [entry] = predictor._interpreter.get_input_details()
@@ -164,7 +175,8 @@ def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
         ({"batch": 0}, ["batch", "0"]),
         ({"format": "litert", "input": "jpeg"}, ["input='jpeg'", "saved_model"]),
         ({"format": "keras", "batch": 3}, ["batch=3"]),
-        ({"quantize": "int8"}, ["quantize='int8'", "dynamic_int8"]),
+        ({"quantize": "int8"}, ["quantize='int8'", "dynamic_int8, litert or onnx"]),
+        ({"format": "keras", "quantize": "int8"}, ["quantize='int8'", "litert"]),
         ({"class_names": ["one"]}, ["1 class_names", "5 classes"]),
     ],
 )

@@ -25,16 +25,22 @@ def write_litert(model, path, options, manifest, images):
     Returns:
         Dict of operator names to how often the graph has them.
     """
-    content = _without_names(_converted(model, options, images))
+    content = converted(model, options, images)
     Path(path).write_bytes(sealed_with_zip(content, manifest))
     return counted(operation["op_name"] for operation in operations_of(content))
 
 
-def _converted(model, options, images):
-    """Returns the bytes of the model as LiteRT takes it."""
+def converted(model, options, images, engine="listed"):
+    """Returns the bytes of a LiteRT model.
+
+    Args:
+        model: As for `write_litert`.
+        options: As for `write_litert`.
+        images: As for `write_litert`.
+        engine: Dispatch engine. "listed" computes what is chosen and nothing else.
+    """
     shape = (options.batch_size, *model.config.image_shape)
-    # Computes what is chosen and nothing else, of built-in operators.
-    network = Network(model, engine="listed", unrolled=True)
+    network = Network(model, engine=engine, unrolled=True)
     dtype = tf.uint8 if options.input == "uint8" else tf.float32
 
     @tf.function(input_signature=[tf.TensorSpec(shape, dtype, "images")])
@@ -48,14 +54,13 @@ def _converted(model, options, images):
         converter = tf.lite.TFLiteConverter.from_saved_model(
             folder, signature_keys=["serve"]
         )
-        if options.quantize == "none":
-            return converter.convert()
-        converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if options.quantize == "int8":
-            return quantized(converter, model, options, images)
+        if options.quantize != "none":
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
         if options.quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
-        return converter.convert()
+        if options.quantize == "int8":
+            return _without_names(quantized(converter, model, options, images))
+        return _without_names(converter.convert())
 
 
 def _without_names(content):

@@ -1,0 +1,91 @@
+"""A trained model in every format and quantisation: what it answers, and its size."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BACKEND
+from test_exports import NAMES, export, silent
+
+import widenet_keras
+from widenet_keras.data.digits import load_digits
+from widenet_keras.exports.options import FORMATS, QUANTIZATIONS
+
+pytest.importorskip("tensorflow")
+pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="once is enough")
+
+MODEL = Path(__file__).parents[1] / "saved_models" / "digits" / "model.keras"
+FILES = [
+    (format, quantize)
+    for format in FORMATS
+    for quantize in QUANTIZATIONS
+    if quantize != "int8" or format in ("litert", "onnx")
+]
+
+
+@pytest.fixture(scope="module")
+def trained():
+    """The committed model, the 450 test digits and their labels."""
+    return widenet_keras.load_model(MODEL, compile=False), *load_digits()[1]
+
+
+@pytest.mark.parametrize(("format", "quantize"), FILES)
+@pytest.mark.parametrize("batch", ["dynamic", pytest.param(7, marks=pytest.mark.slow)])
+def test_answers_on_all_test_digits(trained, format, quantize, batch, tmp_path):
+    if format == "keras" and batch != "dynamic":
+        pytest.skip("a .keras file takes any batch")
+    model, images, labels = trained
+    report, predictor = export(
+        model, tmp_path, format, quantize=quantize, batch=batch, images=images
+    )
+    assert report.images >= len(images)
+    logits = predictor.logits(images)
+    assert logits.shape == (450, 10)
+    found = (logits.argmax(-1) == labels).mean()
+    wanted = (model.predict(images, verbose=0).argmax(-1) == labels).mean()
+    if quantize == "none":
+        assert report.largest_difference <= 1e-4
+    elif quantize == "float16":
+        assert report.agreement >= 0.995
+    elif quantize == "dynamic_int8":
+        assert report.agreement >= 0.99
+    else:
+        assert abs(found - wanted) <= 0.015
+    # Of batches of any size, a single image included, and of any company.
+    for first, count in ((0, 1), (5, 3), (200, 1)):
+        alone = predictor.logits(images[first : first + count])
+        np.testing.assert_allclose(alone, logits[first : first + count], atol=1e-4)
+
+
+# Bytes over those of the float32 weights. Of a model of 4 MB the graph is a larger
+# part than of any that is worth shrinking: those of ViT-B and WideNet-B are in
+# `benchmarks/results/exports.json`.
+SIZES = {
+    ("saved_model", "none"): 1.09,
+    ("saved_model", "dynamic_int8"): 0.35,
+    ("litert", "none"): 1.03,
+    ("litert", "float16"): 0.54,
+    ("litert", "dynamic_int8"): 0.31,
+    ("onnx", "none"): 1.03,
+    ("onnx", "float16"): 0.53,
+    ("onnx", "dynamic_int8"): 0.30,
+    ("keras", "none"): 1.03,
+    ("keras", "float16"): 0.53,
+    ("keras", "dynamic_int8"): 0.30,
+}
+
+
+@pytest.mark.slow
+def test_sizes_of_a_small_model(tmp_path, monkeypatch):
+    # Random weights may change their mind about a class, which is not the subject.
+    bounds = dict.fromkeys(("float16", "dynamic_int8", "int8"), 0.0)
+    monkeypatch.setattr("widenet_keras.exports.compare._AGREEMENT", bounds)
+    model = widenet_keras.ImageClassifier.from_preset("widenet_small_32")
+    found = {}
+    for format, quantize in SIZES:
+        path = tmp_path / NAMES[format]
+        report = widenet_keras.export(
+            model, path, format, quantize=quantize, say=silent
+        )
+        found[format, quantize] = report.size_ratio
+    assert not {name: size for name, size in found.items() if size > SIZES[name]}
