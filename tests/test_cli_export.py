@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from conftest import BACKEND, tiny_images, tiny_model
 from matplotlib.image import imsave
+from PIL import Image
 from test_cli import DIGITS, stopped
 
 pytest.importorskip("tyro")
@@ -23,13 +24,15 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory):
-    """A folder of three images of other sizes, one of them grey."""
+    """A folder of four images of other sizes, two grey, one of 16 bits."""
     folder = tmp_path_factory.mktemp("photos")
     images = (tiny_images(2, size=20) + 1) / 2
     imsave(folder / "a.jpg", images[0])
     imsave(folder / "b.png", images[1])
     (folder / "more").mkdir()
     imsave(folder / "more" / "grey.png", images[0, :, :, 0], cmap="gray")
+    deep = (images[1, :, :, 0] * 65535).astype("uint16")
+    Image.fromarray(deep).save(folder / "more" / "sixteen_bits.png")
     return folder
 
 
@@ -60,6 +63,7 @@ def test_all_formats_predict_alike(model, photos, capsys, format, name):
         "a.jpg",
         "b.png",
         "grey.png",
+        "sixteen_bits.png",
     ]
     if format == "keras":
         # Rounded weights change what is nearly a tie.
@@ -102,7 +106,10 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
     ("arguments", "pieces"),
     [
         (["export", "MODEL", "--format", "keras", "--output", "MODEL"], ["itself"]),
-        (["export", "MODEL", "--format", "keras", "--input", "uint8"], ["use"]),
+        (
+            "export MODEL --format keras --input uint8 --output other.keras".split(),
+            ["use another format"],
+        ),
         (["export", "MODEL", "--format", "litert", "--quantize", "int8"], ["--data"]),
         (["export", DIGITS, "--format", "litert", "--data", "none"], ["none"]),
         (["predict", "nowhere", "--model", "MODEL"], ["nowhere does not exist"]),

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
-from test_exports import NAMES
+from test_exports import CLASSES, NAMES, silent
 
 import widenet_keras
 from widenet_keras.inference import open_predictor
@@ -58,7 +58,7 @@ def test_damaged_files_end_in_one_line(format, tmp_path):
     model, images = tiny_model(), tiny_images(2)
     logits = numpy(model(images))
     whole = tmp_path / NAMES[format]
-    widenet_keras.export(model, whole, format, say=lambda line: None)
+    widenet_keras.export(model, whole, format, class_names=CLASSES, say=silent)
     random, refused = np.random.default_rng(0), 0
     for index in range(COUNT):
         folder = tmp_path / str(index)
@@ -77,8 +77,25 @@ def test_damaged_files_end_in_one_line(format, tmp_path):
         if predictor is not None:
             # What was hit says nothing, such as the date of a file in an archive.
             np.testing.assert_allclose(predictor.logits(images), logits, atol=1e-5)
+            assert predictor.class_names == CLASSES
         shutil.rmtree(folder)
     assert refused > 0.8 * COUNT
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_archives_that_would_fill_the_memory_are_refused(tmp_path, name):
+    source, path = tmp_path / "model.keras", tmp_path / "bomb.keras"
+    tiny_model("vit", steps=1).save(source)
+    with (
+        zipfile.ZipFile(source) as archive,
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for each in archive.namelist():
+            content = archive.read(each)
+            bomb.writestr(each, bytes(2**25) if each == name else content)
+    with pytest.raises(ValueError, match="would unpack") as error:
+        open_predictor(path)
+    one_line(error)
 
 
 def changed_config(source, target, change):

@@ -1,6 +1,9 @@
 """Exports: the model's answers, any batch, each weight once, nothing left behind."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +11,10 @@ from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras.exports import export as export_function
+from widenet_keras.exports.compare import check
 from widenet_keras.exports.options import FORMATS
+from widenet_keras.exports.precision import exact_products
+from widenet_keras.exports.report import ExportReport
 from widenet_keras.inference import open_predictor
 
 pytest.importorskip("tensorflow")
@@ -66,6 +72,35 @@ def test_exports_agree_with_the_model(kind, format, tmp_path):
         np.testing.assert_allclose(predictor.logits(images_here), wanted, atol=1e-5)
 
 
+ODD = [
+    {
+        "activation": "gelu",
+        "output_activation": "silu",
+        "router": "grouped_top_1",
+        "sharing": "cycle",
+        "unique_blocks": 2,
+        "steps": 3,
+        "class_token": False,
+        "channels": 4,
+    },
+    {"channels": 1, "activation": "relu", "output_activation": "gelu", "top_k": 1},
+]
+
+
+@on_tensorflow
+@pytest.mark.parametrize("fields", ODD, ids=["four_channels", "one_channel"])
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+def test_fields_that_are_not_the_defaults(format, fields, tmp_path):
+    model = tiny_model(**fields)
+    images = np.random.default_rng(0).uniform(-1, 1, (5, *model.config.image_shape))
+    report, predictor = export(model, tmp_path, format, images=images)
+    assert report.largest_difference < 1e-5
+    images = images.astype("float32")
+    np.testing.assert_allclose(
+        predictor.logits(images[1:3]), numpy(model(images[1:3])), atol=1e-5
+    )
+
+
 @pytest.mark.skipif(BACKEND == "tensorflow", reason="the other backends' way")
 @pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 def test_other_backends_export_through_tensorflow(format, tmp_path):
@@ -96,9 +131,56 @@ def test_a_fixed_batch_and_pixels(format, tmp_path):
     assert report.largest_difference < 1e-5
     pixels = np.rint((images + 1) * 127.5).astype("uint8")
     wanted = numpy(model(widenet_keras.scale_pixels(pixels)))
-    np.testing.assert_allclose(
-        predictor.logits(widenet_keras.scale_pixels(pixels)), wanted, atol=1e-5
-    )
+    # Pixels are as welcome as floats.
+    for given in (pixels, widenet_keras.scale_pixels(pixels)):
+        np.testing.assert_allclose(predictor.logits(given), wanted, atol=1e-5)
+    # Images that filled up a batch count for nothing.
+    assert (report.images, report.batch) == (5, 2)
+    assert "for a call of 2 images" in str(report)
+
+
+@on_tensorflow
+@pytest.mark.parametrize("input", ["float", "uint8"])
+def test_the_signatures_of_a_saved_model(input, tmp_path):
+    import tensorflow as tf
+
+    model, pixels = tiny_model(), np.arange(2 * 432).reshape(2, 12, 12, 3) % 256
+    pixels = pixels.astype("uint8")
+    images = widenet_keras.scale_pixels(pixels)
+    wanted = numpy(model(images))
+    export(model, tmp_path, "saved_model", input=input, class_names=CLASSES)
+    loaded = tf.saved_model.load(str(tmp_path / "exported"))
+    default, given = {
+        "float": ("serve", {"images": images}),
+        "uint8": ("serve_uint8", {"pixels": pixels}),
+    }[input]
+    for name in (default, "serving_default"):
+        found = loaded.signatures[name](**{k: tf.constant(v) for k, v in given.items()})
+        np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)
+    labels = (tmp_path / "exported" / "assets" / "labels.txt").read_text()
+    assert labels.splitlines() == CLASSES
+
+
+@pytest.mark.parametrize("given", ["floats", "pixels"])
+def test_pixels_to_compare_on_are_scaled(given, tmp_path):
+    pixels = np.arange(2 * 432).reshape(2, 12, 12, 3).astype("uint8")
+    images = pixels if given == "pixels" else widenet_keras.scale_pixels(pixels)
+    model = tiny_model()
+    report, predictor = export(model, tmp_path, "keras", images=images)
+    assert report.largest_difference < 1e-5
+    wanted = numpy(model(widenet_keras.scale_pixels(pixels)))
+    np.testing.assert_allclose(predictor.logits(images), wanted, atol=1e-5)
+
+
+def test_a_quantised_model_is_held_to_its_rounding(tmp_path):
+    model = tiny_model(width=48, heads=4, expert_dim=64)
+    model.quantize("int8")
+    report, predictor = export(model, tmp_path, "keras", images=tiny_images(40))
+    assert report.agreement == 1.0
+    assert predictor.model.quantization == "int8"
+    if BACKEND == "tensorflow":
+        report, _ = export(model, tmp_path, "saved_model", images=tiny_images(40))
+        assert report.agreement >= 0.975
 
 
 @on_tensorflow
@@ -167,6 +249,124 @@ def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
+    ("images", "far", "agreement", "passes"),
+    [
+        (200, 0, 1.0, True),
+        (200, 2, 1.0, True),  # one in a hundred is nearly tied
+        (200, 3, 1.0, False),
+        (200, 1, 0.995, False),
+        (99, 1, 1.0, False),
+    ],
+)
+def test_floats_may_differ_where_experts_are_nearly_tied(
+    images, far, agreement, passes
+):
+    report = ExportReport(
+        path="model.onnx",
+        format="onnx",
+        quantize="none",
+        size=1,
+        parameter_bytes=1,
+        operators={},
+        images=images,
+        batch=1,
+        largest_difference=0.01 if far else 0.0,
+        far=far,
+        agreement=agreement,
+        latency=1.0,
+    )
+    if passes:
+        check(report)
+    else:
+        with pytest.raises(RuntimeError, match=r"differs from the model by 0\.01"):
+            check(report)
+
+
+def test_what_converters_raise_is_one_line(tmp_path, monkeypatch):
+    class ConverterError(Exception):
+        pass
+
+    def fail(*arguments):
+        raise ConverterError("no such operator\nat ...")
+
+    module = sys.modules["widenet_keras.exports.export"]
+    monkeypatch.setattr(module, "write_keras", fail)
+    with pytest.raises(RuntimeError, match=r"failed .no such operator.;") as error:
+        export(tiny_model(), tmp_path, "keras")
+    one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="the other backends' way")
+def test_what_fails_in_the_other_process_is_told_here(tmp_path, monkeypatch):
+    def fail(command, env, **arguments):
+        (Path(command[-1]) / "request.json").unlink()
+        return run(command, env=env, **arguments)
+
+    run = subprocess.run
+    monkeypatch.setattr(subprocess, "run", fail)
+    with pytest.raises((OSError, RuntimeError), match=r"request\.json") as error:
+        export(tiny_model("vit", steps=1), tmp_path, "litert")
+    one_line(error)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_what_is_there_is_not_lost(format, tmp_path):
+    path = tmp_path / NAMES[format]
+    path.mkdir()
+    (path / "photo.jpg").write_text("irreplaceable")
+    with pytest.raises(ValueError, match="is a folder") as error:
+        widenet_keras.export(tiny_model(), path, format, say=silent)
+    one_line(error)
+    assert (path / "photo.jpg").read_text() == "irreplaceable"
+
+
+@on_tensorflow
+def test_an_earlier_export_and_an_empty_folder_are_replaced(tmp_path):
+    (tmp_path / "exported").mkdir()
+    for steps in (1, 2):
+        model = tiny_model("vit", steps=steps)
+        _, predictor = export(model, tmp_path, "saved_model")
+        images = tiny_images(2)
+        np.testing.assert_allclose(
+            predictor.logits(images), numpy(model(images)), atol=1e-5
+        )
+
+
+@pytest.mark.parametrize(
+    ("name", "format"),
+    [("model", "litert"), ("model.tflite", "onnx"), ("model.h5", "keras")],
+)
+def test_a_wrong_suffix_is_told_at_once(tmp_path, name, format):
+    with pytest.raises(ValueError, match="must end in") as error:
+        widenet_keras.export(tiny_model(), tmp_path / name, format, say=silent)
+    one_line(error)
+
+
+def test_a_file_where_a_folder_belongs_is_told_at_once(tmp_path):
+    (tmp_path / "model").write_text("")
+    with pytest.raises(ValueError, match="writes a folder") as error:
+        widenet_keras.export(tiny_model(), tmp_path / "model", say=silent)
+    one_line(error)
+
+
+def test_products_are_exact_while_answers_are_compared():
+    with exact_products():
+        if BACKEND == "jax":
+            import jax
+
+            assert jax.config.jax_default_matmul_precision == "highest"
+        elif BACKEND == "torch":
+            import torch
+
+            assert not torch.backends.cudnn.allow_tf32
+        else:
+            import tensorflow as tf
+
+            assert not tf.config.experimental.tensor_float_32_execution_enabled()
+
+
+@pytest.mark.parametrize(
     ("options", "pieces"),
     [
         ({"format": "tflite"}, ["format='tflite'", "litert"]),
@@ -182,8 +382,9 @@ def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
 )
 def test_what_cannot_be_is_one_line(tmp_path, options, pieces):
     options = {"format": "saved_model", **options}
+    path = tmp_path / NAMES.get(options["format"], "file")
     with pytest.raises(ValueError) as error:  # noqa: PT011
-        widenet_keras.export(tiny_model(), tmp_path / "file", **options)
+        widenet_keras.export(tiny_model(), path, **options)
     assert not [piece for piece in pieces if piece not in one_line(error)]
     assert not list(tmp_path.iterdir())
 
@@ -197,7 +398,7 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, format, module, extra):
         "importlib.util.find_spec", lambda name: None if name == module else name
     )
     with pytest.raises(ImportError) as error:
-        widenet_keras.export(tiny_model(), tmp_path / "file", format)
+        widenet_keras.export(tiny_model(), tmp_path / NAMES[format], format)
     assert f"pip install 'widenet_keras[{extra}]'" in one_line(error)
 
 

@@ -35,6 +35,7 @@ BACKEND_FILES = {
         "tensorflow_export.py",
         "tensorflow_graphs.py",
         "tensorflow_litert.py",
+        "tensorflow_litert_int8.py",
         "tensorflow_onnx.py",
         "tensorflow_saved_model.py",
         "tensorflow_step.py",

@@ -57,7 +57,7 @@ class Export:
         output = self.output or self._beside()
         if output.resolve() == self.model.resolve():
             raise ValueError(
-                f"--output {output} is the model itself; give another path."
+                f"{output} is the model itself; give another path with --output."
             )
         try:
             export(

@@ -26,6 +26,16 @@ def scale_pixels(images):
     return keras.ops.cast(images, "float32") / 127.5 - 1.0
 
 
+def as_floats(images):
+    """Returns images as float32 in [-1, 1], whether they are that or uint8 pixels.
+
+    Args:
+        images: NumPy array of floats in [-1, 1], or of uint8 pixels.
+    """
+    images = np.asarray(images)
+    return scale_pixels(images) if images.dtype == "uint8" else images.astype("float32")
+
+
 def whole_pixels(images):
     """Returns images in [-1, 1] as the nearest uint8 pixels; undoes `scale_pixels`.
 

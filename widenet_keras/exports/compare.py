@@ -9,6 +9,9 @@ from widenet_keras.inference.readers import open_predictor
 
 # Floats differ by the order of their sums; what is rounded keeps its top classes.
 _LARGEST_DIFFERENCE = 1e-4
+# Two experts may be as good as equal for a token of one image in a hundred: then the
+# order of a sum decides which one it is, and the logits show it.
+_NEARLY_TIED = 0.01
 _AGREEMENT = {"float16": 0.995, "dynamic_int8": 0.99, "int8": 0.95}
 
 
@@ -32,6 +35,9 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
             for first in range(0, len(images), step)
         ]
     )
+    differences = np.abs(found - logits).max(axis=-1)
+    # Not `differences > ...`, so that NaN counts.
+    far = ~(differences <= _LARGEST_DIFFERENCE)
     one = images[: options.batch_size or 1]
     return ExportReport(
         path=path,
@@ -41,33 +47,37 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
         parameter_bytes=4 * parameters,
         operators=operators,
         images=len(images),
-        largest_difference=float(np.abs(found - logits).max()),
+        batch=options.batch_size or 1,
+        largest_difference=float(differences.max()),
+        far=int(far.sum()),
         agreement=float((found.argmax(-1) == logits.argmax(-1)).mean()),
         latency=latency(lambda: predictor.logits(one)),
     )
 
 
-def check(report):
+def check(report, rounded=None):
     """Raises `RuntimeError` unless an export answers as its model does.
 
-    Float exports: every logit within 1e-4. Others: the top classes of 99.5 %
-    (float16), 99 % (dynamic_int8) or 95 % (int8) of the images; of few images one
-    may differ.
+    Float exports: every logit within 1e-4, but for one image in a hundred, which
+    must keep its top class. Others: the top classes of 99.5 % (float16), 99 %
+    (dynamic_int8) or 95 % (int8) of the images; of few images one may differ.
 
     Args:
         report: `ExportReport`.
+        rounded: What the model was quantised to before, or None; "int8" is held to
+            what "dynamic_int8" is.
     """
     name = f"The {report.format} export (quantize={report.quantize})"
-    if report.quantize == "none":
-        # Written so that NaN fails as well.
-        if not report.largest_difference <= _LARGEST_DIFFERENCE:
+    if report.quantize == "none" and rounded is None:
+        tied = report.far <= _NEARLY_TIED * report.images and report.agreement == 1.0
+        if report.far and not (tied and np.isfinite(report.largest_difference)):
             raise RuntimeError(
                 f"{name} differs from the model by {report.largest_difference:.2g} in "
                 f"the logits, over the allowed {_LARGEST_DIFFERENCE:g}; {report.path} "
                 "was not written."
             )
         return
-    bound = _AGREEMENT[report.quantize]
+    bound = _AGREEMENT["dynamic_int8" if rounded else report.quantize]
     wrong = round((1 - report.agreement) * report.images)
     finite = np.isfinite(report.largest_difference)
     if not finite or wrong > max(1, int((1 - bound) * report.images + 1e-9)):

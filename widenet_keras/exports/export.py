@@ -1,19 +1,17 @@
 """The export function, on any backend, with a check of what was written."""
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from widenet_keras.data.pixels import scale_pixels, whole_pixels
+from widenet_keras.data.pixels import as_floats, scale_pixels, whole_pixels
 from widenet_keras.exports.compare import check, report_on
 from widenet_keras.exports.keras_file import write_keras
 from widenet_keras.exports.options import Options
+from widenet_keras.exports.precision import exact_products
+from widenet_keras.exports.target import check_target
+from widenet_keras.exports.to_tensorflow import write_in_tensorflow
 from widenet_keras.inference.manifest import manifest_of
 from widenet_keras.utils.files import replaced_when_done
 
@@ -51,8 +49,9 @@ def export(
         input: "float" for images in [-1, 1], "uint8" for pixels, or "jpeg" for
             encoded images of any size. A SavedModel takes all three, and this is
             its default signature.
-        images: (B, height, width, channels) float images in [-1, 1] to compare and
-            calibrate on; None for random ones, which calibrate nothing well.
+        images: (B, height, width, channels) to compare and calibrate on, floats in
+            [-1, 1] or uint8 pixels; None for random ones, which calibrate nothing
+            well.
         class_names: Names of the classes, in order; None for their numbers.
         say: Function that takes the lines of progress and the report.
 
@@ -60,43 +59,65 @@ def export(
         An `ExportReport`.
 
     Raises:
-        ValueError: If the format cannot be what is asked for.
+        ValueError: If the format cannot be what is asked for, or something else
+            would be lost at the path.
         ImportError: If a package is missing; one line says what to install.
-        RuntimeError: If the file's answers are not those of the model.
+        RuntimeError: If a converter fails, or the file's answers are not those of
+            the model.
     """
     options = Options(format=format, quantize=quantize, batch=batch, input=input)
-    _check_float(model, options)
+    _check_model(model, options)
     path = Path(path)
+    check_target(path, format)
     manifest = manifest_of(model, options, class_names)
     say(f"exporting {model.name} to {path} ({format}, quantize={quantize}) ...")
     model = _in_float32(model)
     samples = _samples(model, images, options)
-    logits = _logits(model, samples)
+    with exact_products():
+        logits = _logits(model, samples)
     with replaced_when_done(path) as fresh:
-        if format == "keras":
-            operators = write_keras(model, fresh, options, manifest)
-        elif keras.backend.backend() == "tensorflow":
-            from widenet_keras.exports.tensorflow_export import write
-
-            operators = write(model, fresh, options, manifest, samples)
-        else:
-            operators = _write_in_tensorflow(model, fresh, options, manifest, samples)
+        operators = _write(model, fresh, path, options, manifest, samples)
         report = report_on(
             fresh, path, options, samples, logits, model.count_params(), operators
         )
-        check(report)
+        check(report, model.quantization)
     say(str(report))
     return report
 
 
-def _check_float(model, options):
-    """Raises `ValueError` if a quantised model is asked for what it cannot be."""
+def _write(model, fresh, path, options, manifest, samples):
+    """Writes the file; returns the operators of its graph."""
+    try:
+        if options.format == "keras":
+            return write_keras(model, fresh, options, manifest)
+        if keras.backend.backend() == "tensorflow":
+            from widenet_keras.exports.tensorflow_export import write
+
+            return write(model, fresh, options, manifest, samples)
+        return write_in_tensorflow(model, fresh, options, manifest, samples)
+    except (ValueError, ImportError, OSError):
+        raise
+    # Converters raise classes of their own.
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise RuntimeError(
+            f"The {options.format} export failed ({line}); {path} was not written."
+        ) from error
+
+
+def _check_model(model, options):
+    """Raises `ValueError` if a model cannot be exported as it is asked for."""
     possible = options.format in ("saved_model", "keras")
     if model.quantization and (options.quantize != "none" or not possible):
         raise ValueError(
             f"export: {model.name} is quantised to {model.quantization!r} already, so "
             "format must be 'saved_model' or 'keras' and quantize 'none'; or export "
             f"the float model with quantize={options.quantize!r}."
+        )
+    if options.input == "jpeg" and model.config.channels not in (1, 3):
+        raise ValueError(
+            f"export: input='jpeg' and images of {model.config.channels} channels; "
+            "encoded images have 1 or 3, so use input='float'."
         )
 
 
@@ -116,14 +137,8 @@ def _samples(model, images, options):
     if images is None:
         shape = (_SAMPLES, *model.config.image_shape)
         images = np.random.default_rng(0).uniform(-1, 1, shape)
-    images = np.asarray(images, "float32")
-    if options.batch_size:
-        # A fixed batch is filled by turning around.
-        count = -len(images) % options.batch_size
-        images = np.concatenate([images, np.resize(images, (count, *images.shape[1:]))])
-    if options.input == "float":
-        return images
-    return scale_pixels(whole_pixels(images))
+    images = as_floats(images)
+    return images if options.input == "float" else scale_pixels(whole_pixels(images))
 
 
 def _logits(model, images):
@@ -136,39 +151,3 @@ def _logits(model, images):
             for first in range(0, len(images), 32)
         ]
     )
-
-
-def _write_in_tensorflow(model, path, options, manifest, images):
-    """Writes in a process of its own, where Keras runs on TensorFlow."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = Path(folder)
-        model.save(folder / "model.keras")
-        np.save(folder / "images.npy", images)
-        request = {**vars(options), "manifest": manifest, "path": str(path.absolute())}
-        (folder / "request.json").write_text(json.dumps(request))
-        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
-        # This process may hold the GPU, and exporting needs none.
-        environment["CUDA_VISIBLE_DEVICES"] = ""
-        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-        package = str(Path(__file__).parents[2])
-        environment["PYTHONPATH"] = os.pathsep.join(
-            filter(None, [package, environment.get("PYTHONPATH")])
-        )
-        done = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "widenet_keras.exports.tensorflow_export",
-                str(folder),
-            ],
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            raise RuntimeError(
-                f"The {options.format} export in a TensorFlow process failed:\n"
-                f"{done.stderr}"
-            )
-        return json.loads((folder / "operators.json").read_text())

@@ -3,7 +3,6 @@
 import io
 import json
 import zipfile
-from pathlib import Path
 
 import h5py
 
@@ -24,13 +23,7 @@ def write_keras(model, path, options, manifest):
 
     Returns:
         The operators, an empty dict: Keras has no graph.
-
-    Raises:
-        ValueError: If the path does not end in `.keras`.
     """
-    path = Path(path)
-    if path.suffix != ".keras":
-        raise ValueError(f"export: {path.name} must end in .keras; rename it.")
     # A copy has no optimizer, whose state would be as large as the weights.
     copy = model if model.quantization else model.adapted()
     if options.quantize == "dynamic_int8":

@@ -16,9 +16,12 @@ class ExportReport:
         parameter_bytes: Bytes of the model's parameters in float32.
         operators: Dict of operator names to how often the graph has them.
         images: Number of images that were compared.
+        batch: Number of images of a call whose latency was measured.
         largest_difference: Largest difference of a logit from the model's.
+        far: Number of images with a difference that rounding of floats does not
+            explain.
         agreement: Fraction of the images with the model's top class.
-        latency: Median milliseconds of one image.
+        latency: Median milliseconds of a call.
     """
 
     path: Path
@@ -28,7 +31,9 @@ class ExportReport:
     parameter_bytes: int
     operators: dict
     images: int
+    batch: int
     largest_difference: float
+    far: int
     agreement: float
     latency: float
 
@@ -47,11 +52,12 @@ class ExportReport:
             name if count == 1 else f"{name} x{count}"
             for name, count in sorted(self.operators.items())
         )
+        calls = "one image" if self.batch == 1 else f"a call of {self.batch} images"
         lines = [
             ("size", f"{self.size:,} bytes, {self.size_ratio:.3f} of the parameters"),
             ("largest difference", f"{self.largest_difference:.1e} in the logits"),
             ("same top class", f"{self.agreement:.2%} of {self.images} images"),
-            ("latency", f"{self.latency:.2f} ms for one image"),
+            ("latency", f"{self.latency:.2f} ms for {calls}"),
             ("operators", names or "those of Keras"),
         ]
         head = f"{self.path}: {self.format}, quantize={self.quantize}"

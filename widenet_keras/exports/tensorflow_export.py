@@ -50,7 +50,13 @@ def main(folder):
     request = json.loads((folder / "request.json").read_text())
     manifest, path = request.pop("manifest"), Path(request.pop("path"))
     images = np.load(folder / "images.npy")
-    operators = write(model, path, Options(**request), manifest, images)
+    try:
+        operators = write(model, path, Options(**request), manifest, images)
+    except Exception as error:
+        line = next(iter(str(error).splitlines()), "")
+        told = {"type": type(error).__name__, "message": line}
+        (folder / "error.json").write_text(json.dumps(told))
+        raise
     (folder / "operators.json").write_text(json.dumps(operators))
 
 

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from widenet_keras.data.pixels import whole_pixels
+from widenet_keras.exports.calibration import calibration_batches
 from widenet_keras.inference.litert import (
     interpreter_of,
     operations_of,
@@ -29,12 +29,8 @@ def quantized(converter, model, options, images):
         options: `Options`.
         images: (B, height, width, channels) float32.
     """
-    if options.input == "uint8":
-        images = whole_pixels(images)
-    step = options.batch_size or 1
     converter.representative_dataset = lambda: (
-        {"images": images[first : first + step]}
-        for first in range(0, len(images), step)
+        {"images": batch} for batch in calibration_batches(images, options)
     )
     with quiet_interpreters():
         debugger = tf.lite.experimental.QuantizationDebugger(

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports import onnx_weights
@@ -47,11 +48,36 @@ def write_onnx(model, path, options, manifest, images):
     return counted(node.op_type for node in proto.graph.node)
 
 
+def _know_erfc():
+    """Tells tf2onnx 1.17 of Erfc, which the exact GELU of TensorFlow is made of."""
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, context, node, **kwargs):
+            dtype = context.get_dtype(node.output[0])
+            shapes, [result] = [context.get_shape(node.output[0])], node.output
+            one = context.make_const(f"{node.name}_one", np.array(1, "float32"))
+            value = node.input[0]
+            context.remove_node(node.name)
+            erf = context.make_node("Erf", [value], shapes=shapes, dtypes=[dtype])
+            context.make_node(
+                "Sub",
+                [one.output[0], erf.output[0]],
+                outputs=[result],
+                shapes=shapes,
+                dtypes=[dtype],
+            )
+
+
 def _converted(model, options):
     """Returns the model as an `onnx.ModelProto`."""
     # tf2onnx needs names of TensorFlow that importing it warns about.
     with quiet():
         import tf2onnx
+
+        _know_erfc()
 
         shape = (options.batch_size, *model.config.image_shape)
         # In ONNX too only what is chosen is computed.

@@ -86,11 +86,6 @@ def _served(model, options):
     served.serve, served.serve_uint8 = serve, serve_uint8
     if config.channels in (1, 3):
         served.serve_jpeg = serve_jpeg
-    elif options.input == "jpeg":
-        raise ValueError(
-            f"export: input='jpeg' and images of {config.channels} channels; encoded "
-            "images have 1 or 3, so use input='float'."
-        )
     return served
 
 

@@ -7,23 +7,28 @@ import zipfile
 from pathlib import Path
 
 from widenet_keras.inference.manifest import damaged, labels_text, read_manifest
+from widenet_keras.utils.archives import check_members
 
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"
 # A LiteRT file ends with a zip, and an ONNX file with one entry of metadata.
 _DIGEST_KEY = b"sha256"
 _DIGEST_LENGTH = 64
+# The digest that the manifest of a folder has of itself.
+_OWN = "manifest_sha256"
+_GRAPH = "saved_model.pb"
 
 
 def seal_folder(folder, manifest):
-    """Writes the manifest of a folder with the digest of each of its files."""
+    """Writes the manifest of a folder with the digest of each file and its own."""
     folder = Path(folder)
     files = {
         each.relative_to(folder).as_posix(): _digest(each.read_bytes())
         for each in sorted(folder.rglob("*"))
         if each.is_file()
     }
-    text = json.dumps({**manifest, "sha256": files}, indent=2)
+    manifest = {**manifest, "sha256": files}
+    text = json.dumps({**manifest, _OWN: _own_digest(manifest)}, indent=2)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
@@ -38,12 +43,15 @@ def open_folder(folder):
     if not path.is_file():
         raise damaged(folder, f"it has no {MANIFEST}")
     manifest = read_manifest(_text(path.read_bytes(), path), path)
+    if manifest.pop(_OWN, None) != _own_digest(manifest):
+        raise damaged(folder, f"{MANIFEST} has changed")
     files = manifest.get("sha256")
-    if not isinstance(files, dict) or not files:
+    if not isinstance(files, dict) or _GRAPH not in files:
         raise damaged(folder, f"{MANIFEST} has no checksums")
     for name, digest in files.items():
         file = folder / name
-        if ".." in Path(name).parts or not file.is_file():
+        outside = Path(name).is_absolute() or ".." in Path(name).parts
+        if outside or not file.is_file():
             raise damaged(folder, f"{name} is missing")
         if _digest(file.read_bytes()) != digest:
             raise damaged(folder, f"{name} has changed")
@@ -75,6 +83,7 @@ def open_with_zip(path):
     whole = Path(path).read_bytes()
     try:
         with zipfile.ZipFile(io.BytesIO(whole)) as archive:
+            check_members(archive)
             start = min(each.header_offset for each in archive.infolist())
             text = archive.read(MANIFEST)
     # What zipfile raises on bytes that are no zip is not all BadZipFile.
@@ -115,6 +124,11 @@ def _onnx_entry(digest):
     entry = b"\x0a" + bytes([len(_DIGEST_KEY)]) + _DIGEST_KEY
     entry += b"\x12" + bytes([len(value)]) + value
     return b"\x72" + bytes([len(entry)]) + entry
+
+
+def _own_digest(manifest):
+    """Returns the digest of a manifest, however its text is laid out."""
+    return _digest(json.dumps(manifest, sort_keys=True).encode())
 
 
 def _digest(content):

@@ -86,6 +86,11 @@ def _with_pillow(content, size, channels):
             "pip install 'widenet_keras[images]'."
         ) from None
     with pillow.open(io.BytesIO(content)) as image:
+        if image.mode.startswith("I;16"):
+            # Converting would cut off what is above 255.
+            image = pillow.fromarray((np.asarray(image) >> 8).astype("uint8"))
+        elif image.mode in ("I", "F"):
+            raise ValueError(f"pixels of mode {image.mode}, not of 8 or 16 bits")
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     pixels = pixels.reshape(*pixels.shape[:2], channels)
     if size >= SMALLEST_CROPPED:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from widenet_keras.data.pixels import whole_pixels
+from widenet_keras.data.pixels import as_floats, whole_pixels
 
 
 class Predictor:
@@ -42,12 +42,12 @@ class Predictor:
         """Returns the logits (B, classes) float32.
 
         Args:
-            images: (B, height, width, channels) float32 in [-1, 1].
+            images: (B, height, width, channels) floats in [-1, 1], or uint8 pixels.
 
         Raises:
             ValueError: If the images have another shape.
         """
-        images = np.asarray(images, "float32")
+        images = as_floats(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"{self.path} takes images of shape (batch, "

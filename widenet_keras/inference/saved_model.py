@@ -19,14 +19,18 @@ class SavedModelPredictor(Predictor):
 
     def __init__(self, path):
         super().__init__(path, open_folder(path))
+        # What it was exported for; decoded images are pixels as well.
+        self.input = "float" if self.manifest["input"] == "float" else "uint8"
         tf = require_tensorflow("SavedModels are")
         self._constant = tf.constant
         try:
             # The object keeps the variables alive, which its functions do not.
             self.loaded = tf.saved_model.load(str(path))
+            name = "serve" if self.input == "float" else "serve_uint8"
+            self._serve = getattr(self.loaded, name)
         except Exception as error:
             raise damaged(path, error) from error
 
     def run(self, images):
-        """Returns the logits of float images (B, height, width, channels)."""
-        return self.loaded.serve(self._constant(images)).numpy()
+        """Returns the logits of images (B, height, width, channels)."""
+        return self._serve(self._constant(images)).numpy()

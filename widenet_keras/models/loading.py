@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 
 from widenet_keras.models.widenet import WideNet
+from widenet_keras.utils.archives import check_members
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 # What another library says of a file is quoted up to here.
@@ -71,6 +72,7 @@ def _config_of(path):
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
+            check_members(archive)
             broken = archive.testzip()
             config = json.loads(archive.read(_CONFIG)) if _CONFIG in names else {}
     # What zipfile raises on damaged bytes is not all BadZipFile.
