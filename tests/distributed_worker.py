@@ -10,6 +10,7 @@ import sys
 import keras
 import numpy as np
 from conftest import BACKEND, tiny_config
+from on_split_cpu import split_cpu
 
 import widenet_keras
 from widenet_keras.data import (
@@ -44,18 +45,9 @@ def data(path):
     )
 
 
-def split_cpu():
-    """Makes TensorFlow see one CPU as several devices."""
-    import tensorflow as tf
-
-    [cpu] = tf.config.list_physical_devices("CPU")
-    devices = [tf.config.LogicalDeviceConfiguration()] * TOLD["devices"]
-    tf.config.set_logical_device_configuration(cpu, devices)
-
-
 def main():
     if BACKEND == "tensorflow" and TOLD["devices"] > 1:
-        split_cpu()
+        split_cpu(TOLD["devices"])
     distribution = distribute(TOLD["mode"], TOLD["expert_devices"])
     name = f"{TOLD['output']}/{distribution.rank}"
     batches, test = data(f"{name}.data.npz")

@@ -12,6 +12,8 @@ pytest.importorskip("tyro")
 from widenet_keras.cli.main import main
 from widenet_keras.inference import open_predictor
 
+OTHER = ["--output", "other.keras"]
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
@@ -106,10 +108,7 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
     ("arguments", "pieces"),
     [
         (["export", "MODEL", "--format", "keras", "--output", "MODEL"], ["itself"]),
-        (
-            "export MODEL --format keras --input uint8 --output other.keras".split(),
-            ["use another format"],
-        ),
+        (["export", "MODEL", "--format", "keras", "--input", "uint8", *OTHER], ["use"]),
         (["export", "MODEL", "--format", "litert", "--quantize", "int8"], ["--data"]),
         (["export", DIGITS, "--format", "litert", "--data", "none"], ["none"]),
         (["predict", "nowhere", "--model", "MODEL"], ["nowhere does not exist"]),

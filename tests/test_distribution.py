@@ -2,22 +2,28 @@
 
 import json
 import math
+import os
 import re
 import signal
+import sys
 import time
 from pathlib import Path
 
 import jobs
+import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line
+from conftest import BACKEND, one_line, tiny_model
 from expert_products import WIDTH
 
+import widenet_keras
 from widenet_keras.distribution import distribute
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
+from widenet_keras.distribution.single import Distribution
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10.py"
+SPLIT = WORKER.with_name("on_split_cpu.py")
 
 
 def trained(folder, mode="auto", devices=1, experts=1, processes=1):
@@ -61,6 +67,7 @@ JOBS = {
         slow(4, 1, 1),
         slow(4, 4, 1),
         slow(1, 1, 2),
+        slow(2, 1, 2),
         slow(2, 2, 2),
         slow(2, 4, 2),
     ],
@@ -132,8 +139,8 @@ def test_a_device_computes_its_part_of_the_expert_products(tmp_path):
         assert part * 4 == whole, experts
 
 
-def small_run(folder):
-    """Writes data and returns the recipe's command for a run of three epochs."""
+def small_run(folder, epochs=3, experts=1):
+    """Writes data and returns the recipe's command for a run."""
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (811, 12, 12, 3)).astype("uint8")
     labels = np.arange(811) % 5
@@ -141,9 +148,72 @@ def small_run(folder):
     parts |= {"x_test": images[:11], "y_test": labels[:11]}
     np.savez(folder / "data.npz", **parts)
     fields = "image_size 12 patch_size 4 width 12 steps 2 heads 3 expert_dim 14"
-    flags = f"--epochs 3 --batch-size 8 --ema 0.9 --fields {fields}"
+    flags = f"--epochs {epochs} --batch-size 8 --ema 0.9 --expert-devices {experts} "
+    flags += f"--optimizer lamb --mixup 0.5 --fields {fields}"
     paths = ["--data", folder / "data.npz", "--output", folder / "run"]
     return [RECIPE, *paths, *flags.split()]
+
+
+def ends_well(job):
+    """Waits for the processes of a job; returns what the first one printed."""
+    printed = []
+    for process in job:
+        output, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+        printed.append(output)
+    return printed[0]
+
+
+def wait_for(path, job):
+    """Waits until a file is there and no process of a job has ended."""
+    patience = time.time() + 240
+    while not path.exists():
+        assert time.time() < patience
+        assert [process.poll() for process in job] == [None] * len(job)
+        time.sleep(0.1)
+
+
+ALL_JOBS = [getattr(job, "values", job) for job in JOBS[BACKEND]]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("devices", "experts", "processes"), ALL_JOBS)
+def test_a_job_that_was_killed_goes_on_as_if_not(tmp_path, devices, experts, processes):
+    folders = [tmp_path / name for name in ("whole", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    whole, killed = (small_run(folder, 2, experts) for folder in folders)
+    if BACKEND == "tensorflow" and devices > 1:
+        whole, killed = ([SPLIT, devices, *command] for command in (whole, killed))
+    ends_well(jobs.start(whole, processes, devices))
+    job = jobs.start(killed, processes, devices)
+    wait_for(folders[1] / "run" / "checkpoints" / "last.keras", job)
+    for process in job:
+        process.send_signal(signal.SIGKILL)
+    for process in job:
+        process.communicate()
+    printed = ends_well(jobs.start(killed, processes, devices))
+    assert "going on after epoch 1 of 2" in printed
+    models = [
+        widenet_keras.load_model(folder / "run" / "model.keras", compile=False)
+        for folder in folders
+    ]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)
+    assert (folders[1] / "run" / "checkpoints" / "best.keras").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BACKEND != "torch", reason="torchrun starts torch")
+def test_torchrun_ends_all_with_a_line(tmp_path):
+    module = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
+    [launcher] = jobs.start([*module, *small_run(tmp_path)])
+    wait_for(tmp_path / "run" / "checkpoints" / "last.keras", [launcher])
+    children = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text()
+    os.kill(int(children.split()[1]), signal.SIGKILL)
+    _, errors = launcher.communicate(timeout=120)
+    assert launcher.returncode != 0
+    assert "One of the 2 workers was lost" in errors, errors[-3000:]
 
 
 @pytest.mark.parametrize(
@@ -152,12 +222,7 @@ def small_run(folder):
 def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path, victim):
     command = small_run(tmp_path)
     job = jobs.start(command, processes=2)
-    saved = tmp_path / "run" / "checkpoints" / "last.keras"
-    patience = time.time() + 240
-    while not saved.exists():
-        assert time.time() < patience
-        assert [process.poll() for process in job] == [None, None]
-        time.sleep(0.1)
+    wait_for(tmp_path / "run" / "checkpoints" / "last.keras", job)
     # A moment later the second epoch is on its way.
     time.sleep(1)
     job[victim].send_signal(signal.SIGKILL)
@@ -215,6 +280,81 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line():
     distribution.replicas = 3
     with pytest.raises(ValueError, match="a multiple of 3") as error:
         distribution.check_batch_size(8)
+    one_line(error)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="TF_CONFIG is TensorFlow's")
+@pytest.mark.parametrize(
+    ("task", "rank"),
+    [
+        ({"type": "chief", "index": 0}, 0),
+        ({"type": "worker", "index": 0}, 1),
+        ({"type": "worker", "index": 1}, 2),
+        ({"type": "worker", "index": 2}, None),
+        ({"type": "evaluator", "index": 0}, None),
+        ({}, None),
+    ],
+)
+def test_a_chief_comes_before_the_workers(monkeypatch, task, rank):
+    from widenet_keras.distribution import tensorflow_strategies
+
+    cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
+    if rank is None:
+        with pytest.raises(ValueError, match="TF_CONFIG has task=") as error:
+            tensorflow_strategies._rank(3)
+        one_line(error)
+    else:
+        assert tensorflow_strategies._rank(3) == rank
+
+
+def test_processes_that_see_other_folders_are_told_in_one_line(monkeypatch):
+    distribution = Distribution()
+    distribution.check_agreed("run", [3, 12])
+    distribution.processes = 2
+    monkeypatch.setattr(distribution, "everywhere", lambda own: np.array([own, [0, 0]]))
+    distribution.check_agreed("run", [0, 0])
+    with pytest.raises(ValueError, match="the same folder") as error:
+        distribution.check_agreed("run", [3, 12])
+    one_line(error)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes the global loss")
+def test_losses_that_replicas_cannot_share_are_refused_in_one_line(monkeypatch):
+    step = sys.modules[type(tiny_model()).train_step.__module__]
+    model, loss = tiny_model(), keras.losses.CategoricalCrossentropy
+    model.compile("sgd", loss(from_logits=True, reduction="sum"))
+    if BACKEND == "torch":
+        monkeypatch.setattr(step.torch_processes, "processes", lambda: 2)
+    else:
+        monkeypatch.setattr(step, "_replicas", lambda: 2.0)
+    for reduction in ("sum", "mean_with_sample_weight", None):
+        with pytest.raises(ValueError, match="reduction=") as error:
+            model.compile("sgd", loss(from_logits=True, reduction=reduction))
+        one_line(error)
+    model.compile("sgd")
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="others clip after the sum")
+def test_scaled_gradients_are_not_clipped_apart(monkeypatch):
+    from widenet_keras.training import tensorflow_step
+
+    monkeypatch.setattr(tensorflow_step, "_replicas", lambda: 2.0)
+    model = tiny_model(dtype="mixed_float16")
+    model.compile(keras.optimizers.SGD(0.1))
+    optimizer = keras.optimizers.SGD(0.1, global_clipnorm=1.0)
+    for given in (optimizer, keras.optimizers.LossScaleOptimizer(optimizer)):
+        with pytest.raises(ValueError, match="mixed_bfloat16") as error:
+            model.compile(given)
+        one_line(error)
+
+
+@pytest.mark.skipif(BACKEND != "torch", reason="torch's processes")
+def test_a_keras_that_shares_torch_batches_is_not_joined(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(keras.src.backend, "distribution_lib", object())
+    with pytest.raises(ValueError, match="share them twice") as error:
+        distribute("auto")
     one_line(error)
 
 

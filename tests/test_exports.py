@@ -157,8 +157,33 @@ def test_the_signatures_of_a_saved_model(input, tmp_path):
     for name in (default, "serving_default"):
         found = loaded.signatures[name](**{k: tf.constant(v) for k, v in given.items()})
         np.testing.assert_allclose(found["logits"], wanted, atol=1e-5)
-    labels = (tmp_path / "exported" / "assets" / "labels.txt").read_text()
-    assert labels.splitlines() == CLASSES
+    assets = tmp_path / "exported" / "assets"
+    assert (assets / "labels.txt").read_text().splitlines() == CLASSES
+    preprocessing = json.loads((assets / "preprocessing.json").read_text())
+    assert preprocessing["scale"] == "pixels / 127.5 - 1"
+
+
+@on_tensorflow
+def test_experts_are_cut_out_once_whatever_the_depth():
+    import tensorflow as tf
+
+    from widenet_keras.exports.tensorflow_graphs import Network
+
+    found = []
+    for steps in (2, 5):
+        network = Network(tiny_model(steps=steps), engine="listed", unrolled=True)
+        spec = tf.TensorSpec((None, 12, 12, 3))
+        graph = tf.function(network.forward).get_concrete_function(spec).graph
+        # Cut out at every step, the constants of WideNet-L/16 were over 20 GB.
+        stacks = ((4, 12, 14), (4, 14, 12))
+        found.append(
+            sum(
+                tuple(operation.inputs[0].shape) in stacks
+                for operation in graph.get_operations()
+                if operation.type in ("Unpack", "StridedSlice")
+            )
+        )
+    assert found == [2, 2]
 
 
 @pytest.mark.parametrize("given", ["floats", "pixels"])

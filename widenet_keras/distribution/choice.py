@@ -2,6 +2,7 @@
 
 import keras
 
+from widenet_keras.distribution.lost_worker import plain_loss_of_worker
 from widenet_keras.distribution.single import Distribution
 from widenet_keras.utils.checks import check_choice, check_integer
 
@@ -51,6 +52,12 @@ def distribute(mode="auto", expert_devices=1):
         )
     if mode == "none":
         return Distribution()
+    # Workers that never come are told as those that go.
+    with plain_loss_of_worker(None):
+        return _distribution(backend, mode, expert_devices)
+
+
+def _distribution(backend, mode, expert_devices):
     if backend == "tensorflow":
         from widenet_keras.distribution.tensorflow_strategies import strategy_of
 

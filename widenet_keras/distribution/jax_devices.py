@@ -6,6 +6,7 @@ import os
 import jax
 import keras
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from widenet_keras.data.process_rows import Part
@@ -108,6 +109,21 @@ class DeviceDistribution(Replicated):
         finally:
             for variable, value in lent.values():
                 variable._value = value
+
+    @contextlib.contextmanager
+    def apart(self):
+        """Context in which a model that is made belongs to this process alone."""
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
+
+    def everywhere(self, numbers):
+        """Returns the numbers of every process, (processes, n)."""
+        found = multihost_utils.process_allgather(np.array(numbers))
+        return np.reshape(found, (self.processes, len(numbers)))
 
 
 def devices_of(mode, expert_devices):

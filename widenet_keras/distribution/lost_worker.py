@@ -2,6 +2,9 @@
 
 import contextlib
 import re
+import signal
+import sys
+import threading
 
 # What the collectives of TensorFlow, JAX (gloo, NCCL, its coordination service) and
 # torch say when the other side is gone.
@@ -13,6 +16,8 @@ _GONE = re.compile(
     r"|UNAVAILABLE|DEADLINE_EXCEEDED",
     re.DOTALL,
 )
+# What a framework says is quoted up to here.
+_LONGEST_REASON = 300
 
 
 @contextlib.contextmanager
@@ -20,7 +25,7 @@ def plain_loss_of_worker(processes):
     """Context in which the loss of another worker becomes one line.
 
     Args:
-        processes: Workers of the job.
+        processes: Workers of the job; None if nobody has counted them yet.
 
     Raises:
         ValueError: With the line.
@@ -33,12 +38,36 @@ def plain_loss_of_worker(processes):
     except ValueError:
         raise
     except Exception as error:
-        said = _GONE.search(f"{type(error).__name__}: {error}")
-        if not said:
+        text = f"{type(error).__name__}: {error}"
+        if not _GONE.search(text):
             raise
-        reason = " ".join(said.group(0).split())
-        raise ValueError(
-            f"One of the {processes} workers was lost ({reason}); start the same "
-            "command again, with as many workers as there are: it goes on from the "
-            "last checkpoint."
-        ) from None
+        reason = " ".join(text.split())[:_LONGEST_REASON]
+        raise ValueError(_told(processes, reason)) from error
+
+
+def tell_why_stopped(processes):
+    """Has this process say in one line why a launcher ends it.
+
+    torchrun ends all workers when one has ended, by SIGTERM.
+
+    Args:
+        processes: Workers of the job.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return
+
+    def tell(number, frame):
+        print(_told(processes, "the launcher sent SIGTERM"), file=sys.stderr)
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, tell)
+
+
+def _told(processes, reason):
+    workers = "workers" if processes is None else f"{processes} workers"
+    return (
+        f"One of the {workers} was lost ({reason}); start the same command again, with "
+        "as many workers as there are: it goes on from the last checkpoint."
+    )

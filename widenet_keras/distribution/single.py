@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from widenet_keras.data.process_rows import Part, ProcessRows
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
@@ -41,6 +42,11 @@ class Distribution:
     def is_chief(self):
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
+
+    @property
+    def saves(self):
+        """Whether this process takes part in saving a model."""
+        return self.is_chief
 
     @property
     def verbose(self):
@@ -111,6 +117,35 @@ class Distribution:
             model: The model, compiled or not.
         """
         yield
+
+    def apart(self):
+        """Context in which a model that is made belongs to this process alone."""
+        return contextlib.nullcontext()
+
+    def everywhere(self, numbers):
+        """Returns the numbers that every process has, (processes, n).
+
+        Args:
+            numbers: List of n whole numbers.
+        """
+        return np.array([numbers])
+
+    def check_agreed(self, place, numbers):
+        """Raises `ValueError` unless all processes found the same.
+
+        Args:
+            place: Path of what they looked at.
+            numbers: List of whole numbers that say what was found.
+        """
+        if self.processes == 1:
+            return
+        found = self.everywhere(numbers)
+        if (found != found[0]).any():
+            raise ValueError(
+                f"The {self.processes} processes of the job found other states of the "
+                f"run in {place} ({found.tolist()}); all hosts must see the same "
+                "folder: mount it on each."
+            )
 
 
 ONE_DEVICE = Distribution()

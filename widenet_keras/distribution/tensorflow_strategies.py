@@ -31,6 +31,22 @@ class StrategyDistribution(Replicated):
     def _scope(self):
         return self.strategy.scope()
 
+    @property
+    def saves(self):
+        """Whether this process saves: workers read some variables together."""
+        return True
+
+    def everywhere(self, numbers):
+        """Returns the numbers of every process, (processes, n)."""
+
+        @tf.function
+        def gather():
+            context = tf.distribute.get_replica_context()
+            return context.all_gather(tf.constant([numbers], tf.int64), axis=0)
+
+        rows = self.strategy.experimental_local_results(self.strategy.run(gather))[0]
+        return rows.numpy()
+
     def training(self, batches, step=0):
         """Returns what `fit` takes: this worker's rows of every batch."""
         if self.processes == 1:
@@ -56,8 +72,8 @@ def strategy_of(mode):
                 'such as {"cluster": {"worker": ["host1:2000", "host2:2000"]}, '
                 '"task": {"type": "worker", "index": 0}}; set it, or use another mode.'
             )
+        rank = _rank(len(workers))
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
-        rank = strategy.cluster_resolver.task_id
         return StrategyDistribution("strategy", strategy, rank, len(workers))
     if mode == "tpu" or (mode == "auto" and os.environ.get("TPU_NAME")):
         return StrategyDistribution("TPU strategy", _tpu_strategy())
@@ -72,16 +88,37 @@ def strategy_of(mode):
 
 def _workers():
     """Returns the addresses of the workers that TF_CONFIG names."""
+    cluster = _told().get("cluster", {})
+    return [*cluster.get("chief", []), *cluster.get("worker", [])]
+
+
+def _rank(workers):
+    """Returns which of the workers this is: a chief, if there is one, comes first.
+
+    Args:
+        workers: How many there are.
+    """
+    task = _told().get("task", {})
+    kind, index = task.get("type"), task.get("index")
+    chiefs = len(_told()["cluster"].get("chief", []))
+    first = {"chief": 0, "worker": chiefs}.get(kind)
+    if first is None or index not in range(workers - first):
+        raise ValueError(
+            f"distribute: TF_CONFIG has task={json.dumps(task)}; use type 'chief' or "
+            f"'worker' and the index of one of the {workers} workers."
+        )
+    return first + index
+
+
+def _told():
+    """Returns what TF_CONFIG says, a dict."""
     text = os.environ.get("TF_CONFIG", "")
-    if not text:
-        return []
     try:
-        cluster = json.loads(text).get("cluster", {})
+        return json.loads(text) if text else {}
     except json.JSONDecodeError as error:
         raise ValueError(
             f"distribute: TF_CONFIG is no JSON ({error}); mend it, or unset it."
         ) from None
-    return [*cluster.get("chief", []), *cluster.get("worker", [])]
 
 
 def _tpu_strategy():

@@ -8,10 +8,13 @@ import torch
 import torch.distributed
 
 from widenet_keras.data.process_rows import Part
+from widenet_keras.distribution.lost_worker import tell_why_stopped
 from widenet_keras.distribution.single import Distribution, Replicated
 
-# After so long without an answer another worker counts as lost.
-PATIENCE = datetime.timedelta(minutes=2)
+# After so long without an answer another worker counts as lost. One that ends is
+# noticed at once, by its closed connections; this is for hosts that fall silent, and
+# longer than reading data or writing a checkpoint may take the others.
+PATIENCE = datetime.timedelta(minutes=30)
 
 
 class JobDistribution(Replicated):
@@ -22,6 +25,13 @@ class JobDistribution(Replicated):
         size = torch.distributed.get_world_size()
         super().__init__(f"{size} processes, this is process {rank}", size, rank, size)
         self.part = Part(rank, size)
+
+    def everywhere(self, numbers):
+        """Returns the numbers of every process, (processes, n)."""
+        mine = torch.tensor(numbers, device=_device())
+        found = [torch.empty_like(mine) for _ in range(self.processes)]
+        torch.distributed.all_gather(found, mine)
+        return torch.stack(found).cpu().numpy()
 
 
 def job_of(mode):
@@ -34,16 +44,27 @@ def job_of(mode):
             "distribute: mode='processes' needs a job that torchrun started; use "
             "torchrun --nproc-per-node=8 SCRIPT, or another mode."
         )
+    if keras.src.backend.distribution_lib is not None:
+        raise ValueError(
+            f"distribute: Keras {keras.version()} shares batches of torch processes "
+            "itself, which would share them twice; use keras.distribution, with "
+            "mode='none' here, or Keras 3.15."
+        )
     if not torch.distributed.is_initialized():
-        with_gpus = torch.cuda.is_available()
-        if with_gpus:
+        if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
         torch.distributed.init_process_group(
-            "nccl" if with_gpus else "gloo", timeout=PATIENCE
+            "nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE
         )
+        tell_why_stopped(size)
         # All start with the weights and the order of the first, unless one sets a
         # seed after this.
-        seed = torch.randint(2**31, (1,), device="cuda" if with_gpus else "cpu")
+        seed = torch.randint(2**31, (1,), device=_device())
         torch.distributed.broadcast(seed, 0)
         keras.utils.set_random_seed(int(seed))
     return JobDistribution()
+
+
+def _device():
+    """Returns the kind of device that messages between processes are on."""
+    return "cuda" if torch.cuda.is_available() else "cpu"

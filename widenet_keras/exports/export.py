@@ -38,7 +38,7 @@ def export(
     a lower precision is exported in float32. `quantize` is what weights are stored
     in: float32, float16, int8 ("dynamic_int8", activations stay float or take their
     ranges from each call), or int8 with activations in int8 whose ranges are
-    calibrated on `images` ("int8", ONNX).
+    calibrated on `images` ("int8", LiteRT and ONNX).
 
     Args:
         model: A `WideNet` or `ImageClassifier`, on any backend.

@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from widenet_keras.models.adapt import path_of
-from widenet_keras.utils.execution import execution
+from widenet_keras.utils.execution import execution, made_once
 
 # Smaller weights cost nothing, and norms and routers decide too much.
 _SMALLEST_QUANTIZED = 1024
@@ -62,7 +62,7 @@ class Network(tf.Module):
             values = [weight() for weight in self.weights]
             mapping = list(zip(used, values, strict=True))
             scope = keras.StatelessScope(state_mapping=mapping)
-            with execution(engine=engine, unrolled=unrolled), scope:
+            with execution(engine=engine, unrolled=unrolled), made_once(), scope:
                 return model(images, training=False)
 
         self.forward = forward

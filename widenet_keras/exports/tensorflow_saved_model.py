@@ -1,5 +1,6 @@
 """SavedModels: floats, pixels or encoded images in, logits out, each weight once."""
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
 from widenet_keras.inference.checksums import LABELS, seal_folder
 from widenet_keras.inference.manifest import labels_text
 
+PREPROCESSING = "preprocessing.json"
 _SIGNATURES = {"float": "serve", "uint8": "serve_uint8", "jpeg": "serve_jpeg"}
 
 
@@ -19,7 +21,7 @@ def write_saved_model(model, path, options, manifest):
     Its signatures `serve`, `serve_uint8` and, for images of 1 or 3 channels,
     `serve_jpeg` return a dict with "logits"; `serving_default` is the one that
     `options.input` names. As attributes of the loaded object they return the
-    logits themselves.
+    logits themselves. Its assets are the labels and what is done to images.
 
     Args:
         model: The model, on the TensorFlow backend, in float32.
@@ -38,9 +40,13 @@ def write_saved_model(model, path, options, manifest):
     }
     signatures["serving_default"] = signatures[_SIGNATURES[options.input]]
     with tempfile.TemporaryDirectory() as folder:
-        labels = Path(folder) / LABELS
-        labels.write_text(labels_text(manifest), encoding="utf-8")
-        served.labels = tf.saved_model.Asset(str(labels))
+        assets = {
+            LABELS: labels_text(manifest),
+            PREPROCESSING: json.dumps(manifest["preprocessing"], indent=2) + "\n",
+        }
+        for name, text in assets.items():
+            (Path(folder) / name).write_text(text, encoding="utf-8")
+        served.assets = [tf.saved_model.Asset(f"{folder}/{name}") for name in assets]
         # Served functions are not trained.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
         tf.saved_model.save(served, str(path), signatures, plain)

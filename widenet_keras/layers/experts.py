@@ -12,6 +12,7 @@ from widenet_keras.layers.expert_runs import run_by_expert
 from widenet_keras.layers.mlp import ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils.checks import check_integer, check_number
+from widenet_keras.utils.execution import once
 
 # Biases start at almost zero, as in the authors' network.
 BIAS_INITIALIZER = {
@@ -170,9 +171,12 @@ class Experts(_FeedForward):
             ops.convert_to_tensor(self.outer_bias),
         )
         if isinstance(rows, list):
+            # Converters fold a part of a weight into a constant; one for every step
+            # would be the weights many times over before they are found to be equal.
+            each = once(tuple(weights), weights.unstacked)
             return [
-                mlp(ops.cast(mine, self.compute_dtype), weights.of_expert(e), draws)
-                for e, mine in enumerate(rows)
+                mlp(ops.cast(mine, self.compute_dtype), own, draws)
+                for mine, own in zip(rows, each, strict=True)
             ]
         rows = ops.cast(rows, self.compute_dtype)
         if sizes is not None:

@@ -39,14 +39,6 @@ class ExpertWeights(NamedTuple):
             hidden_bias=self.hidden_bias[expert], outer_bias=self.outer_bias[expert]
         )
 
-    def of_expert(self, expert):
-        """Returns the weights of one expert.
-
-        Args:
-            expert: Its index.
-        """
-        return ExpertWeights(*(weight[expert] for weight in self))
-
     def unstacked(self):
         """Returns the weights of each expert, a list of E."""
         return [

@@ -57,9 +57,9 @@ class Checkpoints(keras.callbacks.Callback):
     Stands last among the callbacks: what the others write for an epoch is then
     on disk before the epoch counts as done.
 
-    In a job of several processes all of them save, since reading a weight may take
-    them all; the files of the first one stay. The weights in them are whole, so
-    that they open on any number of devices.
+    In a job of several processes those save that the distribution names, and the
+    files of the first one stay. The weights in them are whole, so that they open on
+    any number of devices.
 
     Args:
         folder: Where the two files are.
@@ -98,6 +98,7 @@ class Checkpoints(keras.callbacks.Callback):
             remove_leftovers(self.last.parent)
         if self.found.exists():
             self.progress = _load_state(model, self.found)
+        self.distribution.check_agreed(self.found.parent, [*self.progress[:2]])
         return self.progress
 
     def on_train_batch_end(self, batch, logs=None):
@@ -111,8 +112,10 @@ class Checkpoints(keras.callbacks.Callback):
         if what_is_not_finite(self.model, logs):
             return
         self.progress = self.progress._replace(epochs=epoch + 1)
+        self._keep_best(logs)
         with self.distribution.logical_weights(self.model):
-            self._keep_best(logs)
+            if not self.distribution.saves:
+                return
             with replaced_when_done(self.last) as fresh:
                 self.model.save(fresh)
                 with zipfile.ZipFile(fresh, "a") as archive:
@@ -130,8 +133,14 @@ class Checkpoints(keras.callbacks.Callback):
         ):
             return
         self.progress = self.progress._replace(best=float(value))
-        with averaged_weights(self.model):
-            self.model.adapted().save(self.best)
+        # The average is taken where its parts are, before they are gathered.
+        with (
+            averaged_weights(self.model),
+            self.distribution.logical_weights(self.model),
+            self.distribution.apart(),
+        ):
+            if self.distribution.saves:
+                self.model.adapted().save(self.best)
 
 
 class AveragedEvaluation(keras.callbacks.Callback):

@@ -58,7 +58,8 @@ class ImageClassifier(TrainStep, WideNet):
             **kwargs: As for `keras.Model.compile`.
 
         Raises:
-            ValueError: If a loss instance would read the logits as probabilities.
+            ValueError: If a loss instance would read the logits as probabilities, or
+                loss or optimizer do not work over the devices of this job.
         """
         if isinstance(loss, str):
             name = "sparse_categorical_crossentropy" if loss == "auto" else loss
@@ -72,8 +73,7 @@ class ImageClassifier(TrainStep, WideNet):
         if metrics == "auto":
             metrics = [_accuracy_for(loss)]
         optimizer = keras.optimizers.get(optimizer)
-        if optimizer is not None:
-            self.check_optimizer(optimizer)
+        self.check_training(optimizer, loss)
         super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         # Variables that are first made inside a train step make TensorFlow trace
         # that step twice, which doubles the wait before the first epoch.
@@ -104,7 +104,7 @@ class ImageClassifier(TrainStep, WideNet):
         if self.optimizer is not None:
             self.unshare_buffers()
         plain = plain_errors(label_message, broken_image_message)
-        with plain, self.whole_batches(own_rows):
+        with plain, self.whole_batches(x if own_rows else None):
             return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, **kwargs):

@@ -17,8 +17,12 @@ class BatchIterator(trainer.JAXEpochIterator):
     such a batch, so that its loss and its routing are those of one device.
     """
 
-    # Whether a process has its own rows of a batch, instead of all of it.
-    own_rows = False
+    # Data of which a process has its own rows of every batch, instead of all of it.
+    data_of_own_rows = None
+
+    def __init__(self, x, *args, **kwargs):
+        self.own_rows = x is not None and x is self.data_of_own_rows
+        super().__init__(x, *args, **kwargs)
 
     def _get_distributed_iterator(self, distribution):
         mesh = distribution.device_mesh.backend_mesh
@@ -41,22 +45,21 @@ class BatchIterator(trainer.JAXEpochIterator):
             yield keras.tree.map_structure(placed, batch)
 
 
-class _OwnRowsIterator(BatchIterator):
-    own_rows = True
-
-
 @contextlib.contextmanager
-def batches_on_all_devices(own_rows=False):
+def batches_on_all_devices(data_of_own_rows=None):
     """Context in which Keras lays batches out as `BatchIterator` does.
 
     Args:
-        own_rows: Whether a process has its own rows of every batch.
+        data_of_own_rows: The data of which a process has its own rows of every batch;
+            of others, such as those that `fit` validates on, it has whole batches.
     """
     if keras.distribution.distribution() is None:
         yield
         return
     before = trainer.JAXEpochIterator
-    trainer.JAXEpochIterator = _OwnRowsIterator if own_rows else BatchIterator
+    trainer.JAXEpochIterator = type(
+        "BatchIterator", (BatchIterator,), {"data_of_own_rows": data_of_own_rows}
+    )
     try:
         yield
     finally:

@@ -58,9 +58,9 @@ class TrainStep(Objective):
         logits, non_trainable = super().predict_step(state, data)
         return on_every_device(logits), non_trainable
 
-    def whole_batches(self, own_rows=False):
+    def whole_batches(self, data_of_own_rows=None):
         """Context in which batches of any size go to the devices of a distribution."""
-        return batches_on_all_devices(own_rows)
+        return batches_on_all_devices(data_of_own_rows)
 
     def unshare_buffers(self):
         """Gives every variable a buffer of its own, since training donates them.

@@ -39,12 +39,12 @@ class Objective:
         """Context in which an error leaves the model with its weights."""
         return contextlib.nullcontext()
 
-    def whole_batches(self, own_rows=False):
+    def whole_batches(self, data_of_own_rows=None):
         """Context in which several processes train or evaluate one model.
 
         Args:
-            own_rows: Whether the data are this process's rows of every batch; if
-                not, every process has whole batches.
+            data_of_own_rows: The data of which this process has its own rows of every
+                batch; of all others it has whole batches.
         """
         return contextlib.nullcontext()
 
@@ -64,8 +64,13 @@ class Objective:
             loss += self.config.router_z_loss_weight * ops.sum(record.z_loss)
         return loss
 
-    def check_optimizer(self, optimizer):
-        """Raises `ValueError` if an optimizer cannot train over these devices."""
+    def check_training(self, optimizer, loss):
+        """Raises `ValueError` if optimizer or loss cannot train over these devices.
+
+        Args:
+            optimizer: A Keras optimizer, or None.
+            loss: A loss, or what Keras takes for one.
+        """
 
     def over_replicas(self, record, share, total):
         """Returns a record with the routing of the global batch.

@@ -86,7 +86,9 @@ class Run:
             images: NumPy array of images for the picture of routing, or None.
         """
         with self.distribution.logical_weights(model):
-            model.adapted().save(self.folder / "model.keras")
+            if self.distribution.saves:
+                with self.distribution.apart():
+                    model.adapted().save(self.folder / "model.keras")
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     plot_routing(model.routing(images), images, path=path)

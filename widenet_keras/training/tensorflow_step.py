@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from widenet_keras.training.objective import Objective
 from widenet_keras.training.replica_batch import ReplicaBatch
+from widenet_keras.training.replica_checks import check_reduction
 from widenet_keras.utils.execution import execution
 
 
@@ -35,12 +36,23 @@ class TrainStep(Objective):
         with execution(static_shapes=self.jit_compile):
             return super().predict_step(data)
 
-    def check_optimizer(self, optimizer):
-        """Raises `ValueError` if an optimizer cannot train over these devices."""
-        if _replicas() > 1 and getattr(optimizer, "gradient_accumulation_steps", None):
+    def check_training(self, optimizer, loss):
+        """Raises `ValueError` if optimizer or loss cannot train over these devices."""
+        check_reduction(loss, _replicas())
+        if _replicas() == 1 or optimizer is None:
+            return
+        plain = getattr(optimizer, "inner_optimizer", optimizer)
+        scaled = plain is not optimizer or self.dtype_policy.name == "mixed_float16"
+        if scaled and any(_clips(plain)):
+            raise ValueError(
+                "compile: gradients that are scaled for float16 are not clipped "
+                "together over several devices on TensorFlow; use mixed_bfloat16, or "
+                "no clipping."
+            )
+        if getattr(plain, "gradient_accumulation_steps", None):
             raise ValueError(
                 "gradient_accumulation_steps="
-                f"{optimizer.gradient_accumulation_steps} does not work over several "
+                f"{plain.gradient_accumulation_steps} does not work over several "
                 "devices on TensorFlow; use a smaller batch_size, more devices, or "
                 "another backend."
             )
@@ -118,11 +130,14 @@ def _clipped_together(optimizer, gradients):
     norm. Here they are summed first; divided by the number of replicas, they
     pass Keras' own clipping unchanged and its sum restores them.
     """
-    clips = (optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue)
-    if _replicas() == 1 or not any(clips):
+    if _replicas() == 1 or not any(_clips(optimizer)):
         return gradients
     gradients = optimizer._clip_gradients(_total(gradients))
     return [gradient / _replicas() for gradient in gradients]
+
+
+def _clips(optimizer):
+    return optimizer.clipnorm, optimizer.global_clipnorm, optimizer.clipvalue
 
 
 def _total(values):

@@ -8,6 +8,7 @@ import torch
 from widenet_keras.training import torch_processes
 from widenet_keras.training.objective import Objective
 from widenet_keras.training.replica_batch import ReplicaBatch
+from widenet_keras.training.replica_checks import check_reduction
 from widenet_keras.utils.execution import execution
 
 
@@ -50,6 +51,10 @@ class TrainStep(Objective):
         logits = self(mine, training=False)[: rows.stop - rows.start]
         return torch_processes.joined_rows(logits, len(x))
 
+    def check_training(self, optimizer, loss):
+        """Raises `ValueError` if a loss cannot be shared by these processes."""
+        check_reduction(loss, torch_processes.processes())
+
     def get_metrics_result(self):
         """Returns the metrics over the images of all processes."""
         if torch_processes.processes() == 1:
@@ -66,9 +71,9 @@ class TrainStep(Objective):
                 variable.assign(value)
 
     @contextlib.contextmanager
-    def whole_batches(self, own_rows=False):
+    def whole_batches(self, data_of_own_rows=None):
         """Context in which data are a process's own rows, or whole batches."""
-        before, self._own_rows = self._own_rows, own_rows
+        before, self._own_rows = self._own_rows, data_of_own_rows is not None
         try:
             yield
         finally:
