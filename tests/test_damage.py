@@ -1,5 +1,6 @@
 """Damaged and hostile model files: one clear line, or the model's own answers."""
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -80,6 +81,29 @@ def test_damaged_files_end_in_one_line(format, tmp_path):
             assert predictor.class_names == CLASSES
         shutil.rmtree(folder)
     assert refused > 0.8 * COUNT
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
+def test_a_changed_manifest_is_refused(tmp_path):
+    path = tmp_path / "exported"
+    widenet_keras.export(tiny_model(), path, class_names=CLASSES, say=silent)
+    manifest = path / "manifest.json"
+    text = manifest.read_text()
+    manifest.write_text(text.replace('"cat"', '"bat"'))
+    with pytest.raises(ValueError, match="has changed") as error:
+        open_predictor(path)
+    one_line(error)
+    # Laid out anew it says the same.
+    manifest.write_text(json.dumps(json.loads(text)))
+    assert open_predictor(path).class_names == CLASSES
+    # Nothing outside of the folder is looked at.
+    told = json.loads(text)
+    told["sha256"]["/etc/passwd"] = "0"
+    told.pop("manifest_sha256")
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+    manifest.write_text(json.dumps({**told, "manifest_sha256": digest}))
+    with pytest.raises(ValueError, match="passwd is missing"):
+        open_predictor(path)
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])

@@ -164,6 +164,21 @@ def test_the_signatures_of_a_saved_model(input, tmp_path):
 
 
 @on_tensorflow
+def test_the_routers_of_int8_files_stay_in_float(tmp_path):
+    model = tiny_model()
+    images = decided_images(model)
+    _, predictor = export(model, tmp_path, "litert", quantize="int8", images=images)
+    interpreter = predictor._interpreter
+    tensors = interpreter.get_tensor_details()
+    kernel = numpy(model.encoder.blocks[0].feed_forward.router.kernel).T
+    routers = [each for each in tensors if tuple(each["shape"]) == kernel.shape]
+    stored = [interpreter.get_tensor(each["index"]) for each in routers]
+    assert any(np.array_equal(value, kernel) for value in stored)
+    kinds = {each["dtype"] for each in tensors if tuple(each["shape"]) == (14, 12)}
+    assert np.int8 in kinds
+
+
+@on_tensorflow
 def test_experts_are_cut_out_once_whatever_the_depth():
     import tensorflow as tf
 
