@@ -96,23 +96,32 @@ class DeviceDistribution(Replicated):
     def logical_weights(self, model):
         """Context in which every process has all of every weight."""
         everywhere = NamedSharding(self.mesh.backend_mesh, PartitionSpec())
-        gather = jax.jit(lambda value: value, out_shardings=everywhere)
+        gather = jax.jit(lambda values: values, out_shardings=everywhere)
         variables = [*model.variables, *(model.optimizer or model).variables]
-        lent = {}
-        for variable in variables:
-            value = variable.value
-            if not (value.is_fully_addressable or value.is_fully_replicated):
-                lent[id(variable)] = variable, value
-                variable._value = gather(value)
+        lent = {
+            id(variable): variable
+            for variable in variables
+            if not _is_here(variable.value)
+        }.values()
+        own = [variable.value for variable in lent]
+        # In one program, and waited for: gathers that are on their way at the same
+        # time may meet the wrong ones of another process (gloo hangs or crashes).
+        whole = jax.block_until_ready(gather(jax.block_until_ready(own)))
+        for variable, value in zip(lent, whole, strict=True):
+            variable._value = value
         try:
             yield
         finally:
-            for variable, value in lent.values():
+            for variable, value in zip(lent, own, strict=True):
                 variable._value = value
 
     @contextlib.contextmanager
     def apart(self):
-        """Context in which a model that is made belongs to this process alone."""
+        """Context in which this process alone makes or saves something.
+
+        Keras places every tensor on all devices of a distribution, which takes all
+        processes.
+        """
         before = keras.distribution.distribution()
         keras.distribution.set_distribution(None)
         try:
@@ -124,6 +133,11 @@ class DeviceDistribution(Replicated):
         """Returns the numbers of every process, (processes, n)."""
         found = multihost_utils.process_allgather(np.array(numbers))
         return np.reshape(found, (self.processes, len(numbers)))
+
+
+def _is_here(value):
+    """Whether this process can read all of an array."""
+    return value.is_fully_addressable or value.is_fully_replicated
 
 
 def devices_of(mode, expert_devices):

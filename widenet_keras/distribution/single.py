@@ -119,7 +119,7 @@ class Distribution:
         yield
 
     def apart(self):
-        """Context in which a model that is made belongs to this process alone."""
+        """Context in which this process alone makes or saves something."""
         return contextlib.nullcontext()
 
     def everywhere(self, numbers):

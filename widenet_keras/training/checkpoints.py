@@ -113,7 +113,7 @@ class Checkpoints(keras.callbacks.Callback):
             return
         self.progress = self.progress._replace(epochs=epoch + 1)
         self._keep_best(logs)
-        with self.distribution.logical_weights(self.model):
+        with self.distribution.logical_weights(self.model), self.distribution.apart():
             if not self.distribution.saves:
                 return
             with replaced_when_done(self.last) as fresh:

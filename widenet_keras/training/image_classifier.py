@@ -105,7 +105,12 @@ class ImageClassifier(TrainStep, WideNet):
             self.unshare_buffers()
         plain = plain_errors(label_message, broken_image_message)
         with plain, self.whole_batches(x if own_rows else None):
-            return super().fit(x, y, *args, **kwargs)
+            history = super().fit(x, y, *args, **kwargs)
+        if self.optimizer is not None:
+            # Weights that are the moving average now have its buffers, which an
+            # evaluation would use up.
+            self.unshare_buffers()
+        return history
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
