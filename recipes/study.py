@@ -14,7 +14,6 @@ a row per run, `results.md` the means and spreads over the seeds, and
 quoting. `--variants vit widenet --seeds 0 1 2` trains a part of the set.
 """
 
-import csv
 import dataclasses
 import json
 import statistics
@@ -30,6 +29,7 @@ from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.tables import read_rows, write_rows
 
 VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
 VARIANTS = {
@@ -84,15 +84,6 @@ BUDGETS = {
         128,
     ),
 }
-COLUMNS = [
-    "variant",
-    "seed",
-    "accuracy",
-    "train_accuracy",
-    "parameters",
-    "gflops",
-    "minutes",
-]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -174,8 +165,7 @@ def main(study):
 def row_of(recipe, variant, seed, minutes):
     """Returns what a finished run is known by."""
     metrics = json.loads((recipe.output / "metrics.json").read_text())
-    with (recipe.output / "history.csv").open(newline="") as file:
-        last = list(csv.DictReader(file))[-1]
+    last = read_rows(recipe.output / "history.csv")[-1]
     model = widenet_keras.load_model(recipe.output / "model.keras", compile=False)
     return {
         "variant": variant,
@@ -194,7 +184,6 @@ class Table:
     def __init__(self, study):
         self.folder = study.output
         self.path = study.output / "results.csv"
-        self.rows = []
         settings = {
             "data": Path(study.data).name,
             "budget": study.budget,
@@ -210,9 +199,7 @@ class Table:
             )
         with replaced_when_done(kept) as path:
             path.write_text(json.dumps(settings) + "\n")
-        if self.path.exists():
-            with self.path.open(newline="") as file:
-                self.rows = list(csv.DictReader(file))
+        self.rows = read_rows(self.path)
 
     def has(self, variant, seed):
         """Whether a run is finished."""
@@ -223,13 +210,7 @@ class Table:
     def add(self, row):
         """Adds a run and writes everything anew."""
         self.rows.append(row)
-        with (
-            replaced_when_done(self.path) as path,
-            path.open("w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, COLUMNS)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_rows(self.path, self.rows)
         with replaced_when_done(self.folder / "results.md") as path:
             path.write_text(self.text() + "\n")
         for column, label in (

@@ -1,6 +1,5 @@
 """What a run reports while it trains, and when it must stop."""
 
-import csv
 import math
 import time
 from pathlib import Path
@@ -12,6 +11,7 @@ from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.plot import plot_load
 from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.tables import read_rows, write_rows
 
 
 class Rates(keras.callbacks.Callback):
@@ -106,20 +106,13 @@ class HistoryTable(keras.callbacks.Callback):
     def __init__(self, path):
         super().__init__()
         self.path = Path(path)
-        self.rows = _read_rows(self.path)
+        self.rows = read_rows(self.path)
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the table anew, with the row of this epoch."""
         row = {"epoch": epoch + 1, **(logs or {})}
         self.rows = [old for old in self.rows if int(old["epoch"]) <= epoch] + [row]
-        names = list(dict.fromkeys(name for each in self.rows for name in each))
-        with (
-            replaced_when_done(self.path) as fresh,
-            fresh.open("w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, names)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_rows(self.path, self.rows)
 
     def history(self):
         """Returns the columns, as `History.history` of Keras has them.
@@ -132,13 +125,6 @@ class HistoryTable(keras.callbacks.Callback):
                 if name != "epoch" and value not in ("", None):
                     columns.setdefault(name, []).append(float(value))
         return columns
-
-
-def _read_rows(path):
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 class LoadMaps(keras.callbacks.Callback):
