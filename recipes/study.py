@@ -9,9 +9,9 @@ trained again, and one that was killed goes on: `results.csv` in the output fold
 a row per run, `results.md` the means and spreads over the seeds, and
 `accuracy_parameters.png` and `accuracy_flops.png` the pictures.
 
-`--budget` scales model and epochs: "smoke" shows in a minute that everything runs,
-"cpu" is for 2 cores and takes about half an hour for each run, "gpu" is a size worth
-quoting. `--variants vit widenet --seeds 0 1 2` trains a part of the set.
+`--budget` scales model and epochs: "smoke" is one epoch of tiny models, to see that
+everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
+is trained with `--variants vit widenet --seeds 0 1 2`.
 """
 
 import dataclasses
@@ -155,9 +155,11 @@ def main(study):
             continue
         keras.utils.clear_session()
         recipe = study.recipe(variant, seed)
+        goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
         start = time.perf_counter()
         cifar10.main(recipe)
-        minutes = (time.perf_counter() - start) / 60
+        # Of a run that was killed nobody knows how long it took.
+        minutes = "" if goes_on else round((time.perf_counter() - start) / 60, 1)
         table.add(row_of(recipe, variant, seed, minutes))
     print(f"\n{table.text()}\nTables and pictures are in {study.output}/")
 
@@ -174,7 +176,7 @@ def row_of(recipe, variant, seed, minutes):
         "train_accuracy": round(float(last["accuracy"]), 4),
         "parameters": model.count_params(),
         "gflops": round(widenet_keras.forward_flops(model.config) / 1e9, 5),
-        "minutes": round(minutes, 1),
+        "minutes": minutes,
     }
 
 
@@ -185,7 +187,7 @@ class Table:
         self.folder = study.output
         self.path = study.output / "results.csv"
         settings = {
-            "data": Path(study.data).name,
+            "data": study.data,
             "budget": study.budget,
             "epochs": study.epochs,
             "fields": study.fields,
@@ -238,7 +240,7 @@ class Table:
                 ),
                 "parameters": int(rows[0]["parameters"]),
                 "gflops": float(rows[0]["gflops"]),
-                "minutes": statistics.mean(float(row["minutes"]) for row in rows),
+                "minutes": mean(row["minutes"] for row in rows),
             }
             for name, rows in by_variant.items()
         ]
@@ -260,7 +262,7 @@ class Table:
                 f"{row['train_accuracy']:.4f}",
                 f"{row['parameters']:,}",
                 f"{row['gflops']:.4f}",
-                f"{row['minutes']:.1f}",
+                "-" if row["minutes"] is None else f"{row['minutes']:.1f}",
             ]
             lines.append(f"| {' | '.join(map(str, cells))} |")
         return "\n".join(lines)
@@ -292,6 +294,12 @@ class Table:
         axis.set_ylabel("test accuracy")
         axis.grid(alpha=0.3)
         figure.savefig(path, dpi=120)
+
+
+def mean(values):
+    """Returns the mean of the texts that are numbers; None if none is."""
+    numbers = [float(value) for value in values if value != ""]
+    return statistics.mean(numbers) if numbers else None
 
 
 def picture_name(column):

@@ -160,7 +160,7 @@ def test_a_foreign_class_is_refused_and_not_run(tmp_path, place):
 
     path = changed_config(source, tmp_path / "foreign.keras", change)
     for load in (widenet_keras.load_model, load_classifier, open_predictor):
-        with pytest.raises(ValueError, match=r"foreign\.keras is") as error:
+        with pytest.raises(ValueError, match=r"foreign\.keras (is|cannot)") as error:
             load(path)
         assert len(one_line(error)) < 600
     assert not marker.exists()
@@ -178,7 +178,7 @@ def test_a_lambda_is_refused_and_not_run(tmp_path):
     path = tmp_path / "lambda.keras"
     model.save(path)
     for load in (widenet_keras.load_model, load_classifier, open_predictor):
-        with pytest.raises(ValueError, match=r"lambda\.keras is") as error:
+        with pytest.raises(ValueError, match=r"lambda\.keras (is|cannot)") as error:
             load(path)
         one_line(error)
     assert not marker.exists()

@@ -1,5 +1,6 @@
 """Exports: the model's answers, any batch, each weight once, nothing left behind."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -363,7 +364,8 @@ def test_what_is_there_is_not_lost(format, tmp_path):
 
 @on_tensorflow
 def test_an_earlier_export_and_an_empty_folder_are_replaced(tmp_path):
-    (tmp_path / "exported").mkdir()
+    path = tmp_path / "exported"
+    path.mkdir()
     for steps in (1, 2):
         model = tiny_model("vit", steps=steps)
         _, predictor = export(model, tmp_path, "saved_model")
@@ -371,6 +373,14 @@ def test_an_earlier_export_and_an_empty_folder_are_replaced(tmp_path):
         np.testing.assert_allclose(
             predictor.logits(images), numpy(model(images)), atol=1e-5
         )
+    # As TensorFlow Serving has it.
+    requests = path / "assets.extra" / "tf_serving_warmup_requests"
+    requests.parent.mkdir()
+    requests.write_text("irreplaceable")
+    with pytest.raises(ValueError, match=r"with assets\.extra/tf_serving") as error:
+        export(model, tmp_path, "saved_model")
+    one_line(error)
+    assert requests.read_text() == "irreplaceable"
 
 
 @pytest.mark.parametrize(
@@ -390,6 +400,39 @@ def test_a_file_where_a_folder_belongs_is_told_at_once(tmp_path):
     one_line(error)
 
 
+@pytest.mark.skipif(BACKEND != "torch", reason="torch's switches")
+def test_what_a_user_said_of_precision_stays(tmp_path):
+    import torch
+
+    for said in ("medium", "high", "highest"):
+        torch.set_float32_matmul_precision(said)
+        with exact_products():
+            pass
+        assert torch.get_float32_matmul_precision() == said
+
+
+def test_both_sides_are_compared_with_exact_products(tmp_path, monkeypatch):
+    inside = []
+
+    @contextlib.contextmanager
+    def noted():
+        inside.append(True)
+        yield
+        inside.pop()
+
+    module, seen = sys.modules["widenet_keras.exports.export"], []
+    for name in ("_logits", "report_on"):
+        plain = getattr(module, name)
+        monkeypatch.setattr(
+            module,
+            name,
+            lambda *a, plain=plain: (seen.append(bool(inside)), plain(*a))[1],
+        )
+    monkeypatch.setattr(module, "exact_products", noted)
+    export(tiny_model("vit", steps=1), tmp_path, "keras")
+    assert seen == [True, True]
+
+
 def test_products_are_exact_while_answers_are_compared():
     with exact_products():
         if BACKEND == "jax":
@@ -399,7 +442,8 @@ def test_products_are_exact_while_answers_are_compared():
         elif BACKEND == "torch":
             import torch
 
-            assert not torch.backends.cudnn.allow_tf32
+            assert torch.backends.cudnn.conv.fp32_precision == "ieee"
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
         else:
             import tensorflow as tf
 

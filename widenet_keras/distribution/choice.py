@@ -1,5 +1,7 @@
 """Which distribution a job gets: by name, or by what is there."""
 
+import os
+
 import keras
 
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
@@ -53,8 +55,16 @@ def distribute(mode="auto", expert_devices=1):
     if mode == "none":
         return Distribution()
     # Workers that never come are told as those that go.
-    with plain_loss_of_worker(None):
+    with plain_loss_of_worker(_workers_named()):
         return _distribution(backend, mode, expert_devices)
+
+
+def _workers_named():
+    """Returns how many workers the environment says a job has; None for several."""
+    if "TF_CONFIG" in os.environ:
+        return None
+    names = ("WORLD_SIZE", "KERAS_DISTRIBUTION_NUM_PROCESSES")
+    return max(int(os.environ.get(name, "1")) for name in names)
 
 
 def _distribution(backend, mode, expert_devices):

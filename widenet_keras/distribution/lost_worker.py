@@ -1,6 +1,7 @@
 """A worker that dies: one line on every other one, instead of a framework's pages."""
 
 import contextlib
+import os
 import re
 import signal
 import sys
@@ -48,7 +49,7 @@ def plain_loss_of_worker(processes):
 def tell_why_stopped(processes):
     """Has this process say in one line why a launcher ends it.
 
-    torchrun ends all workers when one has ended, by SIGTERM.
+    torchrun ends all workers when one has ended, by SIGTERM; so does who stops a job.
 
     Args:
         processes: Workers of the job.
@@ -59,10 +60,19 @@ def tell_why_stopped(processes):
         return
 
     def tell(number, frame):
-        print(_told(processes, "the launcher sent SIGTERM"), file=sys.stderr)
+        print(
+            f"Told to stop by SIGTERM, which a launcher sends when one of the "
+            f"{processes} workers was lost; start the same command again: it goes on "
+            "from the last checkpoint.",
+            file=sys.stderr,
+        )
         raise SystemExit(128 + number)
 
     signal.signal(signal.SIGTERM, tell)
+    # Processes that load data are nobody's workers.
+    os.register_at_fork(
+        after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    )
 
 
 def _told(processes, reason):

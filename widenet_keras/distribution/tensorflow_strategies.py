@@ -72,7 +72,7 @@ def strategy_of(mode):
                 'such as {"cluster": {"worker": ["host1:2000", "host2:2000"]}, '
                 '"task": {"type": "worker", "index": 0}}; set it, or use another mode.'
             )
-        rank = _rank(len(workers))
+        rank = _rank()
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
         return StrategyDistribution("strategy", strategy, rank, len(workers))
     if mode == "tpu" or (mode == "auto" and os.environ.get("TPU_NAME")):
@@ -92,22 +92,22 @@ def _workers():
     return [*cluster.get("chief", []), *cluster.get("worker", [])]
 
 
-def _rank(workers):
-    """Returns which of the workers this is: a chief, if there is one, comes first.
-
-    Args:
-        workers: How many there are.
-    """
-    task = _told().get("task", {})
-    kind, index = task.get("type"), task.get("index")
-    chiefs = len(_told()["cluster"].get("chief", []))
-    first = {"chief": 0, "worker": chiefs}.get(kind)
-    if first is None or index not in range(workers - first):
-        raise ValueError(
-            f"distribute: TF_CONFIG has task={json.dumps(task)}; use type 'chief' or "
-            f"'worker' and the index of one of the {workers} workers."
-        )
-    return first + index
+def _rank():
+    """Returns which of the workers this is: a chief, if there is one, comes first."""
+    cluster, task = _told()["cluster"], _told().get("task", {})
+    first = 0
+    for kind in ("chief", "worker"):
+        count = len(cluster.get(kind, []))
+        # TensorFlow takes "0" for 0.
+        if task.get("type") == kind and str(task.get("index")) in map(
+            str, range(count)
+        ):
+            return first + int(task["index"])
+        first += count
+    raise ValueError(
+        f"distribute: TF_CONFIG has task={json.dumps(task)}; use type 'chief' or "
+        "'worker' and the index of one of those in cluster."
+    )
 
 
 def _told():

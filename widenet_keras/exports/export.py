@@ -73,9 +73,8 @@ def export(
     say(f"exporting {model.name} to {path} ({format}, quantize={quantize}) ...")
     model = _in_float32(model)
     samples = _samples(model, images, options)
-    with exact_products():
+    with exact_products(), replaced_when_done(path) as fresh:
         logits = _logits(model, samples)
-    with replaced_when_done(path) as fresh:
         operators = _write(model, fresh, path, options, manifest, samples)
         report = report_on(
             fresh, path, options, samples, logits, model.count_params(), operators

@@ -18,34 +18,31 @@ def exact_products():
         with importlib.import_module("jax").default_matmul_precision("highest"):
             yield
         return
-    switches = _torch_switches() if backend == "torch" else _tensorflow_switches()
-    before = [read() for read, _ in switches]
-    for _, write in switches:
-        write(False)
+    with _on_torch() if backend == "torch" else _on_tensorflow():
+        yield
+
+
+@contextlib.contextmanager
+def _on_torch():
+    backends = importlib.import_module("torch.backends")
+    # Not `allow_tf32`, which fails where a user has set these.
+    owners = (backends.cuda.matmul, backends.cudnn.conv)
+    before = [owner.fp32_precision for owner in owners]
+    for owner in owners:
+        owner.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for (_, write), value in zip(switches, before, strict=True):
-            write(value)
+        for owner, value in zip(owners, before, strict=True):
+            owner.fp32_precision = value
 
 
-def _torch_switches():
-    torch = importlib.import_module("torch")
-
-    def switch(owner):
-        return (
-            lambda: owner.allow_tf32,
-            lambda value: setattr(owner, "allow_tf32", value),
-        )
-
-    return [switch(torch.backends.cuda.matmul), switch(torch.backends.cudnn)]
-
-
-def _tensorflow_switches():
+@contextlib.contextmanager
+def _on_tensorflow():
     config = importlib.import_module("tensorflow").config.experimental
-    return [
-        (
-            config.tensor_float_32_execution_enabled,
-            config.enable_tensor_float_32_execution,
-        )
-    ]
+    before = config.tensor_float_32_execution_enabled()
+    config.enable_tensor_float_32_execution(False)
+    try:
+        yield
+    finally:
+        config.enable_tensor_float_32_execution(before)

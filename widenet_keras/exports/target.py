@@ -29,17 +29,29 @@ def check_target(path, format):
             f"export: {path} is a file and format={format!r} writes a folder; give "
             "another path."
         )
-    if any(path.iterdir()) and not _is_export(path / MANIFEST):
+    others = sorted(_files(path) - _exported(path))
+    if others:
         raise ValueError(
-            f"export: {path} is a folder of something else, which would be lost; give "
-            "the path of an earlier export, or of a folder that does not exist."
+            f"export: {path} is a folder with {others[0]}, which no export wrote and "
+            "which would be lost; give the path of an earlier export, or of a folder "
+            "that does not exist."
         )
 
 
-def _is_export(path):
-    """Whether a file is the manifest of an export."""
+def _files(folder):
+    """Returns the names of all files in a folder and below."""
+    return {
+        each.relative_to(folder).as_posix()
+        for each in folder.rglob("*")
+        if not each.is_dir()
+    }
+
+
+def _exported(folder):
+    """Returns the names of the files of an earlier export, none if it is none."""
+    path = folder / MANIFEST
     try:
-        read_manifest(path.read_text(encoding="utf-8"), path)
+        manifest = read_manifest(path.read_text(encoding="utf-8"), path)
     except (ValueError, OSError):
-        return False
-    return True
+        return set()
+    return {MANIFEST, *manifest.get("sha256", ())}

@@ -43,7 +43,9 @@ def open_folder(folder):
     if not path.is_file():
         raise damaged(folder, f"it has no {MANIFEST}")
     manifest = read_manifest(_text(path.read_bytes(), path), path)
-    if manifest.pop(_OWN, None) != _own_digest(manifest):
+    if _OWN not in manifest:
+        raise damaged(folder, f"{MANIFEST} has no checksum of its own")
+    if manifest.pop(_OWN) != _own_digest(manifest):
         raise damaged(folder, f"{MANIFEST} has changed")
     files = manifest.get("sha256")
     if not isinstance(files, dict) or _GRAPH not in files:

@@ -16,6 +16,15 @@ from widenet_keras.utils.archives import check_members
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 # What another library says of a file is quoted up to here.
 _LONGEST_REASON = 200
+# What Keras and h5py raise about what a file says; devices raise others.
+_OF_CONTENT = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OSError,
+    TypeError,
+    ValueError,
+)
 
 
 def load_model(path, **kwargs):
@@ -95,17 +104,21 @@ def _loaded(path, kwargs):
     """Returns the model of a file whose checksums are right."""
     try:
         return keras.saving.load_model(path, **kwargs)
-    # Keras raises whatever its layers and h5py do.
-    except Exception as error:
-        raise _damaged(path, error) from error
+    except _OF_CONTENT as error:
+        raise ValueError(
+            f"{path} cannot be loaded as a Keras model ({_line(error)})."
+        ) from error
 
 
 def _damaged(path, reason):
-    """Returns the error about a file, one line whatever the reason's length."""
-    reason = " ".join(str(reason).split()) or type(reason).__name__
-    if len(reason) > _LONGEST_REASON:
-        reason = reason[:_LONGEST_REASON] + " ..."
+    """Returns the error about a file that is not as it was written."""
     return ValueError(
-        f"{path} is damaged or not a Keras model ({reason}); give a .keras file as "
-        "model.save() writes."
+        f"{path} is damaged or not a Keras model ({_line(reason)}); give a .keras file "
+        "as model.save() writes."
     )
+
+
+def _line(reason):
+    """Returns what another library says as one line that is not too long."""
+    line = " ".join(str(reason).split()) or type(reason).__name__
+    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} ..."
