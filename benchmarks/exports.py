@@ -203,16 +203,25 @@ def present(rows, arguments):
     if not arguments.png:
         return
     plt = harness.pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 3.8))
+    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
     last = [row for row in files if row["preset"] == arguments.presets[-1]]
-    names = [f"{row['format']}\n{row['quantize']}" for row in last]
-    left.bar(names, [row["size_ratio"] for row in last], color="#2f6fb5")
-    left.tick_params(axis="x", labelsize=6, rotation=60)
-    left.set_title(f"{arguments.presets[-1]}: bytes over those of float32 weights")
-    names = [f"{row['preset']}\n{row['engine']}\n{row['quantize']}" for row in times]
-    right.bar(names, [row["over_executed"] for row in times], color="#d9822b")
-    right.tick_params(axis="x", labelsize=6, rotation=60)
-    right.set_title("LiteRT: time over executed arithmetic")
+    bars = {
+        f"{arguments.presets[-1]}: bytes over those of float32 weights": (
+            [f"{row['format']}, {row['quantize']}" for row in last],
+            [row["size_ratio"] for row in last],
+        ),
+        "LiteRT: time over executed arithmetic": (
+            [f"{row['preset']}, {row['engine']}, {row['quantize']}" for row in times],
+            [row["over_executed"] for row in times],
+        ),
+    }
+    for axis, (title, (names, values)) in zip(axes, bars.items(), strict=True):
+        drawn = axis.barh(names, values, color="#2f6fb5")
+        axis.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8)
+        axis.tick_params(axis="y", labelsize=8)
+        axis.invert_yaxis()
+        axis.set_xlim(0, 1.15 * max(values, default=1))
+        axis.set_title(title, fontsize=10)
     harness.save_picture(figure, arguments.png)
 
 
