@@ -111,6 +111,7 @@ def test_compile_time(arguments, capsys):
         assert operations["auto", 8] < 1.05 * operations["auto", 4]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
 def test_exports(arguments, tmp_path, capsys):
     options = "--presets vit_digits widenet_digits --formats keras --repeats 1"

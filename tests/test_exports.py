@@ -227,7 +227,12 @@ def test_a_quantised_model_is_held_to_its_rounding(tmp_path):
 @on_tensorflow
 @pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 @pytest.mark.parametrize(
-    ("quantize", "most"), [("none", 1.0), ("float16", 0.5), ("dynamic_int8", 0.25)]
+    ("quantize", "most"),
+    [
+        ("none", 1.0),
+        pytest.param("float16", 0.5, marks=pytest.mark.slow),
+        pytest.param("dynamic_int8", 0.25, marks=pytest.mark.slow),
+    ],
 )
 def test_weights_are_stored_once_and_small(wide, format, quantize, most, tmp_path):
     images = decided_images(wide)
