@@ -8,7 +8,14 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
+from conftest import (
+    BACKEND,
+    numpy,
+    one_line,
+    slow_on_jax,
+    tiny_images,
+    tiny_model,
+)
 from test_exports import CLASSES, NAMES, silent
 
 import widenet_keras
@@ -52,6 +59,7 @@ def copied(source, target):
     return target
 
 
+@slow_on_jax
 @pytest.mark.parametrize("format", FORMATS)
 def test_damaged_files_end_in_one_line(format, tmp_path):
     if format != "keras":

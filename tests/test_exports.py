@@ -8,7 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
+from conftest import (
+    BACKEND,
+    numpy,
+    one_line,
+    slow_on_jax,
+    tiny_images,
+    tiny_model,
+)
 
 import widenet_keras
 from widenet_keras.exports import export as export_function
@@ -213,6 +220,7 @@ def test_pixels_to_compare_on_are_scaled(given, tmp_path):
     np.testing.assert_allclose(predictor.logits(images), wanted, atol=1e-5)
 
 
+@slow_on_jax
 def test_a_quantised_model_is_held_to_its_rounding(tmp_path):
     model = tiny_model(width=48, heads=4, expert_dim=64)
     model.quantize("int8")
