@@ -14,6 +14,7 @@ from widenet_keras.exports.target import check_target
 from widenet_keras.exports.to_tensorflow import write_in_tensorflow
 from widenet_keras.inference.manifest import manifest_of
 from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.plain_errors import first_line
 
 # Enough to see a wrong graph; agreement on real images is for who has some.
 _SAMPLES = 8
@@ -98,9 +99,9 @@ def _write(model, fresh, path, options, manifest, samples):
         raise
     # Converters raise classes of their own.
     except Exception as error:
-        line = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise RuntimeError(
-            f"The {options.format} export failed ({line}); {path} was not written."
+            f"The {options.format} export failed ({first_line(error)}); {path} was not "
+            "written."
         ) from error
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from widenet_keras.exports.options import Options
+from widenet_keras.utils.plain_errors import first_line
 
 
 def write(model, path, options, manifest, images):
@@ -53,8 +54,7 @@ def main(folder):
     try:
         operators = write(model, path, Options(**request), manifest, images)
     except Exception as error:
-        line = next(iter(str(error).splitlines()), "")
-        told = {"type": type(error).__name__, "message": line}
+        told = {"type": type(error).__name__, "message": first_line(error)}
         (folder / "error.json").write_text(json.dumps(told))
         raise
     (folder / "operators.json").write_text(json.dumps(operators))

@@ -8,6 +8,7 @@ import numpy as np
 
 from widenet_keras.data.geometry import EVALUATION_CROP, SMALLEST_CROPPED
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
+from widenet_keras.utils.plain_errors import first_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
 
@@ -61,9 +62,9 @@ def read_pixels(path, image_shape):
         raise
     # Decoders raise classes of their own for what is in a file.
     except Exception as error:
-        lines = str(error).splitlines() or [type(error).__name__]
         raise ValueError(
-            f"The image {path} cannot be read ({lines[0]}); replace or delete it."
+            f"The image {path} cannot be read ({first_line(error)}); replace or delete "
+            "it."
         ) from error
 
 

@@ -23,3 +23,8 @@ def plain_errors(*line_in):
         if line is None:
             raise
         raise ValueError(line) from None
+
+
+def first_line(error):
+    """Returns the first line of an error's message; its class if it has none."""
+    return next(iter(str(error).splitlines()), "") or type(error).__name__
