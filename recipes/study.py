@@ -5,40 +5,41 @@
 
 Every variant sees the same images in the same order, with the same augmentation,
 optimizer and epochs; what differs is one row of `VARIANTS`. Finished runs are not
-trained again, and one that was killed goes on: `results.csv` in the output folder has
-a row per run, `results.md` the means and spreads over the seeds, and
-`accuracy_parameters.png` and `accuracy_flops.png` the pictures.
+trained again, and one that was killed goes on: `rows/` in the output folder has a file
+per run, `results.csv` a line per run, `results.md` means and spreads over the seeds,
+and `accuracy_parameters.png` and `accuracy_flops.png` the pictures.
 
 `--budget` scales model and epochs: "smoke" is one epoch of tiny models, to see that
 everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
-is trained with `--variants vit widenet --seeds 0 1 2`.
+is trained with `--variants vit widenet --seeds 0 1 2`. Small models use many cores
+badly: `--jobs 2` trains two of them at a time, each on its share of the cores.
 """
 
 import dataclasses
 import json
-import statistics
 import time
 from pathlib import Path
 from typing import Literal
 
 import cifar10
 import keras
+from side_by_side import side_by_side
+from study_tables import Row, Rows, write_tables
+from tyro.conf import OmitArgPrefixes
 
 import widenet_keras
-from widenet_keras.plot import load_matplotlib
-from widenet_keras.utils.checks import check_choice
+from widenet_keras.data import Augmentation
+from widenet_keras.training.optimization import Optimization
+from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import replaced_when_done
-from widenet_keras.utils.tables import read_rows, write_rows
+from widenet_keras.utils.tables import read_rows
 
 VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
 VARIANTS = {
     # The three of the paper, at equal width and depth.
     "vit": lambda base: VIT,
-    "vit_moe": lambda base: {
-        "sharing": "none",
-        "moe_blocks": tuple(range(-max(1, base["steps"] // 4), 0)),
-    },
+    "vit_moe": lambda base: {"sharing": "none", "moe_blocks": (-2, -1)},
     "widenet": lambda base: {},
     # The paper's first ablation.
     "shared_norms": lambda base: {"shared_norms": True},
@@ -58,6 +59,8 @@ VARIANTS = {
     "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
 }
 MAIN = ("vit", "vit_moe", "widenet", "shared_norms")
+AUGMENTATION = dataclasses.replace(cifar10.SMALL_IMAGES, crop="none")
+OPTIMIZATION = dataclasses.replace(cifar10.FROM_SCRATCH, learning_rate=2e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,10 +109,22 @@ class Study:
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""
+    jobs: int = 1
+    """Runs at a time, each a process with its share of the cores."""
+    augmentation: OmitArgPrefixes[Augmentation] = AUGMENTATION
+    optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
 
     def __post_init__(self):
         for name in self.variants:
             check_choice("study", "variants", name, tuple(VARIANTS))
+        check_integer("study", "jobs", self.jobs, 1)
+
+    def settings(self):
+        """Returns what the accuracies depend on."""
+        settings = dataclasses.asdict(self)
+        for name in ("output", "variants", "seeds", "jobs"):
+            settings.pop(name)
+        return {**settings, "backend": keras.backend.backend()}
 
     def runs(self):
         """Returns (variant, seed) of every run; first seeds come first."""
@@ -140,171 +155,75 @@ class Study:
             epochs=self.epochs or budget.epochs,
             batch_size=budget.batch_size,
             seed=seed,
-            augmentation=dataclasses.replace(cifar10.SMALL_IMAGES, crop="none"),
+            augmentation=self.augmentation,
+            optimization=self.optimization,
         )
 
 
 def main(study):
     """Trains what is not there yet; writes the tables after every run."""
-    study.output.mkdir(parents=True, exist_ok=True)
-    table = Table(study)
-    for number, (variant, seed) in enumerate(study.runs(), 1):
-        print(f"\n{number} of {len(study.runs())}: {variant}, seed {seed}", flush=True)
-        if table.has(variant, seed):
-            print("finished before")
-            continue
-        keras.utils.clear_session()
-        recipe = study.recipe(variant, seed)
-        goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
-        start = time.perf_counter()
-        cifar10.main(recipe)
-        # Of a run that was killed nobody knows how long it took.
-        minutes = "" if goes_on else round((time.perf_counter() - start) / 60, 1)
-        table.add(row_of(recipe, variant, seed, minutes))
-    print(f"\n{table.text()}\nTables and pictures are in {study.output}/")
+    keep_settings(study)
+    rows, runs = Rows(study.output), study.runs()
+    waiting = [run for run in runs if not rows.has(*run)]
+    print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished before")
+    if study.jobs > 1:
+        logs = [study.recipe(*run).output.with_suffix(".log") for run in waiting]
+        calls = [(study, *run) for run in waiting]
+        finished = side_by_side(train, calls, logs, study.jobs)
+    else:
+        finished = (train(study, *run) for run in waiting)
+    for number, row in enumerate(finished, len(runs) - len(waiting) + 1):
+        write_tables(study.output, rows.all(list(VARIANTS)), MAIN)
+        minutes = "" if row.minutes is None else f", {row.minutes} minutes"
+        print(
+            f"{time.strftime('%H:%M')} {number} of {len(runs)}: {row.variant}, seed "
+            f"{row.seed}: {row.accuracy:.4f}{minutes}",
+            flush=True,
+        )
+    write_tables(study.output, rows.all(list(VARIANTS)), MAIN)
+    print((study.output / "results.md").read_text())
+    print(f"Tables and pictures are in {study.output}/")
 
 
-def row_of(recipe, variant, seed, minutes):
-    """Returns what a finished run is known by."""
+def keep_settings(study):
+    """Writes the settings of a study, or raises if they are not those it has."""
+    settings = json.loads(json.dumps(study.settings()))
+    kept = study.output / "study.json"
+    there = json.loads(kept.read_text()) if kept.exists() else settings
+    for name in {**there, **settings}:
+        if there.get(name) != settings.get(name):
+            raise ValueError(
+                f"{study.output} is a study with {name}={there.get(name)!r} and this "
+                f"one has {settings.get(name)!r}; start again with its settings, or "
+                "give another output folder."
+            )
+    with replaced_when_done(kept) as path:
+        path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def train(study, variant, seed):
+    """Trains a variant and returns its `Row`, which is kept."""
+    keras.utils.clear_session()
+    recipe = study.recipe(variant, seed)
+    goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
+    start = time.perf_counter()
+    cifar10.main(recipe)
+    minutes = round((time.perf_counter() - start) / 60, 1)
     metrics = json.loads((recipe.output / "metrics.json").read_text())
     last = read_rows(recipe.output / "history.csv")[-1]
     model = widenet_keras.load_model(recipe.output / "model.keras", compile=False)
-    return {
-        "variant": variant,
-        "seed": seed,
-        "accuracy": round(metrics["accuracy"], 4),
-        "train_accuracy": round(float(last["accuracy"]), 4),
-        "parameters": model.count_params(),
-        "gflops": round(widenet_keras.forward_flops(model.config) / 1e9, 5),
-        "minutes": minutes,
-    }
-
-
-class Table:
-    """The rows of all finished runs, as CSV, as Markdown and as pictures."""
-
-    def __init__(self, study):
-        self.folder = study.output
-        self.path = study.output / "results.csv"
-        settings = {
-            "data": study.data,
-            "budget": study.budget,
-            "epochs": study.epochs,
-            "fields": study.fields,
-            "backend": keras.backend.backend(),
-        }
-        kept = study.output / "study.json"
-        if kept.exists() and json.loads(kept.read_text()) != settings:
-            raise ValueError(
-                f"{study.output} is a study with {kept.read_text().strip()}; start "
-                "again with its settings, or give another output folder."
-            )
-        with replaced_when_done(kept) as path:
-            path.write_text(json.dumps(settings) + "\n")
-        self.rows = read_rows(self.path)
-
-    def has(self, variant, seed):
-        """Whether a run is finished."""
-        return any(
-            row["variant"] == variant and int(row["seed"]) == seed for row in self.rows
-        )
-
-    def add(self, row):
-        """Adds a run and writes everything anew."""
-        self.rows.append(row)
-        write_rows(self.path, self.rows)
-        with replaced_when_done(self.folder / "results.md") as path:
-            path.write_text(self.text() + "\n")
-        for column, label in (
-            ("parameters", "parameters"),
-            ("gflops", "GFLOP of one image"),
-        ):
-            with replaced_when_done(self.folder / picture_name(column)) as path:
-                self.draw(column, label, path)
-
-    def summary(self):
-        """Returns one dict per variant: mean and spread of the accuracy over seeds."""
-        by_variant = {}
-        for row in self.rows:
-            by_variant.setdefault(row["variant"], []).append(row)
-        return [
-            {
-                "variant": name,
-                "seeds": len(rows),
-                "accuracy": statistics.mean(float(row["accuracy"]) for row in rows),
-                "spread": statistics.stdev(float(row["accuracy"]) for row in rows)
-                if len(rows) > 1
-                else None,
-                "train_accuracy": statistics.mean(
-                    float(row["train_accuracy"]) for row in rows
-                ),
-                "parameters": int(rows[0]["parameters"]),
-                "gflops": float(rows[0]["gflops"]),
-                "minutes": mean(row["minutes"] for row in rows),
-            }
-            for name, rows in by_variant.items()
-        ]
-
-    def text(self):
-        """Returns the summary as a Markdown table."""
-        lines = [
-            "| variant | seeds | test accuracy | +- | training accuracy | parameters "
-            "| GFLOP | minutes |",
-            "|---|---|---|---|---|---|---|---|",
-        ]
-        for row in sorted(self.summary(), key=lambda row: -row["accuracy"]):
-            spread = "-" if row["spread"] is None else f"{row['spread']:.4f}"
-            cells = [
-                row["variant"],
-                row["seeds"],
-                f"{row['accuracy']:.4f}",
-                spread,
-                f"{row['train_accuracy']:.4f}",
-                f"{row['parameters']:,}",
-                f"{row['gflops']:.4f}",
-                "-" if row["minutes"] is None else f"{row['minutes']:.1f}",
-            ]
-            lines.append(f"| {' | '.join(map(str, cells))} |")
-        return "\n".join(lines)
-
-    def draw(self, column, label, path):
-        """Draws the accuracy of every variant against a column."""
-        figure = load_matplotlib()(figsize=(7, 4.5), layout="constrained")
-        axis = figure.subplots()
-        for row in self.summary():
-            main = row["variant"] in MAIN
-            axis.errorbar(
-                row[column],
-                row["accuracy"],
-                yerr=row["spread"],
-                marker="o" if main else "s",
-                markersize=8 if main else 5,
-                capsize=3,
-                color="#2f6fb5" if main else "#999999",
-            )
-            axis.annotate(
-                row["variant"],
-                (row[column], row["accuracy"]),
-                textcoords="offset points",
-                xytext=(6, 4),
-                fontsize=8,
-            )
-        axis.set_xscale("log")
-        axis.set_xlabel(label)
-        axis.set_ylabel("test accuracy")
-        axis.grid(alpha=0.3)
-        figure.savefig(path, dpi=120)
-
-
-def mean(values):
-    """Returns the mean of the texts that are numbers; None if none is."""
-    numbers = [float(value) for value in values if value != ""]
-    return statistics.mean(numbers) if numbers else None
-
-
-def picture_name(column):
-    """Returns the name of the picture of accuracy against a column."""
-    return f"accuracy_{'flops' if column == 'gflops' else column}.png"
+    row = Row(
+        variant=variant,
+        seed=seed,
+        accuracy=round(metrics["accuracy"], 4),
+        train_accuracy=round(float(last["accuracy"]), 4),
+        parameters=model.count_params(),
+        gflops=round(widenet_keras.forward_flops(model.config) / 1e9, 5),
+        # Of a run that was killed nobody knows how long it took.
+        minutes=None if goes_on else minutes,
+    )
+    Rows(study.output).add(row)
+    return row
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The study: variants under one recipe, tables, pictures, and going on."""
 
 import csv
+import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -14,6 +16,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import study  # noqa: E402
+from side_by_side import on_cores, shares, side_by_side  # noqa: E402
 
 
 @pytest.fixture
@@ -46,11 +49,10 @@ def test_variants_are_trained_once_and_shown(asked, tmp_path, capsys):
     study.main(asked(variants=("vit", "widenet"), seeds=(0, 1)))
     folder = tmp_path / "study"
     first = rows(folder)
-    # First seeds first, so that a study that is stopped has something of all.
     assert [(row["variant"], row["seed"]) for row in first] == [
         ("vit", "0"),
-        ("widenet", "0"),
         ("vit", "1"),
+        ("widenet", "0"),
         ("widenet", "1"),
     ]
     for name in ("accuracy_parameters.png", "accuracy_flops.png"):
@@ -61,9 +63,66 @@ def test_variants_are_trained_once_and_shown(asked, tmp_path, capsys):
     capsys.readouterr()
     study.main(asked(variants=("vit", "top_1"), seeds=(0,)))
     printed = capsys.readouterr().out
-    assert printed.count("finished before") == 1
+    assert "2 runs, 1 of them finished before" in printed
     assert rows(folder)[:4] == first
     assert rows(folder)[4]["variant"] == "top_1"
+
+
+def test_the_tables_are_of_the_rows_that_are_there(asked, tmp_path):
+    folder = tmp_path / "study"
+    found = study.Rows(folder)
+    row = study.Row("widenet", 0, 0.5, 0.6, 200, 0.1, 1.0)
+    found.add(row)
+    # Without a spread and without minutes, as after a run that was stopped.
+    found.add(dataclasses.replace(row, variant="vit", accuracy=0.75, minutes=None))
+    found.add(dataclasses.replace(row, seed=1, accuracy=0.7))
+    study.main(asked(variants=("widenet",), seeds=(0, 1)))
+    # Mean of 0.5 and 0.7; their deviation is 0.1 * sqrt(2).
+    assert (folder / "results.md").read_text().splitlines()[2:] == [
+        "| `vit` | 1 | 0.7500 |  | 0.6000 | 200 | 0.1000 |  |",
+        "| `widenet` | 2 | 0.6000 | 0.1414 | 0.6000 | 200 | 0.1000 | 1.0 |",
+    ]
+
+
+@pytest.mark.slow
+def test_two_jobs_end_with_the_rows_of_one(asked, tmp_path):
+    given = {"variants": ("vit", "widenet"), "seeds": (0,)}
+    study.main(asked(**given))
+    study.main(asked(**given, output=tmp_path / "jobs", jobs=2))
+    without = [
+        [{**row, "minutes": None} for row in rows(tmp_path / name)]
+        for name in ("study", "jobs")
+    ]
+    assert without[0] == without[1]
+    assert "test accuracy" in (tmp_path / "jobs/vit/seed_0.log").read_text()
+
+
+def test_calls_side_by_side(tmp_path):
+    logs = [tmp_path / "logs" / f"{index}.log" for index in range(3)]
+    calls = [((1, 2),), ((3, 4, 5),), ((),)]
+    assert sorted(side_by_side(sum, calls, logs, jobs=2)) == [0, 3, 12]
+    calls[1] = (("one", "two"),)
+    with pytest.raises(ChildProcessError, match=r"logs/1\.log") as error:
+        list(side_by_side(sum, calls, logs, jobs=1))
+    one_line(error)
+    assert "TypeError" in logs[1].read_text()
+
+
+def test_shares_of_the_cores():
+    cores = os.sched_getaffinity(0)
+    assert set.union(*shares(len(cores))) == cores
+    assert shares(len(cores) + 1) == [None] * (len(cores) + 1)
+    with on_cores({min(cores)}):
+        assert os.sched_getaffinity(0) == {min(cores)}
+    assert os.sched_getaffinity(0) == cores
+
+
+def test_first_seeds_come_first(asked):
+    # So that a study that is stopped has something of all.
+    seeds = [seed for _, seed in asked().runs()]
+    assert seeds == [0] * len(study.VARIANTS) + [1] * len(study.MAIN) + [2] * len(
+        study.MAIN
+    )
 
 
 def test_another_study_in_the_same_folder_is_refused(asked):
@@ -86,6 +145,3 @@ def test_every_variant_is_a_model_of_its_own(asked, budget):
         for name in study.VARIANTS
     }
     assert len(configs) == len(study.VARIANTS)
-    assert len(made.runs()) == 3 * len(study.MAIN) + len(study.VARIANTS) - len(
-        study.MAIN
-    )
