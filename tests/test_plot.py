@@ -6,8 +6,15 @@ import numpy as np
 import pytest
 from conftest import one_line, tiny_images, tiny_model
 
-from widenet_keras import plot_history, plot_routing
+from widenet_keras import (
+    plot_class_experts,
+    plot_history,
+    plot_load_history,
+    plot_patches,
+    plot_routing,
+)
 from widenet_keras.models.routing_map import RoutingMap
+from widenet_keras.plot.classes import class_usage
 
 PNG = b"\x89PNG\r\n\x1a\n"
 HISTORY = {
@@ -130,6 +137,81 @@ def test_plot_routing_with_other_images():
     assert "3 images" in one_line(error)
 
 
+def test_plot_patches(tmp_path):
+    routing, images = routing_map(), images_for()
+    path = tmp_path / "patches.png"
+    figure = plot_patches(routing, images, ["cat", "dog"], path)
+    assert path.read_bytes().startswith(PNG)
+    # The steps are named once, above the first row.
+    assert titles(figure) == ["cat", "step 0", "step 1", "step 2", "dog"]
+    second = figure.axes[4 + 3].images[1].get_array()
+    np.testing.assert_array_equal(second, routing.patch_experts(1)[2])
+    [legend] = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        f"expert {index}" for index in range(4)
+    ]
+
+
+def test_plot_patches_of_many_steps():
+    figure = plot_patches(routing_map(steps=tuple(range(24))), images_for())
+    # Twelve of 24, 23 / 11 apart.
+    steps = [0, 2, 4, 6, 8, 10, 13, 15, 17, 19, 21, 23]
+    assert titles(figure) == ["image", *(f"step {step}" for step in steps), "image"]
+
+
+@pytest.mark.parametrize("given", [(images_for(count=3),), (images_for(), ["cat"])])
+def test_plot_patches_of_other_images(given):
+    with pytest.raises(ValueError, match="plot_patches") as error:
+        plot_patches(routing_map(), *given)
+    one_line(error)
+
+
+def classes_map():
+    """Returns one step of three images of two tokens, and their two classes."""
+    experts = np.array([[[[0], [0]], [[0], [1]], [[1], [1]]]])
+    return RoutingMap(experts, experts * 0.5, (5,), 3, (1, 2), False), [0, 0, 2]
+
+
+def test_class_usage():
+    # Over all images experts 0 and 1 have a half each; class 0 has 3 of its 4
+    # choices at expert 0, class 2 none. Nobody uses expert 2.
+    usage, present = class_usage(*classes_map())
+    assert present == [0, 2]
+    np.testing.assert_allclose(usage, [[[1.5, 0.5, 1.0], [0.0, 2.0, 1.0]]])
+
+
+def test_plot_class_experts(tmp_path):
+    path = tmp_path / "classes.png"
+    figure = plot_class_experts(*classes_map(), ["cat", "dog", "owl"], path)
+    assert path.read_bytes().startswith(PNG)
+    axis = panel(figure, "step 5")
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["cat", "owl"]
+    assert axis.images[0].get_array().shape == (2, 3)
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [[0], [1], [1]]])
+def test_plot_class_experts_with_wrong_labels(labels):
+    with pytest.raises(ValueError, match="labels of shape") as error:
+        plot_class_experts(classes_map()[0], labels)
+    one_line(error)
+
+
+def test_plot_class_experts_with_too_few_names():
+    with pytest.raises(ValueError, match="2 class names and the label 2") as error:
+        plot_class_experts(*classes_map(), ["cat", "dog"])
+    one_line(error)
+
+
+@pytest.mark.parametrize("epochs", [[1], [2, 4, 6]])
+def test_plot_load_history(tmp_path, epochs):
+    loads = np.full((len(epochs), 2, 4), 0.25)
+    path = tmp_path / "load.png"
+    figure = plot_load_history(epochs, [0, 3], loads, path)
+    assert path.read_bytes().startswith(PNG)
+    assert titles(figure) == ["step 0", "step 3"]
+    assert len(panel(figure, "step 3").collections) == 4
+
+
 def test_plot_history(tmp_path):
     path = tmp_path / "history.png"
     figure = plot_history(HISTORY, path=path)
@@ -164,7 +246,11 @@ def test_plot_history_of_nothing_says_so():
 
 @pytest.mark.parametrize(
     "draw",
-    [lambda: plot_history(HISTORY), lambda: plot_routing(routing_map(), images_for())],
+    [
+        lambda: plot_history(HISTORY),
+        lambda: plot_routing(routing_map(), images_for()),
+        lambda: plot_class_experts(*classes_map()),
+    ],
 )
 def test_without_matplotlib(monkeypatch, draw):
     load = builtins.__import__

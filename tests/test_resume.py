@@ -122,6 +122,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
     assert sorted(p.name for p in (tmp_path / "whole").iterdir() if p.is_file()) == [
         "curves.png",
         "history.csv",
+        "load.png",
         "metrics.json",
         "model.keras",
         "routing.png",
@@ -144,7 +145,19 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
     # Started once more, a finished run stays what it is.
     assert_same(train(tmp_path / "run"), whole)
     pictures = sorted(p.name for p in (tmp_path / "run" / "load").iterdir())
-    assert pictures == [f"epoch_000{n}.png" for n in (1, 2, 3)]
+    assert pictures == [*(f"epoch_000{n}.png" for n in (1, 2, 3)), "load.csv"]
+    loads = [
+        (tmp_path / name / "load/load.csv").read_text() for name in ("run", "whole")
+    ]
+    assert loads[0] == loads[1]
+    # A row per epoch and step; two choices of each token, so the loads sum to 1.
+    rows = list(csv.DictReader(loads[0].splitlines()))
+    assert [(row["epoch"], row["step"]) for row in rows] == [
+        (str(epoch), str(step)) for epoch in (1, 2, 3) for step in (0, 1)
+    ]
+    for row in rows:
+        total = sum(float(row[name]) for name in row if name.startswith("expert_"))
+        assert total == pytest.approx(1.0, abs=1e-4)
     loaded = widenet_keras.load_model(tmp_path / "run" / "model.keras")
     assert_same([numpy(weight) for weight in loaded.weights], whole)
 

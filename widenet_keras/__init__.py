@@ -19,8 +19,11 @@ from widenet_keras.models.reference_weights import (
     convert_reference_weights as convert_reference_weights,
 )
 from widenet_keras.models.tie import tie as tie
+from widenet_keras.plot import plot_class_experts as plot_class_experts
 from widenet_keras.plot import plot_history as plot_history
 from widenet_keras.plot import plot_load as plot_load
+from widenet_keras.plot import plot_load_history as plot_load_history
+from widenet_keras.plot import plot_patches as plot_patches
 from widenet_keras.plot import plot_routing as plot_routing
 from widenet_keras.training.image_classifier import ImageClassifier as ImageClassifier
 from widenet_keras.version import __version__ as __version__

@@ -5,12 +5,8 @@ import time
 from pathlib import Path
 
 import keras
-import numpy as np
 
-from widenet_keras.distribution.single import ONE_DEVICE
-from widenet_keras.plot import plot_load
 from widenet_keras.training.finite import what_is_not_finite
-from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.tables import read_rows, write_rows
 
 
@@ -125,30 +121,3 @@ class HistoryTable(keras.callbacks.Callback):
                 if name != "epoch" and value not in ("", None):
                     columns.setdefault(name, []).append(float(value))
         return columns
-
-
-class LoadMaps(keras.callbacks.Callback):
-    """Writes the step-by-expert load map of some images after every epoch.
-
-    Args:
-        images: NumPy array (B, height, width, channels) in [-1, 1].
-        folder: Where `epoch_0001.png` and its successors go.
-        every: Epochs between two pictures.
-        distribution: `Distribution` of the job.
-    """
-
-    def __init__(self, images, folder, every=1, distribution=ONE_DEVICE):
-        super().__init__()
-        self.distribution = distribution
-        self.images = np.asarray(images)
-        self.folder = Path(folder)
-        self.every = every
-
-    def on_epoch_end(self, epoch, logs=None):
-        """Writes the picture of this epoch."""
-        if (epoch + 1) % self.every:
-            return
-        with self.distribution.logical_weights(self.model):
-            routing = self.model.routing(self.images)
-        with replaced_when_done(self.folder / f"epoch_{epoch + 1:04d}.png") as path:
-            plot_load(routing, path)

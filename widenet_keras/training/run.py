@@ -8,8 +8,9 @@ import keras
 
 from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.plot import plot_history, plot_routing
-from widenet_keras.training.callbacks import HistoryTable, LoadMaps, Rates, StopOnNaN
+from widenet_keras.training.callbacks import HistoryTable, Rates, StopOnNaN
 from widenet_keras.training.checkpoints import AveragedEvaluation, Checkpoints
+from widenet_keras.training.load_maps import LoadMaps, draw_load_table
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 
@@ -21,10 +22,12 @@ class Run:
         checkpoints/best.keras  the best model so far, for use
         history.csv             one row per epoch
         load/epoch_0001.png     which expert did how much, step by step
+        load/load.csv           the same of all epochs as numbers
         tensorboard/            curves for TensorBoard, where it is installed
         model.keras             the model at the end, for use
         curves.png              the table as curves
         routing.png             which expert each patch of an image went to
+        load.png                how the load changed from epoch to epoch
         metrics.json            what `finish` was given
 
     Args:
@@ -92,6 +95,7 @@ class Run:
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     plot_routing(model.routing(images), images, path=path)
+        draw_load_table(self.folder / "load" / "load.csv", self.folder / "load.png")
         with replaced_when_done(self.folder / "curves.png") as path:
             plot_history(self.table.history(), path)
         self._write_json("metrics.json", metrics)

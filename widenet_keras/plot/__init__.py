@@ -1,0 +1,10 @@
+"""Pictures of routing and training, with matplotlib."""
+
+from widenet_keras.plot.classes import plot_class_experts as plot_class_experts
+from widenet_keras.plot.figure import load_matplotlib as load_matplotlib
+from widenet_keras.plot.history import plot_history as plot_history
+from widenet_keras.plot.load import draw_load as draw_load
+from widenet_keras.plot.load import plot_load as plot_load
+from widenet_keras.plot.load import plot_load_history as plot_load_history
+from widenet_keras.plot.routing import plot_patches as plot_patches
+from widenet_keras.plot.routing import plot_routing as plot_routing

@@ -1,0 +1,98 @@
+"""Which classes use which experts."""
+
+import numpy as np
+
+from widenet_keras.plot.figure import expert_colors, load_matplotlib
+
+
+def plot_class_experts(routing, labels, class_names=None, path=None):
+    """Draws how much more, or less, each class uses an expert than all images do.
+
+    A panel per mixture-of-experts step, a row per class, a column per expert. 1.0
+    is as often as all images together, 2.0 twice as often.
+
+    Args:
+        routing: A `RoutingMap`, as `model.routing(images)` returns it.
+        labels: (B,) whole number, the class of each image of the map.
+        class_names: A name for each class; None numbers them.
+        path: Where to write a PNG; None writes none.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If labels do not fit the map, or names the labels.
+    """
+    usage, present = class_usage(routing, labels)
+    names = [str(each) for each in range(max(present) + 1)]
+    if class_names is not None:
+        if len(class_names) < len(names):
+            raise ValueError(
+                f"plot_class_experts: {len(class_names)} class names and the label "
+                f"{max(present)}; give one name per class."
+            )
+        names = list(class_names)
+    figure_class = load_matplotlib()
+    from matplotlib.colors import TwoSlopeNorm
+
+    steps, _, experts = usage.shape
+    columns = min(steps, 6)
+    rows = -(-steps // columns)
+    figure = figure_class(
+        figsize=(0.45 * experts * columns + 2.6, (0.26 * len(present) + 0.7) * rows),
+        layout="constrained",
+    )
+    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
+    for axis in grid.ravel()[steps:]:
+        axis.set_axis_off()
+    norm = TwoSlopeNorm(1.0, 0.0, max(2.0, float(usage.max())))
+    colors = expert_colors(experts)
+    for axis, step, drawn in zip(grid.ravel(), routing.steps, usage, strict=False):
+        mesh = axis.imshow(drawn, aspect="auto", cmap="RdBu_r", norm=norm)
+        axis.set_title(f"step {step}", fontsize=9)
+        axis.set_xticks(range(experts))
+        axis.set_yticks(range(len(present)), [names[each] for each in present])
+        axis.tick_params(labelsize=8)
+        for expert, tick in enumerate(axis.get_xticklabels()):
+            tick.set_color(colors(expert % colors.N))
+            tick.set_fontweight("bold")
+    figure.supxlabel("expert", fontsize=9)
+    figure.colorbar(mesh, ax=grid, label="use, over that of all images")
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def class_usage(routing, labels):
+    """Returns each class's use of each expert, over that of all images.
+
+    Args:
+        routing: A `RoutingMap`.
+        labels: (B,) whole number, the class of each image.
+
+    Returns:
+        A pair: (S, number of classes that are there, E) ratios, 1.0 for an expert
+        that nobody uses; and the list of these classes.
+
+    Raises:
+        ValueError: If there is not one label per image of the map.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != (routing.experts.shape[1],):
+        raise ValueError(
+            f"plot_class_experts: labels of shape {labels.shape}, map of "
+            f"{routing.experts.shape[1]} images; give one whole number per image."
+        )
+    chosen = routing.experts[..., None] == np.arange(routing.num_experts)
+    # (S, B, E): every image has the same number of choices.
+    of_images = chosen.mean(axis=(2, 3))
+    present = np.unique(labels)
+    of_classes = np.stack(
+        [of_images[:, labels == each].mean(axis=1) for each in present], axis=1
+    )
+    of_all = of_images.mean(axis=1)[:, None]
+    usage = np.divide(
+        of_classes, of_all, out=np.ones_like(of_classes), where=of_all > 0
+    )
+    return usage, present.tolist()

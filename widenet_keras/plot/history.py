@@ -1,0 +1,50 @@
+"""Curves of a training run."""
+
+import numpy as np
+
+from widenet_keras.plot.figure import load_matplotlib
+
+
+def plot_history(history, path=None):
+    """Draws the curves of a training run: losses, accuracy, routing.
+
+    Args:
+        history: The `history` dict of what `model.fit` returns.
+        path: Where to write a PNG; None writes none.
+
+    Returns:
+        The matplotlib figure.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    figure_class = load_matplotlib()
+    panels = [
+        ("loss", ("loss", "task_loss", "val_loss")),
+        ("accuracy", ("accuracy", "val_accuracy")),
+        ("routing", ("utilization", "dropped_fraction", "dead_experts")),
+    ]
+    panels = [
+        (title, [name for name in names if name in history]) for title, names in panels
+    ]
+    panels = [(title, names) for title, names in panels if names]
+    if not panels:
+        raise ValueError(
+            f"plot_history: nothing to draw in {sorted(history)}; give "
+            "the `history` of what model.fit() returned."
+        )
+    figure = figure_class(figsize=(4 * len(panels), 3.2), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, names) in zip(axes, panels, strict=True):
+        for name in names:
+            # A value that is not taken every epoch ends with the last epoch.
+            values = history[name]
+            every = len(history["loss"]) // len(values)
+            axis.plot(every * np.arange(1, len(values) + 1), values, label=name)
+        axis.set_title(title)
+        axis.set_xlabel("epoch")
+        axis.legend(fontsize=8)
+        axis.grid(alpha=0.3)
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
