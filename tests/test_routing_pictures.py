@@ -1,0 +1,58 @@
+"""The recipe that draws where a trained model sends images."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BACKEND, one_line
+
+pytest.importorskip("tyro")
+pytest.importorskip("sklearn")
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "recipes"))
+
+import routing_pictures  # noqa: E402
+
+
+def test_the_committed_model(tmp_path, capsys):
+    pictures = routing_pictures.Pictures(
+        model=ROOT / "saved_models/digits/model.keras",
+        data="digits",
+        output=tmp_path / "pictures",
+        images=40,
+        shown=3,
+    )
+    routing_pictures.main(pictures)
+    for name in ("patches.png", "classes.png"):
+        assert (tmp_path / "pictures" / name).read_bytes().startswith(b"\x89PNG")
+    assert "450 images" in capsys.readouterr().out
+
+
+def test_images_are_drawn_from_all():
+    images = np.arange(1000.0).reshape(10, 100)
+    labels = np.arange(1000).reshape(10, 100)
+    batches = list(zip(images, labels, strict=True))
+    found, whose = routing_pictures.drawn(batches, 200)
+    np.testing.assert_array_equal(found, whose)
+    assert len(set(whose.tolist())) == 200
+    # 200 of 1,000 without replacement: the mean of their numbers deviates by
+    # sqrt((1000^2 / 12) * (0.8 / 200)) = 18 from 499.5.
+    assert abs(whose.mean() - 499.5) < 3 * 18
+    one_hot = [(images[0], np.eye(100)[:, ::-1])]
+    np.testing.assert_array_equal(
+        np.sort(routing_pictures.drawn(one_hot, 500)[1]), np.arange(100)
+    )
+
+
+def test_shown_are_the_first_of_every_class():
+    labels = np.array([2, 2, 0, 2, 1, 0])
+    assert routing_pictures.of_every_class(labels, 4).tolist() == [2, 4, 0, 5]
+
+
+def test_no_images_at_all():
+    with pytest.raises(ValueError, match="images=0") as error:
+        routing_pictures.Pictures(model=".", data="digits", output=".", images=0)
+    one_line(error)
