@@ -23,10 +23,7 @@ def describe(model):
         model: A `WideNet` or `ImageClassifier`.
     """
     c = model.config
-    counts = {}
-    for weight in model.weights:
-        part = _part_of(weight.path)
-        counts[part] = counts.get(part, 0) + math.prod(weight.shape)
+    counts = parameters_of_parts(model)
     total = sum(counts.values())
     rows, columns = c.grid
     blocks = f"{c.num_unique_blocks} unique block" + "s" * (c.num_unique_blocks > 1)
@@ -41,6 +38,19 @@ def describe(model):
         f"  {'forward pass':<20}{forward_flops(c) / 1e9:>14,.3g} GFLOP per image",
     ]
     return "\n".join(lines)
+
+
+def parameters_of_parts(model):
+    """Returns the number of parameters of each part, by its name.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier` that is built.
+    """
+    counts = {}
+    for weight in model.weights:
+        part = _part_of(weight.path)
+        counts[part] = counts.get(part, 0) + math.prod(weight.shape)
+    return counts
 
 
 def _part_of(path):
