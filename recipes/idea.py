@@ -161,7 +161,9 @@ def draw_parameters(axis, counts):
         axis.barh(names, widths, left=ends, color=color, label=part, height=0.7)
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     for place, end in enumerate(ends):
-        axis.text(end + 1, place, f"{end:.1f} million", va="center", fontsize=9)
+        axis.text(
+            end + 0.01 * max(ends), place, f"{end:.1f} million", va="center", fontsize=9
+        )
     axis.set_xlim(0, 1.15 * max(ends))
     axis.set_xlabel("parameters, millions")
     axis.figure.legend(
