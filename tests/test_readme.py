@@ -63,11 +63,44 @@ def test_a_shared_model_from_a_vit():
     assert wide.config.sharing == "all"
 
 
-def test_the_mixture_alone():
-    tokens = keras.ops.convert_to_tensor(np.ones((2, 5, 8), "float32"))
-    names = run(block("MixtureOfExperts("), tokens=tokens)
-    assert tuple(names["outputs"].shape) == (2, 5, 8)
+def test_the_mixture_in_a_model_of_ones_own():
+    model = run(block("MixtureOfExperts("))["model"]
+    random = np.random.default_rng(0)
+    tokens = random.normal(size=(6, 64, 48)).astype("float32")
+    model.fit(tokens, np.arange(6), batch_size=3, verbose=0)
+    # The balance loss is there, and is what the layer added.
+    assert len(model.losses) == 1
+    assert 0.005 < keras.ops.convert_to_numpy(model.losses[0]) < 0.04
+
+
+@pytest.fixture
+def as_before():
+    """Takes presets and engines that a block adds away again."""
+    from widenet_keras.models.presets import PRESETS
+    from widenet_keras.routing.engines import ENGINES
+
+    yield
+    for table in (PRESETS, ENGINES):
+        for name in ("widenet_tiny_64", "every_expert"):
+            table.pop(name, None)
+
+
+def test_a_preset_of_ones_own(as_before):
+    model = run(block("PRESETS["))["model"]
+    assert model.config.image_size == 64
+    assert "widenet_tiny_64" in widenet_keras.presets()
+
+
+def test_an_engine_of_ones_own(as_before):
+    model = run(block("class EveryExpert"))["model"]
+    images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype("float32")
+    wanted = model.adapted(engine="sorted")(images)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(model(images)),
+        keras.ops.convert_to_numpy(wanted),
+        atol=1e-5,
+    )
 
 
 def test_every_block_is_run_here():
-    assert len(BLOCKS) == 5
+    assert len(BLOCKS) == 7
