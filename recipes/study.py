@@ -41,6 +41,8 @@ VARIANTS = {
     "vit": lambda base: VIT,
     "vit_moe": lambda base: {"sharing": "none", "moe_blocks": (-2, -1)},
     "widenet": lambda base: {},
+    # As WideNet-L to ViT-B: with one block for all steps, depth costs norms only.
+    "deeper": lambda base: {"steps": 2 * base["steps"]},
     # The paper's first ablation.
     "shared_norms": lambda base: {"shared_norms": True},
     # Half as deep, with a width that costs as much.
@@ -49,6 +51,8 @@ VARIANTS = {
         "width": base["width"] * 3 // 2,
         "expert_dim": base["expert_dim"] * 3 // 2,
     },
+    # ViT reads its class token, the others the mean of all tokens.
+    "vit_mean_pooling": lambda base: {**VIT, "pooling": "mean"},
     "one_dense_expert": lambda base: {"moe_blocks": "none"},
     "not_shared": lambda base: {"sharing": "none"},
     "two_groups": lambda base: {"sharing": "sequence", "unique_blocks": 2},
@@ -58,9 +62,8 @@ VARIANTS = {
     "grouped_top_1": lambda base: {"router": "grouped_top_1"},
     "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
 }
-MAIN = ("vit", "vit_moe", "widenet", "shared_norms")
+MAIN = ("vit", "vit_moe", "widenet", "deeper", "shared_norms")
 AUGMENTATION = dataclasses.replace(cifar10.SMALL_IMAGES, crop="none")
-OPTIMIZATION = dataclasses.replace(cifar10.FROM_SCRATCH, learning_rate=2e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,9 +79,18 @@ BUDGETS = {
     "smoke": Budget(
         {"width": 12, "steps": 2, "heads": 3, "mlp_dim": 12, "expert_dim": 16}, 1, 32
     ),
+    # K experts of a token cost a little less than the MLP of a ViT.
     "cpu": Budget(
-        {"width": 128, "steps": 4, "heads": 4, "mlp_dim": 192, "expert_dim": 256},
-        14,
+        {
+            "image_size": 36,
+            "patch_size": 6,
+            "width": 96,
+            "steps": 6,
+            "heads": 4,
+            "mlp_dim": 384,
+            "expert_dim": 176,
+        },
+        18,
         64,
     ),
     "gpu": Budget(
@@ -112,7 +124,7 @@ class Study:
     jobs: int = 1
     """Runs at a time, each a process with its share of the cores."""
     augmentation: OmitArgPrefixes[Augmentation] = AUGMENTATION
-    optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
+    optimization: OmitArgPrefixes[Optimization] = cifar10.FROM_SCRATCH
 
     def __post_init__(self):
         for name in self.variants:

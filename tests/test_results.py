@@ -1,0 +1,55 @@
+"""What the pages say of trainings is what the files of the runs say."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from conftest import BACKEND
+
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "recipes" / "results"
+PAGE = (RESULTS / "README.md").read_text()
+FRONT = (ROOT / "README.md").read_text()
+STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
+RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
+
+
+@pytest.mark.parametrize("folder", RUNS, ids=lambda folder: folder.name)
+def test_a_run_on_the_page(folder):
+    accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
+    [row] = [
+        line for line in PAGE.splitlines() if line.endswith(f"| `{folder.name}` |")
+    ]
+    assert f"| {accuracy:.3f} |" in row
+    assert f"{accuracy:.3f}" in FRONT
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_a_study_on_the_page(folder):
+    table = (folder / "results.md").read_text().strip()
+    assert table in PAGE
+    with (folder / "results.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    kept = [json.loads(path.read_text()) for path in (folder / "rows").iterdir()]
+    assert {(row["variant"], float(row["accuracy"])) for row in rows} == {
+        (row["variant"], row["accuracy"]) for row in kept
+    }
+    assert len(rows) == len(kept)
+
+
+def test_every_picture_is_there_and_shown():
+    pictures = {
+        path.relative_to(RESULTS).as_posix()
+        for path in RESULTS.rglob("*.png")
+        if path.parent == RESULTS or path.parent in STUDIES
+    }
+    for name in pictures:
+        assert f"]({name})" in PAGE or f"](recipes/results/{name})" in FRONT, name
+    for page, folder in ((PAGE, RESULTS), (FRONT, ROOT)):
+        for link in page.split("](")[1:]:
+            target = link.split(")")[0]
+            if not target.startswith("http"):
+                assert (folder / target).exists(), target
