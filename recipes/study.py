@@ -63,7 +63,6 @@ VARIANTS = {
     "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
 }
 MAIN = ("vit", "vit_moe", "widenet", "deeper", "shared_norms")
-AUGMENTATION = dataclasses.replace(cifar10.SMALL_IMAGES, crop="none")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +81,15 @@ BUDGETS = {
     # K experts of a token cost a little less than the MLP of a ViT.
     "cpu": Budget(
         {
-            "image_size": 36,
-            "patch_size": 6,
+            "image_size": 35,
+            "patch_size": 7,
             "width": 96,
             "steps": 6,
             "heads": 4,
             "mlp_dim": 384,
             "expert_dim": 176,
         },
-        18,
+        26,
         64,
     ),
     "gpu": Budget(
@@ -123,7 +122,7 @@ class Study:
     patch_size 7."""
     jobs: int = 1
     """Runs at a time, each a process with its share of the cores."""
-    augmentation: OmitArgPrefixes[Augmentation] = AUGMENTATION
+    augmentation: OmitArgPrefixes[Augmentation] = cifar10.SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = cifar10.FROM_SCRATCH
 
     def __post_init__(self):
