@@ -63,6 +63,7 @@ VARIANTS = {
     "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
 }
 MAIN = ("vit", "vit_moe", "widenet", "deeper", "shared_norms")
+OPTIMIZATION = dataclasses.replace(cifar10.FROM_SCRATCH, weight_decay=0.3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +82,8 @@ BUDGETS = {
     # K experts of a token cost a little less than the MLP of a ViT.
     "cpu": Budget(
         {
-            "image_size": 35,
-            "patch_size": 7,
+            "image_size": 36,
+            "patch_size": 6,
             "width": 96,
             "steps": 6,
             "heads": 4,
@@ -123,7 +124,7 @@ class Study:
     jobs: int = 1
     """Runs at a time, each a process with its share of the cores."""
     augmentation: OmitArgPrefixes[Augmentation] = cifar10.SMALL_IMAGES
-    optimization: OmitArgPrefixes[Optimization] = cifar10.FROM_SCRATCH
+    optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
 
     def __post_init__(self):
         for name in self.variants:
@@ -132,10 +133,15 @@ class Study:
 
     def settings(self):
         """Returns what the accuracies depend on."""
-        settings = dataclasses.asdict(self)
-        for name in ("output", "variants", "seeds", "jobs"):
-            settings.pop(name)
-        return {**settings, "backend": keras.backend.backend()}
+        return {
+            "data": self.data,
+            "fields": self.base(),
+            "epochs": self.epochs or BUDGETS[self.budget].epochs,
+            "batch_size": BUDGETS[self.budget].batch_size,
+            "augmentation": dataclasses.asdict(self.augmentation),
+            "optimization": dataclasses.asdict(self.optimization),
+            "backend": keras.backend.backend(),
+        }
 
     def runs(self):
         """Returns (variant, seed) of every run; first seeds come first."""
@@ -145,8 +151,8 @@ class Study:
             runs += [(name, seed) for seed in seeds]
         return sorted(runs, key=lambda run: run[1])
 
-    def fields_of(self, variant):
-        """Returns the fields of a variant's configuration."""
+    def base(self):
+        """Returns the fields of the configuration that the variants start from."""
         base = {
             **widenet_keras.preset_config("widenet_small_32").to_dict(),
             "dropout": 0.0,
@@ -154,17 +160,22 @@ class Study:
             **widenet_keras.parse_fields(self.fields, settled=("num_classes",)),
         }
         base.pop("num_classes")
+        return base
+
+    def fields_of(self, variant):
+        """Returns the fields of a variant's configuration."""
+        base = self.base()
         return {**base, **VARIANTS[variant](base)}
 
     def recipe(self, variant, seed):
         """Returns the recipe of a run."""
-        budget = BUDGETS[self.budget]
+        settings = self.settings()
         return cifar10.Recipe(
             data=self.data,
             output=self.output / variant / f"seed_{seed}",
             fields={name: repr(v) for name, v in self.fields_of(variant).items()},
-            epochs=self.epochs or budget.epochs,
-            batch_size=budget.batch_size,
+            epochs=settings["epochs"],
+            batch_size=settings["batch_size"],
             seed=seed,
             augmentation=self.augmentation,
             optimization=self.optimization,
@@ -201,15 +212,24 @@ def keep_settings(study):
     settings = json.loads(json.dumps(study.settings()))
     kept = study.output / "study.json"
     there = json.loads(kept.read_text()) if kept.exists() else settings
-    for name in {**there, **settings}:
-        if there.get(name) != settings.get(name):
+    here, there = flat(settings), flat(there)
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
             raise ValueError(
                 f"{study.output} is a study with {name}={there.get(name)!r} and this "
-                f"one has {settings.get(name)!r}; start again with its settings, or "
-                "give another output folder."
+                f"one has {here.get(name)!r}; start again with its settings, or give "
+                "another output folder."
             )
     with replaced_when_done(kept) as path:
         path.write_text(json.dumps(settings, indent=2) + "\n")
+
+
+def flat(settings):
+    """Returns a dict whose values are no dicts: {"a": {"b": 1}} is {"b": 1}."""
+    found = {}
+    for name, value in settings.items():
+        found |= flat(value) if isinstance(value, dict) else {name: value}
+    return found
 
 
 def train(study, variant, seed):

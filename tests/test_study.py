@@ -127,9 +127,17 @@ def test_first_seeds_come_first(asked):
 
 def test_another_study_in_the_same_folder_is_refused(asked):
     study.main(asked(variants=("vit",), seeds=(0,)))
-    with pytest.raises(ValueError, match="another output folder") as error:
-        study.main(asked(variants=("vit",), seeds=(0,), epochs=2))
-    one_line(error)
+    for change, line in [
+        ({"epochs": 2}, "a study with epochs=1 and this one has 2"),
+        ({"fields": {"image_size": "8", "patch_size": "2"}}, "patch_size=4"),
+        (
+            {"optimization": dataclasses.replace(study.OPTIMIZATION, ema=0.9)},
+            "ema=0.0",
+        ),
+    ]:
+        with pytest.raises(ValueError, match=line) as error:
+            study.main(asked(variants=("vit",), seeds=(0,), **change))
+        one_line(error)
     with pytest.raises(ValueError, match="variants='vits'") as error:
         asked(variants=("vits",))
     one_line(error)
