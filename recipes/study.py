@@ -82,8 +82,8 @@ BUDGETS = {
     # K experts of a token cost a little less than the MLP of a ViT.
     "cpu": Budget(
         {
-            "image_size": 36,
-            "patch_size": 6,
+            "image_size": 35,
+            "patch_size": 7,
             "width": 96,
             "steps": 6,
             "heads": 4,
