@@ -166,7 +166,7 @@ def train(recipe, distribution):
         verbose=distribution.verbose,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
-    run.finish(model, metrics, samples)
+    run.finish(model, metrics, samples, data.class_names)
     say(f"validation accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
 
 

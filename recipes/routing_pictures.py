@@ -4,9 +4,9 @@
     python recipes/routing_pictures.py --model runs/cifar10/model.keras \
         --data cifar10 --output pictures
 
-writes `patches.png`, the first test images of each class with the expert of every patch
-at every step, and `classes.png`, which classes use which experts more than others do.
-How the load of the experts changed in training is in the folder of the run, `load.png`.
+writes `patches.png`, a few test images with the expert of every patch at every step,
+and `classes.png`, which classes use which experts more than others do. How the load of
+the experts changed in training is in the folder of the run, `load.png`.
 `--data digits` needs no data: try it on saved_models/digits/model.keras.
 """
 
@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 import widenet_keras
-from widenet_keras.cli.data import labelled_batches
+from widenet_keras.data.labelled import labelled_batches
 from widenet_keras.models.loading import load_classifier
+from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import replaced_when_done
@@ -47,15 +48,18 @@ class Pictures:
 
 def main(pictures):
     """Reads images, asks the model where they go, draws."""
+    load_matplotlib()
+    if pictures.output.exists() and not pictures.output.is_dir():
+        raise ValueError(f"--output {pictures.output} is a file; give a folder.")
     model = load_classifier(pictures.model)
+    # A model without experts is told before images are read.
+    model.routing(np.zeros((1, *model.config.image_shape), "float32"))
     batches, names, description = labelled_batches(
         model.config, pictures.data, "validation", pictures.data_dir, 64, "raise"
     )
     print(f"{pictures.model} on {description}", flush=True)
     images, labels = drawn(batches, pictures.images)
-    names = names or [str(label) for label in range(model.config.num_classes)]
     first = of_every_class(labels, pictures.shown)
-    pictures.output.mkdir(parents=True, exist_ok=True)
     with replaced_when_done(pictures.output / "patches.png") as path:
         widenet_keras.plot_patches(
             model.routing(images[first]),
@@ -79,13 +83,14 @@ def drawn(batches, count, seed=0):
     for images, labels in batches:
         labels = np.asarray(labels)
         labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
-        for pair in zip(np.asarray(images), labels, strict=True):
+        for image, label in zip(np.asarray(images), labels, strict=True):
             seen += 1
-            place = random.integers(seen)
-            if len(kept) < count:
-                kept.append(pair)
-            elif place < count:
-                kept[place] = pair
+            place = len(kept) if len(kept) < count else random.integers(seen)
+            if place < count:
+                # A copy, since a view would keep the whole batch.
+                kept[place : place + 1] = [(image.copy(), label)]
+    if not kept:
+        raise ValueError("There are no images to draw; give data with at least one.")
     images, labels = zip(*kept, strict=True)
     return np.stack(images), np.array(labels)
 

@@ -4,6 +4,8 @@ import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
+import sys
+import threading
 import traceback
 from pathlib import Path
 
@@ -42,9 +44,11 @@ def side_by_side(function, calls, logs, jobs):
                 try:
                     result = receiver.recv()
                 except EOFError:
+                    process.join()
                     raise ChildProcessError(
-                        f"A run failed; see the end of {log}. Those that finished are "
-                        "kept, and the same command goes on with the others."
+                        f"A run ended with status {process.exitcode} (negative: killed "
+                        f"by that signal); see the end of {log}. Those that finished "
+                        "are kept, and the same command goes on with the others."
                     ) from None
                 process.join()
                 del busy[receiver]
@@ -58,17 +62,50 @@ def side_by_side(function, calls, logs, jobs):
 
 def call(function, arguments, log, sender):
     """Sends what a function returns; nothing if it fails."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
     Path(log).parent.mkdir(parents=True, exist_ok=True)
-    with (
-        open(log, "a", encoding="utf-8", buffering=1) as file,
-        contextlib.redirect_stdout(file),
-        contextlib.redirect_stderr(file),
-    ):
+    with open(log, "a", encoding="utf-8", buffering=1) as file:
+        # What C++ prints goes there as well.
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        with contextlib.redirect_stdout(file), contextlib.redirect_stderr(file):
+            try:
+                sender.send(function(*arguments))
+            except Exception:
+                traceback.print_exc()
+                raise SystemExit(1) from None
+
+
+def end_with_parent():
+    """Ends this process when its parent is gone, also one that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
+
+
+@contextlib.contextmanager
+def alone(folder):
+    """Keeps other processes out of the folder of a run, where the system can.
+
+    Raises:
+        ValueError: If another process is in it.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as file:
         try:
-            sender.send(function(*arguments))
-        except Exception:
-            traceback.print_exc()
-            raise SystemExit(1) from None
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ValueError(
+                f"{folder} is being trained by another process; wait for it, or give "
+                "another output folder."
+            ) from None
+        yield
 
 
 def shares(jobs):

@@ -4,10 +4,10 @@
     python recipes/study.py --data cifar10 --output runs/study
 
 Every variant sees the same images in the same order, with the same augmentation,
-optimizer and epochs; what differs is one row of `VARIANTS`. Finished runs are not
-trained again, and one that was killed goes on: `rows/` in the output folder has a file
-per run, `results.csv` a line per run, `results.md` means and spreads over the seeds,
-and `accuracy_parameters.png` and `accuracy_flops.png` the pictures.
+optimizer and epochs; what differs is one row of `study_variants.py`. Finished runs are
+not trained again, and one that was killed goes on: `rows/` in the output folder has a
+file per run, `results.csv` a line per run, `results.md` means and spreads over the
+seeds, and `accuracy_parameters.png` and `accuracy_flops.png` the pictures.
 
 `--budget` scales model and epochs: "smoke" is one epoch of tiny models, to see that
 everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
@@ -23,82 +23,21 @@ from typing import Literal
 
 import cifar10
 import keras
-from side_by_side import side_by_side
+from side_by_side import alone, side_by_side
 from study_tables import Row, Rows, write_tables
+from study_variants import BUDGETS, MAIN, VARIANTS
 from tyro.conf import OmitArgPrefixes
 
 import widenet_keras
-from widenet_keras.data import Augmentation
+from widenet_keras.data import Augmentation, open_source
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.tables import read_rows
 
-VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
-VARIANTS = {
-    # The three of the paper, at equal width and depth.
-    "vit": lambda base: VIT,
-    "vit_moe": lambda base: {"sharing": "none", "moe_blocks": (-2, -1)},
-    "widenet": lambda base: {},
-    # As WideNet-L to ViT-B: with one block for all steps, depth costs norms only.
-    "deeper": lambda base: {"steps": 2 * base["steps"]},
-    # The paper's first ablation.
-    "shared_norms": lambda base: {"shared_norms": True},
-    # Half as deep, with a width that costs as much.
-    "wider_shallower": lambda base: {
-        "steps": base["steps"] // 2,
-        "width": base["width"] * 3 // 2,
-        "expert_dim": base["expert_dim"] * 3 // 2,
-    },
-    # ViT reads its class token, the others the mean of all tokens.
-    "vit_mean_pooling": lambda base: {**VIT, "pooling": "mean"},
-    "one_dense_expert": lambda base: {"moe_blocks": "none"},
-    "not_shared": lambda base: {"sharing": "none"},
-    "two_groups": lambda base: {"sharing": "sequence", "unique_blocks": 2},
-    "experts_2": lambda base: {"num_experts": 2},
-    "experts_8": lambda base: {"num_experts": 8},
-    "top_1": lambda base: {"top_k": 1},
-    "grouped_top_1": lambda base: {"router": "grouped_top_1"},
-    "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
-}
-MAIN = ("vit", "vit_moe", "widenet", "deeper", "shared_norms")
 OPTIMIZATION = dataclasses.replace(cifar10.FROM_SCRATCH, weight_decay=0.3)
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """Size of the models and length of the training."""
-
-    fields: dict
-    epochs: int
-    batch_size: int
-
-
-BUDGETS = {
-    "smoke": Budget(
-        {"width": 12, "steps": 2, "heads": 3, "mlp_dim": 12, "expert_dim": 16}, 1, 32
-    ),
-    # K experts of a token cost a little less than the MLP of a ViT.
-    "cpu": Budget(
-        {
-            "image_size": 35,
-            "patch_size": 7,
-            "width": 96,
-            "steps": 6,
-            "heads": 4,
-            "mlp_dim": 384,
-            "expert_dim": 176,
-        },
-        26,
-        64,
-    ),
-    "gpu": Budget(
-        {"width": 256, "steps": 12, "heads": 8, "mlp_dim": 768, "expert_dim": 1024},
-        60,
-        128,
-    ),
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -122,7 +61,8 @@ class Study:
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""
     jobs: int = 1
-    """Runs at a time, each a process with its share of the cores."""
+    """Runs at a time, each a process with its share of the cores; 1 where there is a
+    GPU."""
     augmentation: OmitArgPrefixes[Augmentation] = cifar10.SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
 
@@ -130,6 +70,10 @@ class Study:
         for name in self.variants:
             check_choice("study", "variants", name, tuple(VARIANTS))
         check_integer("study", "jobs", self.jobs, 1)
+        if self.epochs is not None:
+            check_integer("study", "epochs", self.epochs, 1)
+        for name in self.variants:
+            WideNetConfig().replace(**self.fields_of(name))
 
     def settings(self):
         """Returns what the accuracies depend on."""
@@ -149,7 +93,7 @@ class Study:
         for name in self.variants:
             seeds = self.seeds or ((0, 1, 2) if name in MAIN else (0,))
             runs += [(name, seed) for seed in seeds]
-        return sorted(runs, key=lambda run: run[1])
+        return sorted(dict.fromkeys(runs), key=lambda run: run[1])
 
     def base(self):
         """Returns the fields of the configuration that the variants start from."""
@@ -162,10 +106,13 @@ class Study:
         base.pop("num_classes")
         return base
 
+    def changes_of(self, variant):
+        """Returns the fields that a variant changes."""
+        return VARIANTS[variant](self.base())
+
     def fields_of(self, variant):
         """Returns the fields of a variant's configuration."""
-        base = self.base()
-        return {**base, **VARIANTS[variant](base)}
+        return {**self.base(), **self.changes_of(variant)}
 
     def recipe(self, variant, seed):
         """Returns the recipe of a run."""
@@ -184,16 +131,19 @@ class Study:
 
 def main(study):
     """Trains what is not there yet; writes the tables after every run."""
+    open_source(study.data, "train")
     keep_settings(study)
     rows, runs = Rows(study.output), study.runs()
+    check_rows(rows, study)
     waiting = [run for run in runs if not rows.has(*run)]
     print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them finished before")
+    calls = [(study.output, *run, study.recipe(*run)) for run in waiting]
+    calls = [(*call, study.changes_of(call[1])) for call in calls]
     if study.jobs > 1:
-        logs = [study.recipe(*run).output.with_suffix(".log") for run in waiting]
-        calls = [(study, *run) for run in waiting]
+        logs = [recipe.output.with_suffix(".log") for *_, recipe, _ in calls]
         finished = side_by_side(train, calls, logs, study.jobs)
     else:
-        finished = (train(study, *run) for run in waiting)
+        finished = (train(*call) for call in calls)
     for number, row in enumerate(finished, len(runs) - len(waiting) + 1):
         write_tables(study.output, rows.all(list(VARIANTS)), MAIN)
         minutes = "" if row.minutes is None else f", {row.minutes} minutes"
@@ -205,6 +155,20 @@ def main(study):
     write_tables(study.output, rows.all(list(VARIANTS)), MAIN)
     print((study.output / "results.md").read_text())
     print(f"Tables and pictures are in {study.output}/")
+
+
+def check_rows(rows, study):
+    """Raises if a row is of a variant that was another one then."""
+    for row in rows.all(list(VARIANTS)):
+        if row.variant not in VARIANTS:
+            continue
+        now = json.loads(json.dumps(study.changes_of(row.variant)))
+        if row.changes != now:
+            raise ValueError(
+                f"{rows.path(row.variant, row.seed)} is of a variant with "
+                f"{row.changes} and {row.variant} now has {now}; remove that file and "
+                "the folder of the run to train it again."
+            )
 
 
 def keep_settings(study):
@@ -232,28 +196,33 @@ def flat(settings):
     return found
 
 
-def train(study, variant, seed):
-    """Trains a variant and returns its `Row`, which is kept."""
-    keras.utils.clear_session()
-    recipe = study.recipe(variant, seed)
-    goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
-    start = time.perf_counter()
-    cifar10.main(recipe)
-    minutes = round((time.perf_counter() - start) / 60, 1)
-    metrics = json.loads((recipe.output / "metrics.json").read_text())
-    last = read_rows(recipe.output / "history.csv")[-1]
-    model = widenet_keras.load_model(recipe.output / "model.keras", compile=False)
-    row = Row(
-        variant=variant,
-        seed=seed,
-        accuracy=round(metrics["accuracy"], 4),
-        train_accuracy=round(float(last["accuracy"]), 4),
-        parameters=model.count_params(),
-        gflops=round(widenet_keras.forward_flops(model.config) / 1e9, 5),
-        # Of a run that was killed nobody knows how long it took.
-        minutes=None if goes_on else minutes,
-    )
-    Rows(study.output).add(row)
+def train(folder, variant, seed, recipe, changes):
+    """Trains a run of the study in a folder, keeps its `Row` and returns it."""
+    rows = Rows(folder)
+    with alone(recipe.output):
+        if rows.has(variant, seed):
+            return rows.of(variant, seed)
+        keras.utils.clear_session()
+        goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
+        start = time.perf_counter()
+        cifar10.main(recipe)
+        minutes = round((time.perf_counter() - start) / 60, 1)
+        metrics = json.loads((recipe.output / "metrics.json").read_text())
+        last = read_rows(recipe.output / "history.csv")[-1]
+        path = recipe.output / "model.keras"
+        model = widenet_keras.load_model(path, compile=False)
+        row = Row(
+            variant=variant,
+            seed=seed,
+            changes=json.loads(json.dumps(changes)),
+            accuracy=round(metrics["accuracy"], 4),
+            train_accuracy=round(float(last["accuracy"]), 4),
+            parameters=model.count_params(),
+            gflops=round(widenet_keras.forward_flops(model.config) / 1e9, 5),
+            # Of a run that was killed nobody knows how long it took.
+            minutes=None if goes_on else minutes,
+        )
+        rows.add(row)
     return row
 
 

@@ -21,6 +21,7 @@ class Row:
     Attributes:
         variant: Name of the variant.
         seed: Its seed.
+        changes: Fields of the configuration that make the variant.
         accuracy: On the test images, after the last epoch.
         train_accuracy: On the training images as they were augmented, mean over the
             last epoch.
@@ -31,6 +32,7 @@ class Row:
 
     variant: str
     seed: int
+    changes: dict
     accuracy: float
     train_accuracy: float
     parameters: int
@@ -51,31 +53,35 @@ class Rows:
     def __init__(self, folder):
         self.folder = folder / "rows"
 
-    def _path(self, variant, seed):
+    def path(self, variant, seed):
+        """Returns the file of a run."""
         return self.folder / f"{variant}_seed_{seed}.json"
 
     def has(self, variant, seed):
         """Whether a run is finished."""
-        return self._path(variant, seed).exists()
+        return self.path(variant, seed).exists()
 
     def add(self, row):
         """Keeps the row of a finished run."""
-        with replaced_when_done(self._path(row.variant, row.seed)) as path:
+        with replaced_when_done(self.path(row.variant, row.seed)) as path:
             path.write_text(json.dumps(dataclasses.asdict(row)) + "\n")
 
     def of(self, variant, seed):
         """Returns the row of a finished run."""
-        return Row(**json.loads(self._path(variant, seed).read_text()))
+        return Row(**json.loads(self.path(variant, seed).read_text()))
 
     def all(self, order):
         """Returns the rows of all finished runs.
 
         Args:
-            order: Names of the variants, in the order of the rows.
+            order: Names of the variants, in the order of the rows; others are last.
         """
         texts = [path.read_text() for path in sorted(self.folder.glob("*.json"))]
         rows = [Row(**json.loads(text)) for text in texts]
-        return sorted(rows, key=lambda row: (order.index(row.variant), row.seed))
+        places = {name: place for place, name in enumerate(order)}
+        return sorted(
+            rows, key=lambda row: (places.get(row.variant, len(order)), row.seed)
+        )
 
 
 def write_tables(folder, rows, main):
@@ -86,11 +92,14 @@ def write_tables(folder, rows, main):
         rows: List of `Row`.
         main: Variants to draw in colour.
     """
-    write_rows(folder / "results.csv", [dataclasses.asdict(row) for row in rows])
+    lines = [dataclasses.asdict(row) for row in rows]
+    for line in lines:
+        line["changes"] = json.dumps(line["changes"])
+    write_rows(folder / "results.csv", lines)
     summary = summarize(rows)
     with replaced_when_done(folder / "results.md") as path:
         path.write_text(markdown(summary) + "\n")
-    for name, (column, label) in AXES.items():
+    for name, (column, label) in AXES.items() if rows else ():
         with replaced_when_done(folder / name) as path:
             draw(summary, column, label, main, path)
 

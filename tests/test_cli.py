@@ -13,7 +13,7 @@ import pytest
 from conftest import BACKEND, slow_on_jax, tiny_images, tiny_model
 from matplotlib.image import imsave
 
-import widenet_keras.data
+import widenet_keras.data.labelled
 
 pytest.importorskip("tyro")
 
@@ -230,9 +230,9 @@ def asked(monkeypatch):
         )
         return [(images[:4], labels[:4]), (images[4:], labels[4:])]
 
-    monkeypatch.setattr(widenet_keras.data, "open_source", open_source, raising=False)
+    monkeypatch.setattr(widenet_keras.data.labelled, "open_source", open_source)
     monkeypatch.setattr(
-        widenet_keras.data, "evaluation_batches", evaluation_batches, raising=False
+        widenet_keras.data.labelled, "evaluation_batches", evaluation_batches
     )
     return asked
 

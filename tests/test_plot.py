@@ -212,6 +212,49 @@ def test_plot_load_history(tmp_path, epochs):
     assert len(panel(figure, "step 3").collections) == 4
 
 
+@pytest.mark.parametrize("steps", [1, 2, 8])
+@pytest.mark.parametrize("experts", [2, 4, 32])
+def test_the_legend_is_inside_and_over_nothing(steps, experts):
+    loads = np.full((3, steps, experts), 1 / experts)
+    figure = plot_load_history([1, 2, 3], range(steps), loads)
+    figure.canvas.draw()
+    whole, legend = figure.bbox, figure.legends[0].get_window_extent()
+    assert legend.x0 >= 0
+    assert legend.y0 >= 0
+    assert legend.x1 <= whole.x1
+    for axis in figure.axes:
+        if axis.axison:
+            assert axis.get_tightbbox().y0 >= legend.y1
+
+
+def test_the_lowest_panel_of_every_column_has_numbers():
+    usage = plot_class_experts(
+        routing_map(steps=tuple(range(8)), images=3), [0, 1, 1], path=None
+    )
+    history = plot_load_history([1, 2], range(8), np.full((2, 8, 4), 0.25))
+    for figure in (usage, history):
+        figure.canvas.draw()
+        named = {
+            axis.get_title(): any(
+                label.get_visible() and label.get_text()
+                for label in axis.get_xticklabels()
+            )
+            for axis in figure.axes
+        }
+        # Six in a row: below steps 2 to 5 there is nothing.
+        assert [named[f"step {step}"] for step in range(8)] == [False] * 2 + [True] * 6
+
+
+def test_of_many_classes_those_are_drawn_that_differ_most():
+    experts = np.zeros((1, 100, 1, 1), int)
+    experts[0, [7, 60]] = 1
+    routing = RoutingMap(experts, experts * 0.5, (0,), 2, (1, 1), False)
+    figure = plot_class_experts(routing, np.arange(100))
+    names = [text.get_text() for text in panel(figure, "step 0").get_yticklabels()]
+    assert len(names) == 40
+    assert {"7", "60"} <= set(names)
+
+
 def test_plot_history(tmp_path):
     path = tmp_path / "history.png"
     figure = plot_history(HISTORY, path=path)

@@ -150,6 +150,9 @@ def check_going_on(tmp_path, arguments, capsys):
         assert BACKEND == "torch" or (ours == theirs).all()
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert 0 <= metrics["accuracy"] <= 1
+    # What `widenet predict` names the classes by.
+    labels = (tmp_path / "run" / "labels.txt").read_text().splitlines()
+    assert len(set(labels)) == len(labels) >= 3
     with (tmp_path / "run" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["1", "2"]

@@ -1,11 +1,14 @@
 """The recipe that draws where a trained model sends images."""
 
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import BACKEND, one_line
+
+import widenet_keras
 
 pytest.importorskip("tyro")
 pytest.importorskip("sklearn")
@@ -52,7 +55,38 @@ def test_shown_are_the_first_of_every_class():
     assert routing_pictures.of_every_class(labels, 4).tolist() == [2, 4, 0, 5]
 
 
-def test_no_images_at_all():
+def test_batches_are_not_kept():
+    def batches():
+        for _ in range(50):
+            yield np.ones((64, 32, 32, 3), "float32"), np.zeros(64)
+
+    tracemalloc.start()
+    routing_pictures.drawn(batches(), 20)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # 20 images of 12 kB twice and one batch of 64; all of them are 39 MB.
+    assert peak < 4e6
+
+
+def test_no_images():
+    with pytest.raises(ValueError, match="no images to draw") as error:
+        routing_pictures.drawn([], 5)
+    one_line(error)
+
+
+def test_a_model_without_experts_is_told_first(tmp_path):
+    widenet_keras.ImageClassifier.from_preset("vit_digits").save(tmp_path / "vit.keras")
+    given = {"model": tmp_path / "vit.keras", "data": "nowhere", "output": tmp_path}
+    with pytest.raises(ValueError, match="no mixture of experts") as error:
+        routing_pictures.main(routing_pictures.Pictures(**given))
+    one_line(error)
+    given["output"] = tmp_path / "vit.keras"
+    with pytest.raises(ValueError, match="is a file") as error:
+        routing_pictures.main(routing_pictures.Pictures(**given))
+    one_line(error)
+
+
+def test_no_images_asked_for():
     with pytest.raises(ValueError, match="images=0") as error:
         routing_pictures.Pictures(model=".", data="digits", output=".", images=0)
     one_line(error)

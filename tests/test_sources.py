@@ -4,11 +4,13 @@ import json
 import os
 import re
 
+import keras
 import numpy as np
 import pytest
 from conftest import BACKEND, one_line
 
-from widenet_keras.data import open_source, write_tfrecords
+from widenet_keras.data import open_source, sample_images, write_tfrecords
+from widenet_keras.data.requirements import has_tensorflow
 from widenet_keras.data.tfrecords import count_records
 
 needs_tensorflow = pytest.mark.skipif(
@@ -261,3 +263,30 @@ def test_more_shards_than_images(tmp_path):
     folders(tmp_path, ["a/1.jpg"])
     with pytest.raises(ValueError, match="use at most as many shards"):
         write_tfrecords(tmp_path, tmp_path / "out", 2)
+
+
+def test_samples_are_of_all_classes(tmp_path):
+    labels = np.repeat(np.arange(5), 4)
+    images = np.broadcast_to(
+        (labels * 50).astype("uint8")[:, None, None, None], (20, 8, 8, 3)
+    )
+    arrays(tmp_path / "set.npz", x_test=images, y_test=labels)
+    source = open_source(str(tmp_path / "set.npz"), "test")
+    found = sample_images(source, 8, 3, count=5)
+    # Images 0, 4, 9, 14 and 19 of 20: gray levels 0, 50, 100, 150 and 200.
+    levels = (found[:, 0, 0, 0] + 1) * 127.5
+    np.testing.assert_allclose(levels, [0, 50, 100, 150, 200], atol=0.01)
+    assert len(sample_images(source, 8, 3, count=64)) == 20
+
+
+@pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")
+def test_samples_of_class_folders_are_of_all_classes(tmp_path):
+    for index in range(12):
+        path = tmp_path / "test" / f"class{index // 4}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = np.full((8, 8, 3), 20 * index)
+        keras.utils.save_img(path, image, scale=False)
+    source = open_source(str(tmp_path), "test")
+    levels = (sample_images(source, 8, 3, count=3)[:, 0, 0, 0] + 1) * 127.5
+    # The classes have levels from 0, 80 and 160 on.
+    assert len(set((levels // 80).tolist())) == 3

@@ -2,13 +2,20 @@
 
 import csv
 import dataclasses
+import json
+import multiprocessing
 import os
 import sys
+import time
 from pathlib import Path
 
+import jobs_of_tests
 import numpy as np
 import pytest
 from conftest import BACKEND, one_line
+
+from widenet_keras import ImageClassifier
+from widenet_keras.models.config import WideNetConfig
 
 pytest.importorskip("tyro")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
@@ -16,7 +23,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import study  # noqa: E402
-from side_by_side import on_cores, shares, side_by_side  # noqa: E402
+from side_by_side import alone, on_cores, shares, side_by_side  # noqa: E402
 
 
 @pytest.fixture
@@ -71,10 +78,12 @@ def test_variants_are_trained_once_and_shown(asked, tmp_path, capsys):
 def test_the_tables_are_of_the_rows_that_are_there(asked, tmp_path):
     folder = tmp_path / "study"
     found = study.Rows(folder)
-    row = study.Row("widenet", 0, 0.5, 0.6, 200, 0.1, 1.0)
+    row = study.Row("widenet", 0, {}, 0.5, 0.6, 200, 0.1, 1.0)
     found.add(row)
     # Without a spread and without minutes, as after a run that was stopped.
-    found.add(dataclasses.replace(row, variant="vit", accuracy=0.75, minutes=None))
+    vit = json.loads(json.dumps(study.VARIANTS["vit"]({})))
+    vit = dataclasses.replace(row, variant="vit", changes=vit, accuracy=0.75)
+    found.add(dataclasses.replace(vit, minutes=None))
     found.add(dataclasses.replace(row, seed=1, accuracy=0.7))
     study.main(asked(variants=("widenet",), seeds=(0, 1)))
     # Mean of 0.5 and 0.7; their deviation is 0.1 * sqrt(2).
@@ -82,6 +91,47 @@ def test_the_tables_are_of_the_rows_that_are_there(asked, tmp_path):
         "| `vit` | 1 | 0.7500 |  | 0.6000 | 200 | 0.1000 |  |",
         "| `widenet` | 2 | 0.6000 | 0.1414 | 0.6000 | 200 | 0.1000 | 1.0 |",
     ]
+
+
+def test_a_row_of_a_variant_that_was_changed_is_refused(asked, tmp_path):
+    row = study.Row("top_1", 0, {"top_k": 3}, 0.5, 0.6, 200, 0.1, 1.0)
+    study.Rows(tmp_path / "study").add(row)
+    with pytest.raises(
+        ValueError, match=r"top_1_seed_0\.json is of a variant"
+    ) as error:
+        study.main(asked(variants=("top_1",), seeds=(0,)))
+    one_line(error)
+
+
+def test_mistakes_are_told_before_anything_is_trained_or_written(asked, tmp_path):
+    with pytest.raises(ValueError, match="nowhere"):
+        study.main(asked(data=str(tmp_path / "nowhere.npz")))
+    assert not (tmp_path / "study").exists()
+    for wrong in [
+        {"fields": {"steps": "5"}},  # Two groups of five.
+        {"epochs": 0},
+        {"variants": ("vits",)},
+    ]:
+        with pytest.raises(ValueError, match=r"\w") as error:
+            asked(**wrong)
+        one_line(error)
+
+
+def test_a_run_that_is_asked_for_twice_is_one_run(asked):
+    runs = asked(variants=("vit", "vit"), seeds=(0, 0)).runs()
+    assert runs == [("vit", 0)]
+
+
+def test_nobody_trains_in_a_folder_of_another(tmp_path):
+    with alone(tmp_path / "run"):
+        with (
+            pytest.raises(ValueError, match="another process") as error,
+            alone(tmp_path / "run"),
+        ):
+            pass
+        one_line(error)
+    with alone(tmp_path / "run"):
+        pass
 
 
 @pytest.mark.slow
@@ -106,6 +156,32 @@ def test_calls_side_by_side(tmp_path):
         list(side_by_side(sum, calls, logs, jobs=1))
     one_line(error)
     assert "TypeError" in logs[1].read_text()
+
+
+def test_calls_overlap_and_end_together(tmp_path):
+    logs = [tmp_path / "first.log", tmp_path / "second.log"]
+    # Either waits for the other: one after the other they would fail.
+    both = [tmp_path / "first", tmp_path / "second"]
+    calls = [(both[0], both[1]), (both[1], both[0])]
+    assert list(side_by_side(jobs_of_tests.meet, calls, logs, jobs=2)) == [True, True]
+    calls = [(tmp_path / "alive",), (None,)]
+    with pytest.raises(ChildProcessError, match=r"second\.log"):
+        list(side_by_side(jobs_of_tests.tick, calls, logs, jobs=2))
+    assert not jobs_of_tests.ticks(tmp_path / "alive")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills by signal")
+def test_calls_end_with_a_parent_that_is_killed(tmp_path):
+    parent = multiprocessing.get_context("spawn").Process(
+        target=jobs_of_tests.parent, args=(tmp_path / "alive", tmp_path / "log")
+    )
+    parent.start()
+    while not (tmp_path / "alive").exists():
+        assert parent.is_alive()
+        time.sleep(0.05)
+    parent.kill()
+    parent.join()
+    assert not jobs_of_tests.ticks(tmp_path / "alive")
 
 
 def test_shares_of_the_cores():
@@ -145,11 +221,25 @@ def test_another_study_in_the_same_folder_is_refused(asked):
 
 @pytest.mark.parametrize("budget", list(study.BUDGETS))
 def test_every_variant_is_a_model_of_its_own(asked, budget):
-    from widenet_keras.models.config import WideNetConfig
-
     made = asked(budget=budget, fields={})
     configs = {
         WideNetConfig().replace(num_classes=10, **made.fields_of(name))
         for name in study.VARIANTS
     }
     assert len(configs) == len(study.VARIANTS)
+    # A mixture in the last two of at least four blocks is no mixture everywhere.
+    routed = {name: made.fields_of(name) for name in ("vit_moe", "not_shared")}
+    assert WideNetConfig(**routed["vit_moe"]).routed_steps == tuple(
+        WideNetConfig(**routed["not_shared"]).routed_steps[-2:]
+    )
+    assert made.fields_of("not_shared")["steps"] >= 4
+
+
+def test_the_budget_of_two_cores_has_the_ratios_that_it_is_for(asked):
+    made = asked(budget="cpu", fields={})
+    count = {}
+    for name in ("vit", "vit_moe", "widenet", "deeper"):
+        config = WideNetConfig(**made.fields_of(name), num_classes=10)
+        count[name] = ImageClassifier(config).count_params()
+    assert max(count["widenet"], count["deeper"]) <= 0.46 * count["vit"]
+    assert max(count["widenet"], count["deeper"]) <= 0.25 * count["vit_moe"]

@@ -41,7 +41,7 @@ class Evaluate:
 
     def run(self):
         """Evaluates, prints and writes."""
-        from widenet_keras.cli.data import labelled_batches
+        from widenet_keras.data.labelled import labelled_batches
         from widenet_keras.evaluation import evaluate_classifier
         from widenet_keras.evaluation.report import terminal
 

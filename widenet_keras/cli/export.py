@@ -86,7 +86,7 @@ class Export:
         """Returns images to compare on, or None, and the class names."""
         import numpy as np
 
-        from widenet_keras.cli.data import labelled_batches
+        from widenet_keras.data.labelled import labelled_batches
 
         if self.data is None:
             if self.quantize == "int8":

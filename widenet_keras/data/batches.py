@@ -178,7 +178,10 @@ def evaluation_batches(
 
 
 def sample_images(source, image_size, channels, count=64, on_error="raise"):
-    """Returns the first images of a source as evaluation sees them.
+    """Returns some images of a source as evaluation sees them.
+
+    Of class folders and arrays they are evenly spaced, so that all classes are among
+    them; of what is read record by record they are the first.
 
     Args:
         source: What `open_source` returned.
@@ -194,10 +197,21 @@ def sample_images(source, image_size, channels, count=64, on_error="raise"):
         ValueError: If an image cannot be read; one line names it.
     """
     classes = source.num_classes
+    source = _evenly_spaced(source, count)
     batches = evaluation_batches(source, image_size, channels, classes, count, on_error)
     with plain_errors(broken_image_message):
         images, _ = next(iter(batches))
     return np.asarray(images)
+
+
+def _evenly_spaced(source, count):
+    """Returns a source of `count` images, where the images can be picked."""
+    field = {"folders": "files", "arrays": "images"}.get(source.kind)
+    if field is None or source.count <= count:
+        return source
+    places = np.linspace(0, source.count - 1, count).astype(int)
+    picked = {name: getattr(source, name)[places] for name in (field, "labels")}
+    return dataclasses.replace(source, count=count, **picked)
 
 
 def _checked_layout(source, image_size, channels, num_classes, batch_size):

@@ -2,7 +2,14 @@
 
 import numpy as np
 
-from widenet_keras.plot.figure import expert_colors, load_matplotlib
+from widenet_keras.plot.figure import (
+    PANELS_IN_A_ROW,
+    expert_colors,
+    load_matplotlib,
+    panels_of_steps,
+)
+
+_MOST_CLASSES = 40
 
 
 def plot_class_experts(routing, labels, class_names=None, path=None):
@@ -36,32 +43,47 @@ def plot_class_experts(routing, labels, class_names=None, path=None):
     figure_class = load_matplotlib()
     from matplotlib.colors import TwoSlopeNorm
 
+    drawn = deviating_most(usage, _MOST_CLASSES)
+    usage, present = usage[:, drawn], [present[place] for place in drawn]
     steps, _, experts = usage.shape
-    columns = min(steps, 6)
+    columns = min(steps, PANELS_IN_A_ROW)
     rows = -(-steps // columns)
     figure = figure_class(
-        figsize=(0.45 * experts * columns + 2.6, (0.26 * len(present) + 0.7) * rows),
+        figsize=(
+            min(0.45 * experts, 4.0) * columns + 2.6,
+            (0.26 * len(present) + 0.7) * rows,
+        ),
         layout="constrained",
     )
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis in grid.ravel()[steps:]:
-        axis.set_axis_off()
+    panels = panels_of_steps(figure, steps)
     norm = TwoSlopeNorm(1.0, 0.0, max(2.0, float(usage.max())))
     colors = expert_colors(experts)
-    for axis, step, drawn in zip(grid.ravel(), routing.steps, usage, strict=False):
-        mesh = axis.imshow(drawn, aspect="auto", cmap="RdBu_r", norm=norm)
+    ticks = range(0, experts, -(-experts // 16))
+    for axis, step, of_step in zip(panels, routing.steps, usage, strict=True):
+        mesh = axis.imshow(of_step, aspect="auto", cmap="RdBu_r", norm=norm)
         axis.set_title(f"step {step}", fontsize=9)
-        axis.set_xticks(range(experts))
+        axis.set_xticks(ticks)
         axis.set_yticks(range(len(present)), [names[each] for each in present])
         axis.tick_params(labelsize=8)
-        for expert, tick in enumerate(axis.get_xticklabels()):
-            tick.set_color(colors(expert % colors.N))
+        for place, tick in zip(ticks, axis.get_xticklabels(), strict=False):
+            tick.set_color(colors(place % colors.N))
             tick.set_fontweight("bold")
     figure.supxlabel("expert", fontsize=9)
-    figure.colorbar(mesh, ax=grid, label="use, over that of all images")
+    figure.colorbar(mesh, ax=list(panels), label="use, over that of all images")
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
+
+
+def deviating_most(usage, count):
+    """Returns the places of the `count` classes farthest from 1.0, in their order.
+
+    Args:
+        usage: (S, classes, E) as `class_usage` returns it.
+        count: How many; all if there are fewer.
+    """
+    distance = np.abs(usage - 1.0).mean(axis=(0, 2))
+    return np.sort(np.argsort(-distance, kind="stable")[:count])
 
 
 def class_usage(routing, labels):

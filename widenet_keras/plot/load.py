@@ -2,7 +2,13 @@
 
 import numpy as np
 
-from widenet_keras.plot.figure import expert_colors, label_experts, load_matplotlib
+from widenet_keras.plot.figure import (
+    PANELS_IN_A_ROW,
+    expert_colors,
+    label_experts,
+    load_matplotlib,
+    panels_of_steps,
+)
 
 
 def plot_load(routing, path=None):
@@ -80,15 +86,13 @@ def plot_load_history(epochs, steps, loads, path=None):
     loads = np.asarray(loads)
     experts = loads.shape[2]
     colors = expert_colors(experts)
-    columns = min(len(steps), 6)
+    columns = min(len(steps), PANELS_IN_A_ROW)
     rows = -(-len(steps) // columns)
     figure = figure_class(
-        figsize=(max(4.0, 1.9 * columns), 1.7 * rows + 0.6), layout="constrained"
+        figsize=(max(4.0, 1.9 * columns), 1.7 * rows + 0.4), layout="constrained"
     )
-    grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
-    for axis in grid.ravel()[len(steps) :]:
-        axis.set_axis_off()
-    for place, (axis, step) in enumerate(zip(grid.ravel(), steps, strict=False)):
+    panels = panels_of_steps(figure, len(steps))
+    for place, (axis, step) in enumerate(zip(panels, steps, strict=True)):
         # One epoch has no width: it is drawn as a band around it.
         drawn = np.repeat(epochs, 2) + np.tile([-0.5, 0.5], len(epochs))
         axis.stackplot(
@@ -102,8 +106,10 @@ def plot_load_history(epochs, steps, loads, path=None):
         axis.set_title(f"step {step}", fontsize=9)
         axis.set_ylim(0, 1)
         axis.set_xlim(drawn[0], drawn[-1])
-    figure.supxlabel("epoch", fontsize=9)
-    figure.supylabel("fraction of choices", fontsize=9)
+    for axis in panels[-columns:]:
+        axis.set_xlabel("epoch", fontsize=9)
+    for axis in panels[::columns]:
+        axis.set_ylabel("of the choices", fontsize=9)
     label_experts(figure, experts)
     if path is not None:
         figure.savefig(path, dpi=120)

@@ -7,6 +7,8 @@ from pathlib import Path
 import keras
 
 from widenet_keras.distribution.single import ONE_DEVICE
+from widenet_keras.inference.checksums import LABELS
+from widenet_keras.inference.manifest import labels_text
 from widenet_keras.plot import plot_history, plot_routing
 from widenet_keras.training.callbacks import HistoryTable, Rates, StopOnNaN
 from widenet_keras.training.checkpoints import AveragedEvaluation, Checkpoints
@@ -25,6 +27,7 @@ class Run:
         load/load.csv           the same of all epochs as numbers
         tensorboard/            curves for TensorBoard, where it is installed
         model.keras             the model at the end, for use
+        labels.txt              the names of its classes
         curves.png              the table as curves
         routing.png             which expert each patch of an image went to
         load.png                how the load changed from epoch to epoch
@@ -80,13 +83,14 @@ class Run:
             callbacks.append(maps)
         return [*callbacks, self.table, self.checkpoints]
 
-    def finish(self, model, metrics, images=None):
+    def finish(self, model, metrics, images=None, class_names=None):
         """Writes the model for use, the pictures and the metrics.
 
         Args:
             model: The trained model.
             metrics: Dict of what the run is to be known by.
             images: NumPy array of images for the picture of routing, or None.
+            class_names: Names of the classes, one line each, or None.
         """
         with self.distribution.logical_weights(model):
             if self.distribution.saves:
@@ -95,6 +99,9 @@ class Run:
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     plot_routing(model.routing(images), images, path=path)
+        if class_names is not None:
+            with replaced_when_done(self.folder / LABELS) as path:
+                path.write_text(labels_text({"class_names": class_names}), "utf-8")
         draw_load_table(self.folder / "load" / "load.csv", self.folder / "load.png")
         with replaced_when_done(self.folder / "curves.png") as path:
             plot_history(self.table.history(), path)

@@ -1,5 +1,8 @@
-"""The labelled images that a command reads."""
+"""The labelled images that a model is looked at with."""
 
+from widenet_keras.data.batches import evaluation_batches
+from widenet_keras.data.digits import CLASSES, load_digits
+from widenet_keras.data.sources import open_source
 from widenet_keras.utils.checks import check_choice
 
 _DIGITS = {"train": 0, "test": 1, "validation": 1}
@@ -25,8 +28,6 @@ def labelled_batches(config, data, split, data_dir, batch_size, on_error):
     """
     if data == "digits":
         return _digits(config, split, batch_size)
-    from widenet_keras.data import evaluation_batches, open_source
-
     source = open_source(data, split, data_dir=data_dir)
     _check_classes(data, source.num_classes, config)
     batches = evaluation_batches(
@@ -41,8 +42,6 @@ def labelled_batches(config, data, split, data_dir, batch_size, on_error):
 
 
 def _digits(config, split, batch_size):
-    from widenet_keras.data.digits import CLASSES, load_digits
-
     check_choice("digits", "split", split, tuple(_DIGITS))
     images, labels = load_digits()[_DIGITS[split]]
     _check_classes("digits", len(CLASSES), config)

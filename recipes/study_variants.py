@@ -1,0 +1,67 @@
+"""What `study.py` compares: one row per variant, and sizes of models and trainings."""
+
+import dataclasses
+
+VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
+VARIANTS = {
+    # The three of the paper, at equal width and depth.
+    "vit": lambda base: VIT,
+    "vit_moe": lambda base: {"sharing": "none", "moe_blocks": (-2, -1)},
+    "widenet": lambda base: {},
+    # As WideNet-L to ViT-B: with one block for all steps, depth costs norms only.
+    "deeper": lambda base: {"steps": 2 * base["steps"]},
+    # The paper's first ablation.
+    "shared_norms": lambda base: {"shared_norms": True},
+    # Half as deep, with a width that costs as much.
+    "wider_shallower": lambda base: {
+        "steps": base["steps"] // 2,
+        "width": base["width"] * 3 // 2,
+        "expert_dim": base["expert_dim"] * 3 // 2,
+    },
+    # ViT reads its class token, the others the mean of all tokens.
+    "vit_mean_pooling": lambda base: {**VIT, "pooling": "mean"},
+    "one_dense_expert": lambda base: {"moe_blocks": "none"},
+    "not_shared": lambda base: {"sharing": "none"},
+    "two_groups": lambda base: {"sharing": "sequence", "unique_blocks": 2},
+    "experts_2": lambda base: {"num_experts": 2},
+    "experts_8": lambda base: {"num_experts": 8},
+    "top_1": lambda base: {"top_k": 1},
+    "grouped_top_1": lambda base: {"router": "grouped_top_1"},
+    "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
+}
+MAIN = ("vit", "vit_moe", "widenet", "deeper", "shared_norms")
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """Size of the models and length of the training."""
+
+    fields: dict
+    epochs: int
+    batch_size: int
+
+
+BUDGETS = {
+    "smoke": Budget(
+        {"width": 12, "steps": 4, "heads": 3, "mlp_dim": 12, "expert_dim": 16}, 1, 32
+    ),
+    # K experts of a token cost a little less than the MLP of a ViT.
+    "cpu": Budget(
+        {
+            "image_size": 35,
+            "patch_size": 7,
+            "width": 96,
+            "steps": 6,
+            "heads": 4,
+            "mlp_dim": 384,
+            "expert_dim": 176,
+        },
+        26,
+        64,
+    ),
+    "gpu": Budget(
+        {"width": 256, "steps": 12, "heads": 8, "mlp_dim": 768, "expert_dim": 1024},
+        60,
+        128,
+    ),
+}
