@@ -14,6 +14,7 @@ RESULTS = ROOT / "recipes" / "results"
 PAGE = (RESULTS / "README.md").read_text()
 FRONT = (ROOT / "README.md").read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
+TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
 
 
@@ -25,6 +26,15 @@ def test_a_run_on_the_page(folder):
     ]
     assert f"| {accuracy:.3f} |" in row
     assert f"{accuracy:.3f}" in FRONT
+
+
+@pytest.mark.parametrize("folder", TUNING, ids=lambda folder: folder.name)
+def test_a_tuning_run_on_the_page(folder):
+    accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
+    name = f"tuning/{folder.name}"
+    [row] = [line for line in PAGE.splitlines() if line.endswith(f"| `{name}` |")]
+    assert f"| {accuracy:.4f} |" in row
+    assert (folder / "settings.json").exists()
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
