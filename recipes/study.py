@@ -7,7 +7,8 @@ Every variant sees the same images in the same order, with the same augmentation
 optimizer and epochs; what differs is one row of `study_variants.py`. Finished runs are
 not trained again, and one that was killed goes on: `rows/` in the output folder has a
 file per run, `results.csv` a line per run, `results.md` means and spreads over the
-seeds, and `accuracy_parameters.png` and `accuracy_flops.png` the pictures.
+seeds and the paper's claims seed by seed, and `accuracy_parameters.png` and
+`accuracy_flops.png` the pictures.
 
 `--budget` scales model and epochs: "smoke" is one epoch of tiny models, to see that
 everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
@@ -24,8 +25,9 @@ from typing import Literal
 import cifar10
 import keras
 from side_by_side import alone, side_by_side
-from study_tables import Row, Rows, write_tables
-from study_variants import BUDGETS, MAIN, VARIANTS
+from study_rows import Row, Rows
+from study_tables import write_tables
+from study_variants import BUDGETS, CLAIMS, MAIN, VARIANTS
 from tyro.conf import OmitArgPrefixes
 
 import widenet_keras
@@ -145,14 +147,14 @@ def main(study):
     else:
         finished = (train(*call) for call in calls)
     for number, row in enumerate(finished, len(runs) - len(waiting) + 1):
-        write_tables(study.output, rows.all(list(VARIANTS)), MAIN)
+        write_tables(study.output, rows.all(list(VARIANTS)), MAIN, CLAIMS)
         minutes = "" if row.minutes is None else f", {row.minutes} minutes"
         print(
             f"{time.strftime('%H:%M')} {number} of {len(runs)}: {row.variant}, seed "
             f"{row.seed}: {row.accuracy:.4f}{minutes}",
             flush=True,
         )
-    write_tables(study.output, rows.all(list(VARIANTS)), MAIN)
+    write_tables(study.output, rows.all(list(VARIANTS)), MAIN, CLAIMS)
     print((study.output / "results.md").read_text())
     print(f"Tables and pictures are in {study.output}/")
 

@@ -1,4 +1,4 @@
-"""What `study.py` found: a file per run, and tables and pictures of all of them."""
+"""Tables and pictures of what `study.py` found."""
 
 import dataclasses
 import json
@@ -14,83 +14,14 @@ AXES = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """One finished run.
-
-    Attributes:
-        variant: Name of the variant.
-        seed: Its seed.
-        changes: Fields of the configuration that make the variant.
-        accuracy: On the test images, after the last epoch.
-        train_accuracy: On the training images as they were augmented, mean over the
-            last epoch.
-        parameters: Trainable parameters.
-        gflops: 1e9 operations of one image's forward pass.
-        minutes: From start to end; None of a run that was stopped and went on.
-    """
-
-    variant: str
-    seed: int
-    changes: dict
-    accuracy: float
-    train_accuracy: float
-    parameters: int
-    gflops: float
-    minutes: float | None
-
-
-class Rows:
-    """The rows of a study, each in a file of its own.
-
-    Processes that train different runs of one study do not get in each other's way,
-    and whoever writes the tables last has the rows of all.
-
-    Args:
-        folder: Folder of the study.
-    """
-
-    def __init__(self, folder):
-        self.folder = folder / "rows"
-
-    def path(self, variant, seed):
-        """Returns the file of a run."""
-        return self.folder / f"{variant}_seed_{seed}.json"
-
-    def has(self, variant, seed):
-        """Whether a run is finished."""
-        return self.path(variant, seed).exists()
-
-    def add(self, row):
-        """Keeps the row of a finished run."""
-        with replaced_when_done(self.path(row.variant, row.seed)) as path:
-            path.write_text(json.dumps(dataclasses.asdict(row)) + "\n")
-
-    def of(self, variant, seed):
-        """Returns the row of a finished run."""
-        return Row(**json.loads(self.path(variant, seed).read_text()))
-
-    def all(self, order):
-        """Returns the rows of all finished runs.
-
-        Args:
-            order: Names of the variants, in the order of the rows; others are last.
-        """
-        texts = [path.read_text() for path in sorted(self.folder.glob("*.json"))]
-        rows = [Row(**json.loads(text)) for text in texts]
-        places = {name: place for place, name in enumerate(order)}
-        return sorted(
-            rows, key=lambda row: (places.get(row.variant, len(order)), row.seed)
-        )
-
-
-def write_tables(folder, rows, main):
+def write_tables(folder, rows, main, claims):
     """Writes the rows as CSV, their summary as Markdown, and two pictures.
 
     Args:
         folder: Folder of the study.
         rows: List of `Row`.
         main: Variants to draw in colour.
+        claims: List of pairs of variants to compare seed by seed.
     """
     lines = [dataclasses.asdict(row) for row in rows]
     for line in lines:
@@ -98,7 +29,8 @@ def write_tables(folder, rows, main):
     write_rows(folder / "results.csv", lines)
     summary = summarize(rows)
     with replaced_when_done(folder / "results.md") as path:
-        path.write_text(markdown(summary) + "\n")
+        tables = [markdown(summary), markdown_of_pairs(compare(rows, claims))]
+        path.write_text("\n\n".join(filter(None, tables)) + "\n")
     for name, (column, label) in AXES.items() if rows else ():
         with replaced_when_done(folder / name) as path:
             draw(summary, column, label, main, path)
@@ -151,6 +83,51 @@ def markdown(summary):
             "" if row["minutes"] is None else f"{row['minutes']:.1f}",
         ]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def compare(rows, claims):
+    """Returns one dict per pair of variants that have seeds in common.
+
+    A seed gives both the same order of the same images, so what differs between the
+    two runs of a seed says more than what differs between two means.
+    """
+    of = {(row.variant, row.seed): row for row in rows}
+    compared = []
+    for one, other in claims:
+        seeds = [seed for name, seed in of if name == one and (other, seed) in of]
+        if not seeds:
+            continue
+        pairs = [(of[one, seed], of[other, seed]) for seed in seeds]
+        differences = [first.accuracy - second.accuracy for first, second in pairs]
+        first, second = pairs[0]
+        compared.append(
+            {
+                "pair": (one, other),
+                "parameters": first.parameters / second.parameters,
+                "gflops": first.gflops / second.gflops,
+                "mean": statistics.mean(differences),
+                "differences": differences,
+            }
+        )
+    return compared
+
+
+def markdown_of_pairs(compared):
+    """Returns what `compare` found as a Markdown table; nothing where it is empty."""
+    if not compared:
+        return ""
+    lines = [
+        "| variant | against | parameters | GFLOP | test accuracy | of each seed |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in compared:
+        one, other = row["pair"]
+        each = ", ".join(f"{difference:+.4f}" for difference in row["differences"])
+        lines.append(
+            f"| `{one}` | `{other}` | {row['parameters']:.3f} | {row['gflops']:.2f} "
+            f"| {row['mean']:+.4f} | {each} |"
+        )
     return "\n".join(lines)
 
 

@@ -30,6 +30,14 @@ VARIANTS = {
     "no_balance_loss": lambda base: {"balance_loss_weight": 0.0},
 }
 MAIN = ("vit", "vit_moe", "widenet", "deeper", "shared_norms")
+# The claims of the paper: the first is more accurate than the second.
+CLAIMS = [
+    ("widenet", "vit"),
+    ("widenet", "vit_moe"),
+    ("deeper", "vit"),
+    ("deeper", "vit_moe"),
+    ("widenet", "shared_norms"),
+]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import study  # noqa: E402
 from side_by_side import alone, on_cores, shares, side_by_side  # noqa: E402
+from study_tables import compare  # noqa: E402
 
 
 @pytest.fixture
@@ -65,8 +66,8 @@ def test_variants_are_trained_once_and_shown(asked, tmp_path, capsys):
     for name in ("accuracy_parameters.png", "accuracy_flops.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     table = (folder / "results.md").read_text().splitlines()
-    assert len(table) == 4
-    assert {line.split(" | ")[1] for line in table[2:]} == {"2"}
+    assert {line.split(" | ")[1] for line in table[2:4]} == {"2"}
+    assert [line.split(" | ")[:2] for line in table[7:]] == [["| `widenet`", "`vit`"]]
     capsys.readouterr()
     study.main(asked(variants=("vit", "top_1"), seeds=(0,)))
     printed = capsys.readouterr().out
@@ -87,10 +88,33 @@ def test_the_tables_are_of_the_rows_that_are_there(asked, tmp_path):
     found.add(dataclasses.replace(row, seed=1, accuracy=0.7))
     study.main(asked(variants=("widenet",), seeds=(0, 1)))
     # Mean of 0.5 and 0.7; their deviation is 0.1 * sqrt(2).
-    assert (folder / "results.md").read_text().splitlines()[2:] == [
+    table = (folder / "results.md").read_text().splitlines()
+    assert table[2:5] == [
         "| `vit` | 1 | 0.7500 |  | 0.6000 | 200 | 0.1000 |  |",
         "| `widenet` | 2 | 0.6000 | 0.1414 | 0.6000 | 200 | 0.1000 | 1.0 |",
+        "",
     ]
+    # The seed that both have: 0.5 - 0.75.
+    assert table[7:] == ["| `widenet` | `vit` | 1.000 | 1.00 | -0.2500 | -0.2500 |"]
+
+
+def test_pairs_are_compared_seed_by_seed():
+    row = study.Row("widenet", 0, {}, 0.5, 0.6, 200, 0.1, 1.0)
+    vit = dataclasses.replace(row, variant="vit", parameters=400, gflops=0.2)
+    of_seeds = [
+        dataclasses.replace(one, seed=seed, accuracy=accuracy)
+        for one, accuracies in ((row, (0.5, 0.75)), (vit, (0.625, 0.25, 0.0)))
+        for seed, accuracy in enumerate(accuracies)
+    ]
+    # 0.5 - 0.625 and 0.75 - 0.25; their mean is 0.1875.
+    [found] = compare(of_seeds, [("widenet", "vit"), ("deeper", "vit")])
+    assert found == {
+        "pair": ("widenet", "vit"),
+        "parameters": 0.5,
+        "gflops": 0.5,
+        "mean": 0.1875,
+        "differences": [-0.125, 0.5],
+    }
 
 
 def test_a_row_of_a_variant_that_was_changed_is_refused(asked, tmp_path):

@@ -1,0 +1,76 @@
+"""What a study found: a file per run, so that runs side by side do not meet."""
+
+import dataclasses
+import json
+
+from widenet_keras.utils.files import replaced_when_done
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One finished run.
+
+    Attributes:
+        variant: Name of the variant.
+        seed: Its seed.
+        changes: Fields of the configuration that make the variant.
+        accuracy: On the test images, after the last epoch.
+        train_accuracy: On the training images as they were augmented, mean over the
+            last epoch.
+        parameters: Trainable parameters.
+        gflops: 1e9 operations of one image's forward pass.
+        minutes: From start to end; None of a run that was stopped and went on.
+    """
+
+    variant: str
+    seed: int
+    changes: dict
+    accuracy: float
+    train_accuracy: float
+    parameters: int
+    gflops: float
+    minutes: float | None
+
+
+class Rows:
+    """The rows of a study, each in a file of its own.
+
+    Processes that train different runs of one study do not get in each other's way,
+    and whoever writes the tables last has the rows of all.
+
+    Args:
+        folder: Folder of the study.
+    """
+
+    def __init__(self, folder):
+        self.folder = folder / "rows"
+
+    def path(self, variant, seed):
+        """Returns the file of a run."""
+        return self.folder / f"{variant}_seed_{seed}.json"
+
+    def has(self, variant, seed):
+        """Whether a run is finished."""
+        return self.path(variant, seed).exists()
+
+    def add(self, row):
+        """Keeps the row of a finished run."""
+        with replaced_when_done(self.path(row.variant, row.seed)) as path:
+            path.write_text(json.dumps(dataclasses.asdict(row)) + "\n")
+
+    def of(self, variant, seed):
+        """Returns the row of a finished run."""
+        return Row(**json.loads(self.path(variant, seed).read_text()))
+
+    def all(self, order):
+        """Returns the rows of all finished runs.
+
+        Args:
+            order: Names of the variants, in the order of the rows; others are last.
+        """
+        texts = [path.read_text() for path in sorted(self.folder.glob("*.json"))]
+        rows = [Row(**json.loads(text)) for text in texts]
+        places = {name: place for place, name in enumerate(order)}
+        return sorted(
+            rows, key=lambda row: (places.get(row.variant, len(order)), row.seed)
+        )
