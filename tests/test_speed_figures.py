@@ -1,0 +1,151 @@
+"""What the README says of speed is what the files of the benchmarks say."""
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import BACKEND
+
+pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
+
+ROOT = Path(__file__).parents[1]
+LINES = (ROOT / "README.md").read_text().splitlines()
+BACKENDS = ("tensorflow", "jax", "torch")
+
+
+def rows(name, **fields):
+    """Returns the rows of a benchmark that have some fields."""
+    file = ROOT / "benchmarks" / "results" / f"{name}.json"
+    return [
+        row
+        for row in json.loads(file.read_text())
+        if all(row.get(field) == value for field, value in fields.items())
+    ]
+
+
+def value(name, column, **fields):
+    """Returns a column of the one row that has some fields."""
+    [row] = rows(name, **fields)
+    return row[column]
+
+
+def table(header):
+    """Returns the cells of the README's table whose header starts with a text."""
+    [first] = [place for place, line in enumerate(LINES) if line.startswith(header)]
+    cells = []
+    for line in LINES[first + 2 :]:
+        if not line.startswith("|"):
+            return cells
+        cells.append([cell.strip() for cell in line.strip("|").split("|")])
+    return cells
+
+
+def test_the_experts_over_their_floor():
+    def ratio(**fields):
+        return f"{value('moe_layer', 'ratio_to_floor', **fields):.2f}"
+
+    def sorted_rows(backend):
+        for mode in ("inference", "training"):
+            for tokens in (788, 6304):
+                yield ratio(backend=backend, mode=mode, tokens=tokens, engine="sorted")
+
+    assert table("| backend | inference, 788 tokens |") == [
+        [
+            backend,
+            *sorted_rows(backend),
+            ratio(backend=backend, mode="inference", tokens=788, engine="all_experts"),
+        ]
+        for backend in BACKENDS
+    ]
+
+
+def test_a_training_step_over_that_of_vit():
+    def time(backend, model):
+        row = {"backend": backend, "model": model, "mode": "time"}
+        for column in ("time_ratio", "time_over_flop_ratio"):
+            yield f"{value('train_step', column, **row):.2f}"
+
+    def memory(backend):
+        for remat in ("none", "full"):
+            row = {"backend": backend, "model": "widenet_b16", "remat": remat}
+            yield f"{value('train_step', 'memory_ratio', **row):.2f}"
+
+    assert table("| backend | WideNet-B / ViT-B time |") == [
+        [
+            backend,
+            *time(backend, "widenet_b16"),
+            *time(backend, "vit_moe_b16"),
+            *memory(backend),
+        ]
+        for backend in BACKENDS
+    ]
+
+
+def test_the_cost_of_a_token_and_of_the_first_step():
+    def per_token(backend, tokens):
+        row = {"backend": backend, "tokens": tokens, "engine": "sorted"}
+        return value("moe_layer_50k", "microseconds_per_token", **row)
+
+    def first_step(backend):
+        for depth in (32, 48):
+            row = {"backend": backend, "depth": depth}
+            yield f"{value('compile_time', 'ratio_to_12', **row):.2f}"
+
+    assert table("| backend | cost per token, 50,432 / 1,576 |") == [
+        [
+            backend,
+            f"{per_token(backend, 50432) / per_token(backend, 1576):.2f}",
+            *(first_step(backend) if backend != "torch" else ("compiles nothing", "")),
+        ]
+        for backend in BACKENDS
+    ]
+
+
+def test_images_per_second():
+    found = {
+        (f"{row['images_per_second']:,.0f}", f"{row['ratio']:.2f}")
+        for row in rows("input_pipeline")
+    }
+    shown = table("| pipeline | images/s | ratio |")
+    assert len(shown) == 6
+    assert {(speed, ratio) for _, speed, ratio in shown} <= found
+
+
+def test_exports_of_every_format():
+    def cell(format, quantize):
+        for row in rows("exports", preset="widenet_b16", mode="file"):
+            if (row["format"], row["quantize"]) == (format, quantize):
+                size = f"{row['size_ratio']:.3f}"
+                served = format != "keras"
+                return f"{size}, {row['milliseconds']:.0f} ms" if served else size
+        return ""
+
+    assert table("| format | none | float16 |") == [
+        [
+            f"`{format}`",
+            *(cell(format, q) for q in ("none", "float16", "dynamic_int8", "int8")),
+        ]
+        for format in ("saved_model", "litert", "onnx", "keras")
+    ]
+
+
+def test_litert_files_over_those_of_vit():
+    columns = ("time_ratio", "executed_ratio", "over_executed")
+    columns += ("chosen_ratio", "over_chosen")
+    assert table("| engine | weights | time ratio |") == [
+        [
+            row["engine"],
+            {"none": "float32"}.get(row["quantize"], row["quantize"]),
+            *(f"{row[column]:.2f}" for column in columns),
+        ]
+        for row in rows("exports", preset="widenet_b16", mode="latency")
+    ]
+
+
+def test_exports_of_a_small_model():
+    sizes = [
+        f"{value('exports_small', 'size_ratio', format=format, quantize='none'):.2f}"
+        for format in ("saved_model", "litert", "onnx")
+    ]
+    text = " ".join(LINES)
+    assert "{} as a SavedModel, {} as LiteRT, {} as ONNX".format(*sizes) in text
