@@ -9,9 +9,11 @@ from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.tables import write_rows
 
 AXES = {
-    "accuracy_parameters.png": ("parameters", "parameters"),
-    "accuracy_flops.png": ("gflops", "GFLOP of one image"),
+    "accuracy_parameters.png": ("parameters", "parameters in thousands", 1e-3),
+    "accuracy_flops.png": ("gflops", "MFLOP of one image", 1e3),
 }
+# Of a logarithmic axis; all nine would run into each other.
+TICKS = (1, 1.5, 2, 3, 4, 5, 7)
 
 
 def write_tables(folder, rows, main, claims):
@@ -20,7 +22,7 @@ def write_tables(folder, rows, main, claims):
     Args:
         folder: Folder of the study.
         rows: List of `Row`.
-        main: Variants to draw in colour.
+        main: Dict of variants to draw in colour, and their colours.
         claims: List of pairs of variants to compare seed by seed.
     """
     lines = [dataclasses.asdict(row) for row in rows]
@@ -31,9 +33,9 @@ def write_tables(folder, rows, main, claims):
     with replaced_when_done(folder / "results.md") as path:
         tables = [markdown(summary), markdown_of_pairs(compare(rows, claims))]
         path.write_text("\n\n".join(filter(None, tables)) + "\n")
-    for name, (column, label) in AXES.items() if rows else ():
+    for name, axis in AXES.items() if rows else ():
         with replaced_when_done(folder / name) as path:
-            draw(summary, column, label, main, path)
+            draw(summary, *axis, main, path)
 
 
 def summarize(rows):
@@ -131,7 +133,7 @@ def markdown_of_pairs(compared):
     return "\n".join(lines)
 
 
-def draw(summary, column, label, main, path):
+def draw(summary, column, label, unit, main, path):
     """Draws the accuracy of every variant against a column of the summary.
 
     Variants share parameters or arithmetic, so the names stand beside the picture, in
@@ -140,14 +142,19 @@ def draw(summary, column, label, main, path):
     figure = load_matplotlib()(figsize=(8, 5), layout="constrained")
     axis = figure.subplots()
     axis.set_xscale("log")
-    places = [row[column] for row in summary]
-    axis.set_xlim(min(places) / 1.3, max(places) * 1.3)
+    places = [unit * row[column] for row in summary]
+    low, high = min(places) / 1.3, max(places) * 1.3
+    axis.set_xlim(low, high)
+    ticks = [digit * 10.0**power for power in range(-3, 9) for digit in TICKS]
+    axis.set_xticks([tick for tick in ticks if low < tick < high])
+    axis.minorticks_off()
+    axis.xaxis.set_major_formatter("{x:g}")
     ordered = sorted(summary, key=lambda row: row["accuracy"])
     for place, row in enumerate(ordered):
         in_colour = row["variant"] in main
-        color = "#2f6fb5" if in_colour else "#888888"
+        color = main.get(row["variant"], "#888888")
         axis.errorbar(
-            row[column],
+            unit * row[column],
             row["accuracy"],
             yerr=row["spread"],
             marker="o" if in_colour else "s",
@@ -156,8 +163,8 @@ def draw(summary, column, label, main, path):
             color=color,
         )
         axis.annotate(
-            f"{row['variant']}  {100 * row['accuracy']:.1f}",
-            (row[column], row["accuracy"]),
+            f"{row['variant']}  {row['accuracy']:.4f}",
+            (unit * row[column], row["accuracy"]),
             xytext=(1.04, (place + 0.5) / len(ordered)),
             textcoords="axes fraction",
             color=color,
