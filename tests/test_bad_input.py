@@ -9,6 +9,7 @@ from conftest import BACKEND, one_line, tiny_config, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras import layers
+from widenet_keras.utils.plain_errors import first_line
 
 LABELS = np.array([0, 4, 2, 1])
 TOO_HIGH = np.array([0, 5, 2, 1])
@@ -456,3 +457,8 @@ def test_plot_routing_with_a_wrong_index(model):
 def test_with_image_size_that_patches_do_not_divide(model, image_size):
     with met_with(f"WideNetConfig: image_size={image_size}"):
         model.with_image_size(image_size)
+
+
+def test_an_error_of_a_framework_in_one_line():
+    assert first_line(ValueError("\nno such file\nat 0x7f")) == "no such file"
+    assert first_line(KeyError()) == "KeyError"

@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.utils.plain_errors import first_line
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -44,7 +45,7 @@ def open_arrays(name, path, split):
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
-        reason = (str(error).splitlines() or ["unknown"])[0]
+        reason = first_line(error)
         raise ValueError(
             f"{name} cannot be read as an .npz file ({reason}); write it with "
             "numpy.savez_compressed(path, x_train=..., y_train=..., x_test=..., "

@@ -7,6 +7,7 @@ from typing import Any
 from widenet_keras.data.requirements import require_tensorflow
 from widenet_keras.data.sources import SPLITS, Source, served
 from widenet_keras.data.tfrecords import ShardSource
+from widenet_keras.utils.plain_errors import first_line
 
 # What TFDS makes ImageNet from: for the licence everybody fetches these alone.
 ARCHIVES = {
@@ -59,7 +60,7 @@ def open_builder(name, split, data_dir):
         ImportError,
         ValueError,
     ) as error:
-        reason = (str(error).strip().splitlines() or ["unknown"])[0]
+        reason = first_line(error)
         raise ValueError(f"{name} is not a data set of TFDS ({reason}).") from None
     return source_of_builder(name, builder, split)
 

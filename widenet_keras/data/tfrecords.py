@@ -11,6 +11,7 @@ from typing import Any
 
 from widenet_keras.data.progress import Progress
 from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.utils.plain_errors import first_line
 
 SHARD = re.compile(r"(?P<part>\w+)-(?P<index>\d{5})-of-(?P<shards>\d{5})(\.tfrecord)?")
 # What `write_tfrecords` puts beside the shards: class names, records of each shard.
@@ -105,7 +106,7 @@ def _listing(address):
     try:
         return sorted(tf.io.gfile.listdir(address))
     except tf.errors.OpError as error:
-        reason = str(error).splitlines()[0]
+        reason = first_line(error)
         raise ValueError(f"{address} cannot be listed: {reason}") from None
 
 

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution.single import Distribution, Replicated
+from widenet_keras.utils.plain_errors import first_line
 
 
 class StrategyDistribution(Replicated):
@@ -125,7 +126,7 @@ def _tpu_strategy():
     try:
         resolver = tf.distribute.cluster_resolver.TPUClusterResolver.connect()
     except (ValueError, tf.errors.OpError) as error:
-        line = str(error).splitlines()[0]
+        line = first_line(error)
         raise ValueError(
             f"distribute: there is no TPU for mode='tpu' ({line}); use another mode."
         ) from None

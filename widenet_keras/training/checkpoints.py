@@ -14,6 +14,7 @@ from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
+from widenet_keras.utils.plain_errors import first_line
 
 _PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
 
@@ -204,7 +205,7 @@ def _load_state(model, path):
         try:
             model.load_weights(path)
         except (UserWarning, ValueError) as error:
-            line = str(error).splitlines()[0]
+            line = first_line(error)
             raise ValueError(
                 f"{path} does not fit this model and optimizer ({line}); start again "
                 "with the settings of the run, or in another folder."

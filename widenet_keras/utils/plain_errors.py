@@ -27,4 +27,4 @@ def plain_errors(*line_in):
 
 def first_line(error):
     """Returns the first line of an error's message; its class if it has none."""
-    return next(iter(str(error).splitlines()), "") or type(error).__name__
+    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
