@@ -6,7 +6,7 @@ import statistics
 
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.files import replaced_when_done
-from widenet_keras.utils.tables import write_rows
+from widenet_keras.utils.tables import markdown_table, write_rows
 
 AXES = {
     "accuracy_parameters.png": ("parameters", "parameters in thousands", 1e-3),
@@ -68,24 +68,22 @@ def mean_of_known(values):
 
 def markdown(summary):
     """Returns a summary as a Markdown table, the best variant first."""
-    lines = [
-        "| variant | seeds | test accuracy | ± | training accuracy | parameters "
-        "| GFLOP | minutes |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in sorted(summary, key=lambda row: -row["accuracy"]):
-        cells = [
+    header = ("variant", "seeds", "test accuracy", "±", "training accuracy")
+    header += ("parameters", "GFLOP", "minutes")
+    rows = [
+        (
             f"`{row['variant']}`",
-            row["seeds"],
+            f"{row['seeds']}",
             f"{row['accuracy']:.4f}",
             "" if row["spread"] is None else f"{row['spread']:.4f}",
             f"{row['train_accuracy']:.4f}",
             f"{row['parameters']:,}",
             f"{row['gflops']:.4f}",
             "" if row["minutes"] is None else f"{row['minutes']:.1f}",
-        ]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+        )
+        for row in sorted(summary, key=lambda row: -row["accuracy"])
+    ]
+    return markdown_table(header, rows)
 
 
 def compare(rows, claims):
@@ -97,10 +95,13 @@ def compare(rows, claims):
     of = {(row.variant, row.seed): row for row in rows}
     compared = []
     for one, other in claims:
-        seeds = [seed for name, seed in of if name == one and (other, seed) in of]
-        if not seeds:
+        pairs = [
+            (row, of[other, row.seed])
+            for row in rows
+            if row.variant == one and (other, row.seed) in of
+        ]
+        if not pairs:
             continue
-        pairs = [(of[one, seed], of[other, seed]) for seed in seeds]
         differences = [first.accuracy - second.accuracy for first, second in pairs]
         first, second = pairs[0]
         compared.append(
@@ -119,18 +120,19 @@ def markdown_of_pairs(compared):
     """Returns what `compare` found as a Markdown table; nothing where it is empty."""
     if not compared:
         return ""
-    lines = [
-        "| variant | against | parameters | GFLOP | test accuracy | of each seed |",
-        "|---|---|---|---|---|---|",
-    ]
-    for row in compared:
-        one, other = row["pair"]
-        each = ", ".join(f"{difference:+.4f}" for difference in row["differences"])
-        lines.append(
-            f"| `{one}` | `{other}` | {row['parameters']:.3f} | {row['gflops']:.2f} "
-            f"| {row['mean']:+.4f} | {each} |"
+    header = ("variant", "against", "parameters", "GFLOP", "test accuracy")
+    header += ("of each seed",)
+    rows = [
+        (
+            *(f"`{name}`" for name in row["pair"]),
+            f"{row['parameters']:.3f}",
+            f"{row['gflops']:.2f}",
+            f"{row['mean']:+.4f}",
+            ", ".join(f"{difference:+.4f}" for difference in row["differences"]),
         )
-    return "\n".join(lines)
+        for row in compared
+    ]
+    return markdown_table(header, rows)
 
 
 def draw(summary, column, label, unit, main, path):

@@ -1,5 +1,7 @@
 """An evaluation as text: tables in Markdown, and a short one for the terminal."""
 
+from widenet_keras.utils.tables import markdown_table
+
 
 def summary(evaluation):
     """Returns the rows of the short table, pairs of a name and a value.
@@ -47,13 +49,13 @@ def markdown(evaluation):
     Args:
         evaluation: An `Evaluation`.
     """
-    blocks = ["# Evaluation", _table(("", ""), summary(evaluation))]
+    blocks = ["# Evaluation", markdown_table(("", ""), summary(evaluation))]
     if evaluation.routing is not None:
         rows = _routing_rows(evaluation.routing)
-        blocks += ["## Routing", _table(_ROUTING_HEADER, rows)]
+        blocks += ["## Routing", markdown_table(_ROUTING_HEADER, rows)]
     blocks += [
         "## Calibration",
-        _table(
+        markdown_table(
             ("confidence", "images", "mean confidence", "accuracy"),
             [
                 (
@@ -66,7 +68,7 @@ def markdown(evaluation):
             ],
         ),
         "## Classes",
-        _table(_CLASS_HEADER, map(_class_row, evaluation.classes)),
+        markdown_table(_CLASS_HEADER, map(_class_row, evaluation.classes)),
     ]
     return "\n\n".join(blocks) + "\n"
 
@@ -134,14 +136,3 @@ def _aligned(rows):
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)
-
-
-def _table(header, rows):
-    """Returns a table in Markdown."""
-
-    def line(cells):
-        # A bar would end the cell, a line break the row.
-        cells = [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
-        return f"| {' | '.join(cells)} |"
-
-    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])

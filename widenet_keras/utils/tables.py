@@ -1,4 +1,4 @@
-"""Tables of rows as CSV files."""
+"""Tables of rows, as CSV files and in Markdown."""
 
 import csv
 from pathlib import Path
@@ -29,3 +29,19 @@ def write_rows(path, rows):
         writer = csv.DictWriter(file, names)
         writer.writeheader()
         writer.writerows(rows)
+
+
+def markdown_table(header, rows):
+    """Returns a table in Markdown.
+
+    Args:
+        header: Names of the columns.
+        rows: Texts of the cells, row by row.
+    """
+
+    def line(cells):
+        # A bar would end the cell, a line break the row.
+        cells = [" ".join(cell.replace("|", "\\|").split()) for cell in cells]
+        return f"| {' | '.join(cells)} |"
+
+    return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
