@@ -184,23 +184,22 @@ def present(rows, arguments):
             "milliseconds": "{:.0f}",
         },
     )
+    print()
     times = [row for row in rows if row["mode"] == "latency"]
-    if times:
-        print()
-        harness.print_table(
-            times,
-            {
-                "preset": "{}",
-                "engine": "{}",
-                "quantize": "{}",
-                "milliseconds": "{:.0f}",
-                "time_ratio": "{:.2f}",
-                "executed_ratio": "{:.2f}",
-                "over_executed": "{:.2f}",
-                "chosen_ratio": "{:.2f}",
-                "over_chosen": "{:.2f}",
-            },
-        )
+    harness.print_table(
+        times,
+        {
+            "preset": "{}",
+            "engine": "{}",
+            "quantize": "{}",
+            "milliseconds": "{:.0f}",
+            "time_ratio": "{:.2f}",
+            "executed_ratio": "{:.2f}",
+            "over_executed": "{:.2f}",
+            "chosen_ratio": "{:.2f}",
+            "over_chosen": "{:.2f}",
+        },
+    )
     if not arguments.png:
         return
     plt = harness.pyplot()

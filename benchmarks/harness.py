@@ -126,12 +126,14 @@ def median_milliseconds(cases, repeats):
 
 
 def print_table(rows, columns):
-    """Prints rows as an aligned table.
+    """Prints rows as an aligned table; nothing where there are none.
 
     Args:
         rows: List of dicts.
         columns: Dict of column name to format, for instance "{:.2f}".
     """
+    if not rows:
+        return
     cells = [list(columns)]
     for row in rows:
         cells.append(
