@@ -18,22 +18,23 @@ TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
 
 
+def row_of(name):
+    """Returns the one row of the page that ends with the name of a folder."""
+    [row] = [line for line in PAGE.splitlines() if line.endswith(f"| `{name}` |")]
+    return row
+
+
 @pytest.mark.parametrize("folder", RUNS, ids=lambda folder: folder.name)
 def test_a_run_on_the_page(folder):
     accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
-    [row] = [
-        line for line in PAGE.splitlines() if line.endswith(f"| `{folder.name}` |")
-    ]
-    assert f"| {accuracy:.3f} |" in row
+    assert f"| {accuracy:.3f} |" in row_of(folder.name)
     assert f"{accuracy:.3f}" in FRONT
 
 
 @pytest.mark.parametrize("folder", TUNING, ids=lambda folder: folder.name)
 def test_a_tuning_run_on_the_page(folder):
     accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
-    name = f"tuning/{folder.name}"
-    [row] = [line for line in PAGE.splitlines() if line.endswith(f"| `{name}` |")]
-    assert f"| {accuracy:.4f} |" in row
+    assert f"| {accuracy:.4f} |" in row_of(f"tuning/{folder.name}")
     assert (folder / "settings.json").exists()
 
 
