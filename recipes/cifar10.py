@@ -34,6 +34,7 @@ import widenet_keras
 from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
+    evenly_spaced,
     open_source,
     sample_images,
     training_batches,
@@ -81,6 +82,8 @@ class Recipe:
     """Images per step."""
     seed: int = 0
     """Seed of weights, data and noise."""
+    train_images: int | None = None
+    """Train on that many of the images, evenly spaced; on all if not given."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = SMALL_IMAGES
@@ -95,6 +98,8 @@ class Recipe:
 
     def __post_init__(self):
         check_integer("recipe", "epochs", self.epochs, 1)
+        if self.train_images is not None:
+            check_integer("recipe", "train_images", self.train_images, 1)
 
     def settings(self):
         """Returns what the weights at the end depend on."""
@@ -126,6 +131,8 @@ def main(recipe):
 def train(recipe, distribution):
     """Trains, evaluates and saves."""
     data = open_source(recipe.data, "train", recipe.data_dir)
+    if recipe.train_images is not None:
+        data = evenly_spaced(data, recipe.train_images)
     test = open_source(recipe.data, "validation", recipe.data_dir)
     keras.utils.set_random_seed(recipe.seed)
     model = starting_model(recipe, data.num_classes)

@@ -14,6 +14,7 @@ seeds and the paper's claims seed by seed, and `accuracy_parameters.png` and
 everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
 is trained with `--variants vit widenet --seeds 0 1 2`. Small models use many cores
 badly: `--jobs 2` trains two of them at a time, each on its share of the cores.
+`--train-images 5000 --epochs 60` asks which variant makes most of few images.
 """
 
 import dataclasses
@@ -31,7 +32,7 @@ from study_variants import BUDGETS, CLAIMS, MAIN, VARIANTS
 from tyro.conf import OmitArgPrefixes
 
 import widenet_keras
-from widenet_keras.data import Augmentation, open_source
+from widenet_keras.data import Augmentation, evenly_spaced, open_source
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer
@@ -59,6 +60,8 @@ class Study:
     given."""
     epochs: int | None = None
     """Passes over the data, where not those of the budget."""
+    train_images: int | None = None
+    """Train on that many of the images, evenly spaced; on all if not given."""
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""
@@ -72,8 +75,9 @@ class Study:
         for name in self.variants:
             check_choice("study", "variants", name, tuple(VARIANTS))
         check_integer("study", "jobs", self.jobs, 1)
-        if self.epochs is not None:
-            check_integer("study", "epochs", self.epochs, 1)
+        for name in ("epochs", "train_images"):
+            if getattr(self, name) is not None:
+                check_integer("study", name, getattr(self, name), 1)
         for name in self.variants:
             WideNetConfig().replace(**self.fields_of(name))
 
@@ -81,6 +85,7 @@ class Study:
         """Returns what the accuracies depend on."""
         return {
             "data": self.data,
+            "train_images": self.train_images,
             "fields": self.base(),
             "epochs": self.epochs or BUDGETS[self.budget].epochs,
             "batch_size": BUDGETS[self.budget].batch_size,
@@ -126,6 +131,7 @@ class Study:
             epochs=settings["epochs"],
             batch_size=settings["batch_size"],
             seed=seed,
+            train_images=self.train_images,
             augmentation=self.augmentation,
             optimization=self.optimization,
         )
@@ -133,7 +139,9 @@ class Study:
 
 def main(study):
     """Trains what is not there yet; writes the tables after every run."""
-    open_source(study.data, "train")
+    images = open_source(study.data, "train")
+    if study.train_images is not None:
+        evenly_spaced(images, study.train_images)
     keep_settings(study)
     rows, runs = Rows(study.output), study.runs()
     check_rows(rows, study)

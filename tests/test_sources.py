@@ -1,5 +1,6 @@
 """Finding labelled images: class folders, arrays, TFRecord shards."""
 
+import dataclasses
 import json
 import os
 import re
@@ -9,7 +10,12 @@ import numpy as np
 import pytest
 from conftest import BACKEND, one_line
 
-from widenet_keras.data import open_source, sample_images, write_tfrecords
+from widenet_keras.data import (
+    evenly_spaced,
+    open_source,
+    sample_images,
+    write_tfrecords,
+)
 from widenet_keras.data.requirements import has_tensorflow
 from widenet_keras.data.tfrecords import count_records
 
@@ -290,3 +296,26 @@ def test_samples_of_class_folders_are_of_all_classes(tmp_path):
     levels = (sample_images(source, 8, 3, count=3)[:, 0, 0, 0] + 1) * 127.5
     # The classes have levels from 0, 80 and 160 on.
     assert len(set((levels // 80).tolist())) == 3
+
+
+def test_a_part_of_the_images_keeps_its_labels(tmp_path):
+    labels = np.repeat(np.arange(3), 4)
+    images = np.arange(12, dtype="uint8")[:, None, None] * np.ones((8, 8), "uint8")
+    arrays(tmp_path / "set.npz", x_train=images, y_train=labels)
+    part = evenly_spaced(open_source(str(tmp_path / "set.npz"), "train"), 6)
+    # 12 images at distances of 11 / 5 = 2.2, the places rounded down.
+    assert part.images[:, 0, 0, 0].tolist() == [0, 2, 4, 6, 8, 11]
+    assert part.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert (part.count, part.num_classes) == (6, 3)
+    assert part.description.startswith("6 of 12 images")
+
+
+def test_images_that_cannot_be_picked(tmp_path):
+    source = open_source(str(folders(tmp_path, ["a/1.jpg", "b/2.jpg"])), "train")
+    with pytest.raises(ValueError, match="ask for at most 2") as error:
+        evenly_spaced(source, 3)
+    one_line(error)
+    source = dataclasses.replace(source, kind="tfrecords")
+    with pytest.raises(ValueError, match="record by record") as error:
+        evenly_spaced(source, 1)
+    one_line(error)

@@ -130,15 +130,28 @@ def test_a_row_of_a_variant_that_was_changed_is_refused(asked, tmp_path):
 def test_mistakes_are_told_before_anything_is_trained_or_written(asked, tmp_path):
     with pytest.raises(ValueError, match="nowhere"):
         study.main(asked(data=str(tmp_path / "nowhere.npz")))
+    with pytest.raises(ValueError, match="at most 70"):
+        study.main(asked(train_images=71))
     assert not (tmp_path / "study").exists()
     for wrong in [
         {"fields": {"steps": "5"}},  # Two groups of five.
         {"epochs": 0},
+        {"train_images": 0},
         {"variants": ("vits",)},
     ]:
         with pytest.raises(ValueError, match=r"\w") as error:
             asked(**wrong)
         one_line(error)
+
+
+def test_a_study_of_few_images_trains_on_these(asked, tmp_path, capsys):
+    study.main(asked(variants=("vit",), seeds=(0,), train_images=33))
+    # A batch has 32 images.
+    assert "train: 33 of 70 images" in capsys.readouterr().out
+    kept = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert kept["train_images"] == 33
+    with pytest.raises(ValueError, match="train_images=33"):
+        study.main(asked(variants=("vit",), seeds=(0,)))
 
 
 def test_a_run_that_is_asked_for_twice_is_one_run(asked):

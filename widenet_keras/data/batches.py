@@ -8,6 +8,7 @@ import numpy as np
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
+from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.utils.checks import check_integer
@@ -197,21 +198,12 @@ def sample_images(source, image_size, channels, count=64, on_error="raise"):
         ValueError: If an image cannot be read; one line names it.
     """
     classes = source.num_classes
-    source = _evenly_spaced(source, count)
+    if is_pickable(source) and source.count > count:
+        source = evenly_spaced(source, count)
     batches = evaluation_batches(source, image_size, channels, classes, count, on_error)
     with plain_errors(broken_image_message):
         images, _ = next(iter(batches))
     return np.asarray(images)
-
-
-def _evenly_spaced(source, count):
-    """Returns a source of `count` images, where the images can be picked."""
-    field = {"folders": "files", "arrays": "images"}.get(source.kind)
-    if field is None or source.count <= count:
-        return source
-    places = np.linspace(0, source.count - 1, count).astype(int)
-    picked = {name: getattr(source, name)[places] for name in (field, "labels")}
-    return dataclasses.replace(source, count=count, **picked)
 
 
 def _checked_layout(source, image_size, channels, num_classes, batch_size):
