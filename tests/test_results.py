@@ -2,17 +2,25 @@
 
 import csv
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import BACKEND
+from front_page import README, table
 
+pytest.importorskip("tyro")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "recipes"))
+
+from study_rows import Rows  # noqa: E402
+from study_tables import summarize  # noqa: E402
+
 RESULTS = ROOT / "recipes" / "results"
 PAGE = (RESULTS / "README.md").read_text()
-FRONT = (ROOT / "README.md").read_text()
+FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
 TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
@@ -49,6 +57,23 @@ def test_a_study_on_the_page(folder):
         (row["variant"], row["accuracy"]) for row in kept
     }
     assert len(rows) == len(kept)
+
+
+def test_the_table_of_the_front_page():
+    summary = summarize(Rows(RESULTS / "study_cifar10").all([]))
+    summary = {row["variant"]: row for row in summary}
+    vit = summary["vit"]["parameters"]
+    shown = ("vit", "vit_moe", "widenet", "shared_norms")
+    assert table("| variant | parameters | over ViT's |") == [
+        [
+            f"`{row['variant']}`",
+            f"{row['parameters']:,}",
+            f"{row['parameters'] / vit:.2f}",
+            f"{row['seeds']}",
+            f"{row['accuracy']:.4f} ± {row['spread']:.4f}",
+        ]
+        for row in (summary[name] for name in shown)
+    ]
 
 
 def test_every_picture_is_there_and_shown():

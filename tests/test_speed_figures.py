@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from conftest import BACKEND
+from front_page import LINES, table
 
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
-LINES = (ROOT / "README.md").read_text().splitlines()
 BACKENDS = ("tensorflow", "jax", "torch")
 
 
@@ -27,17 +27,6 @@ def value(name, column, **fields):
     """Returns a column of the one row that has some fields."""
     [row] = rows(name, **fields)
     return row[column]
-
-
-def table(header):
-    """Returns the cells of the README's table whose header starts with a text."""
-    [first] = [place for place, line in enumerate(LINES) if line.startswith(header)]
-    cells = []
-    for line in LINES[first + 2 :]:
-        if not line.startswith("|"):
-            return cells
-        cells.append([cell.strip() for cell in line.strip("|").split("|")])
-    return cells
 
 
 def test_the_experts_over_their_floor():
