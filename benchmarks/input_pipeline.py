@@ -11,7 +11,6 @@ folders, JPEGs of 500x375 pixels are made for the run.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -275,4 +274,4 @@ def present(rows, arguments):
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,6 +1,7 @@
 """Train a WideNet on real handwritten digits, look at it, and ship it.
 
-    python recipes/digits.py --output-dir saved_models/digits
+    pip install 'widenet_keras[tensorflow,digits]'
+    python recipes/digits.py
 
 Trains the `widenet_digits` preset on scikit-learn's 1,797 digits (8x8, no
 network needed), prints the test accuracy, saves `model.keras`, exports a
@@ -39,7 +40,7 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=56)
-    parser.add_argument("--output-dir", type=Path, default=Path("saved_models/digits"))
+    parser.add_argument("--output-dir", type=Path, default=Path("runs/digits"))
     parser.add_argument("--backend", choices=["tensorflow", "jax", "torch"])
     arguments = parser.parse_args()
     if arguments.epochs < 1:

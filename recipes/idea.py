@@ -146,9 +146,9 @@ def draw_widenet(axis):
             arrow(axis, (7.0, middle), (7.75, y + 0.47))
     above = STEPS + 0.15
     axis.plot(
-        [8.6, 8.6, 3.0], [middle + 2.25, above, above], color="#555555", linewidth=0.8
+        [8.6, 8.6, 0.85], [middle + 2.25, above, above], color="#555555", linewidth=0.8
     )
-    arrow(axis, (3.0, above), (3.0, middle + 1.05))
+    arrow(axis, (0.85, above), (0.85, STEPS - 0.2))
     axis.text(5.8, above + 0.1, "again, with the next norms", ha="center", fontsize=9)
 
 

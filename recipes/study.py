@@ -7,8 +7,8 @@ Every variant sees the same images in the same order, with the same augmentation
 optimizer and epochs; what differs is one row of `study_variants.py`. Finished runs are
 not trained again, and one that was killed goes on: `rows/` in the output folder has a
 file per run, `results.csv` a line per run, `results.md` means and spreads over the
-seeds and the paper's claims seed by seed, and `accuracy_parameters.png` and
-`accuracy_flops.png` the pictures.
+seeds and the variants of the paper's claims compared seed by seed, and
+`accuracy_parameters.png` and `accuracy_flops.png` the pictures.
 
 `--budget` scales model and epochs: "smoke" is one epoch of tiny models, to see that
 everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
@@ -28,7 +28,7 @@ import keras
 from side_by_side import alone, side_by_side
 from study_rows import Row, Rows
 from study_tables import write_tables
-from study_variants import BUDGETS, CLAIMS, MAIN, VARIANTS
+from study_variants import BUDGETS, MAIN, PAIRS, VARIANTS
 from tyro.conf import OmitArgPrefixes
 
 import widenet_keras
@@ -51,6 +51,8 @@ class Study:
     """Class folders, an .npz file, TFRecords, or tfds:NAME."""
     output: Path
     """Folder of the study; the same command goes on with one that is there."""
+    data_dir: Path | None = None
+    """Where TensorFlow Datasets keeps its data."""
     budget: Literal["smoke", "cpu", "gpu"] = "cpu"
     """Size of the models and length of the training."""
     variants: tuple[str, ...] = tuple(VARIANTS)
@@ -65,6 +67,8 @@ class Study:
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do about a broken image."""
     jobs: int = 1
     """Runs at a time, each a process with its share of the cores; 1 where there is a
     GPU."""
@@ -75,9 +79,13 @@ class Study:
         for name in self.variants:
             check_choice("study", "variants", name, tuple(VARIANTS))
         check_integer("study", "jobs", self.jobs, 1)
-        for name in ("epochs", "train_images"):
-            if getattr(self, name) is not None:
-                check_integer("study", name, getattr(self, name), 1)
+        for seed in self.seeds:
+            check_integer("study", "seeds", seed, 0)
+        if self.epochs is not None:
+            check_integer("study", "epochs", self.epochs, 1)
+        if self.train_images is not None:
+            least = BUDGETS[self.budget].batch_size
+            check_integer("study", "train_images", self.train_images, least)
         for name in self.variants:
             WideNetConfig().replace(**self.fields_of(name))
 
@@ -126,12 +134,14 @@ class Study:
         settings = self.settings()
         return cifar10.Recipe(
             data=self.data,
+            data_dir=self.data_dir,
             output=self.output / variant / f"seed_{seed}",
             fields={name: repr(v) for name, v in self.fields_of(variant).items()},
             epochs=settings["epochs"],
             batch_size=settings["batch_size"],
             seed=seed,
             train_images=self.train_images,
+            on_error=self.on_error,
             augmentation=self.augmentation,
             optimization=self.optimization,
         )
@@ -139,9 +149,7 @@ class Study:
 
 def main(study):
     """Trains what is not there yet; writes the tables after every run."""
-    images = open_source(study.data, "train")
-    if study.train_images is not None:
-        evenly_spaced(images, study.train_images)
+    check_data(study)
     keep_settings(study)
     rows, runs = Rows(study.output), study.runs()
     check_rows(rows, study)
@@ -155,16 +163,30 @@ def main(study):
     else:
         finished = (train(*call) for call in calls)
     for number, row in enumerate(finished, len(runs) - len(waiting) + 1):
-        write_tables(study.output, rows.all(list(VARIANTS)), MAIN, CLAIMS)
+        write_tables(study.output, rows.all(list(VARIANTS)), MAIN, PAIRS)
         minutes = "" if row.minutes is None else f", {row.minutes} minutes"
         print(
             f"{time.strftime('%H:%M')} {number} of {len(runs)}: {row.variant}, seed "
             f"{row.seed}: {row.accuracy:.4f}{minutes}",
             flush=True,
         )
-    write_tables(study.output, rows.all(list(VARIANTS)), MAIN, CLAIMS)
+    write_tables(study.output, rows.all(list(VARIANTS)), MAIN, PAIRS)
     print((study.output / "results.md").read_text())
     print(f"Tables and pictures are in {study.output}/")
+
+
+def check_data(study):
+    """Raises what a run would raise about the data, before anything is written."""
+    images = open_source(study.data, "train", study.data_dir)
+    open_source(study.data, "validation", study.data_dir)
+    if study.train_images is not None:
+        evenly_spaced(images, study.train_images)
+    batch_size = BUDGETS[study.budget].batch_size
+    if images.count < batch_size:
+        raise ValueError(
+            f"{study.data} has {images.count} training images, fewer than a batch of "
+            f'the budget "{study.budget}", {batch_size}; give more images.'
+        )
 
 
 def check_rows(rows, study):

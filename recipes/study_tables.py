@@ -16,26 +16,34 @@ AXES = {
 TICKS = (1, 1.5, 2, 3, 4, 5, 7)
 
 
-def write_tables(folder, rows, main, claims):
+def write_tables(folder, rows, main, pairs):
     """Writes the rows as CSV, their summary as Markdown, and two pictures.
 
     Args:
         folder: Folder of the study.
         rows: List of `Row`.
         main: Dict of variants to draw in colour, and their colours.
-        claims: List of pairs of variants to compare seed by seed.
+        pairs: List of pairs of variants to compare seed by seed.
     """
-    lines = [dataclasses.asdict(row) for row in rows]
-    for line in lines:
-        line["changes"] = json.dumps(line["changes"])
-    write_rows(folder / "results.csv", lines)
+    write_rows(folder / "results.csv", as_lines(rows))
     summary = summarize(rows)
     with replaced_when_done(folder / "results.md") as path:
-        tables = [markdown(summary), markdown_of_pairs(compare(rows, claims))]
-        path.write_text("\n\n".join(filter(None, tables)) + "\n")
+        path.write_text(markdown_tables(rows, pairs))
     for name, axis in AXES.items() if rows else ():
         with replaced_when_done(folder / name) as path:
             draw(summary, *axis, main, path)
+
+
+def as_lines(rows):
+    """Returns the rows as dicts of what a line of a CSV file can hold."""
+    lines = [dataclasses.asdict(row) for row in rows]
+    return [{**line, "changes": json.dumps(line["changes"])} for line in lines]
+
+
+def markdown_tables(rows, pairs):
+    """Returns the summary of the rows, and the pairs seed by seed, as Markdown."""
+    tables = [markdown(summarize(rows)), markdown_of_pairs(compare(rows, pairs))]
+    return "\n\n".join(filter(None, tables)) + "\n"
 
 
 def summarize(rows):
@@ -86,7 +94,7 @@ def markdown(summary):
     return markdown_table(header, rows)
 
 
-def compare(rows, claims):
+def compare(rows, pairs):
     """Returns one dict per pair of variants that have seeds in common.
 
     A seed gives both the same order of the same images, so what differs between the
@@ -94,16 +102,16 @@ def compare(rows, claims):
     """
     of = {(row.variant, row.seed): row for row in rows}
     compared = []
-    for one, other in claims:
-        pairs = [
+    for one, other in pairs:
+        runs = [
             (row, of[other, row.seed])
             for row in rows
             if row.variant == one and (other, row.seed) in of
         ]
-        if not pairs:
+        if not runs:
             continue
-        differences = [first.accuracy - second.accuracy for first, second in pairs]
-        first, second = pairs[0]
+        differences = [first.accuracy - second.accuracy for first, second in runs]
+        first, second = runs[0]
         compared.append(
             {
                 "pair": (one, other),

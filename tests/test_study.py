@@ -136,7 +136,8 @@ def test_mistakes_are_told_before_anything_is_trained_or_written(asked, tmp_path
     for wrong in [
         {"fields": {"steps": "5"}},  # Two groups of five.
         {"epochs": 0},
-        {"train_images": 0},
+        {"train_images": 31},  # A batch has 32.
+        {"seeds": (-1,)},
         {"variants": ("vits",)},
     ]:
         with pytest.raises(ValueError, match=r"\w") as error:
@@ -152,6 +153,22 @@ def test_a_study_of_few_images_trains_on_these(asked, tmp_path, capsys):
     assert kept["train_images"] == 33
     with pytest.raises(ValueError, match="train_images=33"):
         study.main(asked(variants=("vit",), seeds=(0,)))
+
+
+def test_data_that_no_run_could_use_are_told_before_anything_is_written(
+    asked, tmp_path
+):
+    x, y = np.zeros((31, 8, 8, 3), "uint8"), np.arange(31) % 5
+    data = tmp_path / "few.npz"
+    np.savez(data, x_train=x, y_train=y)
+    with pytest.raises(ValueError, match="x_test") as error:
+        study.main(asked(data=str(data)))
+    one_line(error)
+    np.savez(data, x_train=x, y_train=y, x_test=x, y_test=y)
+    with pytest.raises(ValueError, match="fewer than a batch") as error:
+        study.main(asked(data=str(data)))
+    one_line(error)
+    assert not (tmp_path / "study").exists()
 
 
 def test_a_run_that_is_asked_for_twice_is_one_run(asked):
