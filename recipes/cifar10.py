@@ -110,6 +110,14 @@ class Recipe:
         return {**settings, "backend": keras.backend.backend()}
 
 
+def sources(recipe):
+    """Returns the images to train on and those to test on; reads none yet."""
+    data = open_source(recipe.data, "train", recipe.data_dir)
+    if recipe.train_images is not None:
+        data = evenly_spaced(data, recipe.train_images)
+    return data, open_source(recipe.data, "validation", recipe.data_dir)
+
+
 def starting_model(recipe, num_classes):
     """Returns the model to train: fresh, or adapted from a checkpoint."""
     fields = widenet_keras.parse_fields(recipe.fields, settled=("num_classes",))
@@ -130,10 +138,7 @@ def main(recipe):
 
 def train(recipe, distribution):
     """Trains, evaluates and saves."""
-    data = open_source(recipe.data, "train", recipe.data_dir)
-    if recipe.train_images is not None:
-        data = evenly_spaced(data, recipe.train_images)
-    test = open_source(recipe.data, "validation", recipe.data_dir)
+    data, test = sources(recipe)
     keras.utils.set_random_seed(recipe.seed)
     model = starting_model(recipe, data.num_classes)
     shape = (model.config.image_size, model.config.channels, data.num_classes)

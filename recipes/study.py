@@ -32,7 +32,7 @@ from study_variants import BUDGETS, MAIN, PAIRS, VARIANTS
 from tyro.conf import OmitArgPrefixes
 
 import widenet_keras
-from widenet_keras.data import Augmentation, evenly_spaced, open_source
+from widenet_keras.data import Augmentation
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer
@@ -177,10 +177,7 @@ def main(study):
 
 def check_data(study):
     """Raises what a run would raise about the data, before anything is written."""
-    images = open_source(study.data, "train", study.data_dir)
-    open_source(study.data, "validation", study.data_dir)
-    if study.train_images is not None:
-        evenly_spaced(images, study.train_images)
+    images, _ = cifar10.sources(study)
     batch_size = BUDGETS[study.budget].batch_size
     if images.count < batch_size:
         raise ValueError(
