@@ -86,8 +86,10 @@ def test_devices_train_what_one_device_does(
     for own_weights, own_facts in runs:
         assert own_weights.keys() == weights.keys()
         for name, weight in weights.items():
-            # Weights, and at last the logits of all test images in their order.
-            np.testing.assert_allclose(own_weights[name], weight, rtol=0, atol=1e-6)
+            # The logits of all test images, in their order, add up what may differ by
+            # 1e-6 in every weight.
+            atol = 1e-5 if name == "logits" else 1e-6
+            np.testing.assert_allclose(own_weights[name], weight, rtol=0, atol=atol)
         for name in facts.keys() - {"description", "shards"}:
             np.testing.assert_allclose(
                 own_facts[name], facts[name], rtol=1e-5, err_msg=name
