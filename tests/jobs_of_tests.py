@@ -1,10 +1,6 @@
 """What processes side by side do in tests; imported by the processes."""
 
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 from side_by_side import side_by_side
 

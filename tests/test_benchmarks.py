@@ -6,21 +6,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import compile_time
+import exports
+import harness
+import moe_layer
 import pytest
+import timed
+import train_step
 from conftest import BACKEND, slow_on_jax
 
 import widenet_keras
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-sys.path.insert(0, str(FOLDER))
-
-import compile_time  # noqa: E402
-import exports  # noqa: E402
-import harness  # noqa: E402
-import moe_layer  # noqa: E402
-import timed  # noqa: E402
-import train_step  # noqa: E402
-
 SMALL_LAYER = (
     "--tokens 300 --width 8 --expert-dim 12 --repeats 1 --engines sorted all_experts"
 )

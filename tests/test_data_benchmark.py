@@ -1,15 +1,11 @@
 """The benchmark of the input pipeline runs: small sizes, the promised fields."""
 
 import sys
-from pathlib import Path
-
-import pytest
-from conftest import BACKEND
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
 import harness
 import input_pipeline
+import pytest
+from conftest import BACKEND
 
 SMALL = "--image-size 32 --batch 4 --seconds 0.05 --repeats 1"
 

@@ -1,8 +1,5 @@
 """The picture of the idea, whose bars are counted on the models."""
 
-import sys
-from pathlib import Path
-
 import pytest
 from conftest import BACKEND
 
@@ -10,8 +7,6 @@ import widenet_keras
 
 pytest.importorskip("tyro")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import idea  # noqa: E402
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +12,6 @@ pytest.importorskip("tyro")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "recipes"))
-
 from study_rows import Rows  # noqa: E402
 from study_tables import as_lines, markdown_tables, summarize  # noqa: E402
 from study_variants import PAIRS, VARIANTS  # noqa: E402

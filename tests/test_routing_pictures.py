@@ -1,6 +1,5 @@
 """The recipe that draws where a trained model sends images."""
 
-import sys
 import tracemalloc
 from pathlib import Path
 
@@ -15,8 +14,6 @@ pytest.importorskip("sklearn")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT / "recipes"))
-
 import routing_pictures  # noqa: E402
 
 

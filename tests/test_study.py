@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import sys
 import time
-from pathlib import Path
 
 import jobs_of_tests
 import numpy as np
@@ -19,8 +18,6 @@ from widenet_keras.models.config import WideNetConfig
 
 pytest.importorskip("tyro")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "recipes"))
 
 import study  # noqa: E402
 from side_by_side import alone, on_cores, shares, side_by_side  # noqa: E402
