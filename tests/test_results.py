@@ -22,6 +22,14 @@ FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
 TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
+ON_FRONT = {"CIFAR-10": "study_cifar10", "Fashion-MNIST": "study_fashion_mnist"}
+DIGITS = {
+    "tensorflow_seed_0": "--seed 0",
+    "tensorflow_seed_1": "--seed 1",
+    "tensorflow_seed_2": "--seed 2",
+    "jax_seed_0": "--seed 0 --backend jax",
+    "torch_seed_0": "--seed 0 --backend torch",
+}
 
 
 def row_of(name):
@@ -62,21 +70,39 @@ def test_there_is_something_to_hold_the_pages_to():
     assert all((STUDIES, TUNING, RUNS))
 
 
-def test_the_table_of_the_front_page():
-    summary = summarize(Rows(RESULTS / "study_cifar10").all([]))
-    summary = {row["variant"]: row for row in summary}
-    vit = summary["vit"]["parameters"]
-    shown = ("vit", "vit_moe", "widenet", "shared_norms")
-    assert table("| variant | parameters | over ViT's |") == [
-        [
-            f"`{row['variant']}`",
-            f"{row['parameters']:,}",
-            f"{row['parameters'] / vit:.2f}",
-            f"{row['seeds']}",
-            f"{row['accuracy']:.4f} ± {row['spread']:.4f}",
+def test_the_studies_of_the_front_page():
+    rows = []
+    for images, folder in ON_FRONT.items():
+        summary = summarize(Rows(RESULTS / folder).all([]))
+        summary = {row["variant"]: row for row in summary}
+        shown = ("vit", "vit_moe", "widenet", "shared_norms")
+        rows += [
+            [
+                images,
+                f"`{row['variant']}`",
+                f"{row['parameters']:,}",
+                f"{row['parameters'] / summary['vit']['parameters']:.2f}",
+                f"{row['seeds']}",
+                f"{row['accuracy']:.4f} ± {row['spread']:.4f}",
+            ]
+            for row in (summary[name] for name in shown if name in summary)
         ]
-        for row in (summary[name] for name in shown)
-    ]
+    assert table("| images | variant |") == rows
+
+
+def test_the_digits_of_the_front_page():
+    rows = []
+    for name, flags in DIGITS.items():
+        found = json.loads((RESULTS / "digits" / f"{name}.json").read_text())
+        assert name == f"{found['backend']}_seed_{found['seed']}"
+        rows.append(
+            [
+                f"`python recipes/digits.py {flags}`",
+                f"{found['test_accuracy']:.3f}",
+                f"{found['seconds']:.0f}",
+            ]
+        )
+    assert table("| command | test accuracy on 450 digits |") == rows
 
 
 def test_every_picture_is_there_and_shown():
