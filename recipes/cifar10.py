@@ -80,6 +80,8 @@ class Recipe:
     """Passes over the data."""
     batch_size: int = 64
     """Images per step."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What is computed in; weights are float32."""
     seed: int = 0
     """Seed of weights, data and noise."""
     train_images: int | None = None
@@ -123,9 +125,13 @@ def starting_model(recipe, num_classes):
     fields = widenet_keras.parse_fields(recipe.fields, settled=("num_classes",))
     if recipe.checkpoint:
         model = load_classifier(recipe.checkpoint)
-        return model.adapted(num_classes=num_classes, **fields)
+        return model.adapted(num_classes=num_classes, dtype=recipe.precision, **fields)
     return widenet_keras.ImageClassifier.from_preset(
-        recipe.preset, seed=recipe.seed, num_classes=num_classes, **fields
+        recipe.preset,
+        seed=recipe.seed,
+        dtype=recipe.precision,
+        num_classes=num_classes,
+        **fields,
     )
 
 

@@ -64,6 +64,8 @@ class Study:
     """Passes over the data, where not those of the budget."""
     train_images: int | None = None
     """Train on that many of the images, evenly spaced; on all if not given."""
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """What is computed in; weights are float32."""
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""
@@ -97,6 +99,7 @@ class Study:
             "fields": self.base(),
             "epochs": self.epochs or BUDGETS[self.budget].epochs,
             "batch_size": BUDGETS[self.budget].batch_size,
+            "precision": self.precision,
             "augmentation": dataclasses.asdict(self.augmentation),
             "optimization": dataclasses.asdict(self.optimization),
             "backend": keras.backend.backend(),
@@ -139,6 +142,7 @@ class Study:
             fields={name: repr(v) for name, v in self.fields_of(variant).items()},
             epochs=settings["epochs"],
             batch_size=settings["batch_size"],
+            precision=self.precision,
             seed=seed,
             train_images=self.train_images,
             on_error=self.on_error,

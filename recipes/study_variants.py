@@ -75,9 +75,18 @@ BUDGETS = {
         26,
         64,
     ),
+    # Experts as wide as the MLP of a ViT, as in the paper.
     "gpu": Budget(
-        {"width": 256, "steps": 12, "heads": 8, "mlp_dim": 768, "expert_dim": 1024},
+        {
+            "image_size": 35,
+            "patch_size": 7,
+            "width": 256,
+            "steps": 12,
+            "heads": 4,
+            "mlp_dim": 768,
+            "expert_dim": 768,
+        },
         60,
-        128,
+        512,
     ),
 }

@@ -182,7 +182,10 @@ def test_crops_by_hand():
     assert part[..., 0].tolist() == [[6, 7], [10, 11]]
     options = Augmentation(crop="pad", randaugment_ops=0)
     # A margin of at least 1; from (0, 2) on, and mirrored; the rim goes on.
-    moved = array_augmentation.crop_and_flip(image, 4, options, Fixed((0, 2), 0.1))
+    randoms = [Fixed(np.array([0, 2]), 0.1), Fixed(np.array([1, 1]), 0.9)]
+    images = np.stack([image, image])
+    moved, still = array_augmentation.crops_and_flips(images, 4, options, randoms)
+    np.testing.assert_array_equal(still, image)
     assert moved[0, :, 0].tolist() == [3, 3, 2, 1]
     assert moved[1, :, 0].tolist() == [3, 3, 2, 1]
     assert moved[3, :, 0].tolist() == [11, 11, 10, 9]

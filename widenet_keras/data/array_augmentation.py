@@ -23,74 +23,88 @@ def with_channels(images, channels):
     return np.rint(grey)[..., None].astype("uint8")
 
 
-def resized(image, size, window=None):
-    """Returns a part of an image, bilinear, as uint8 (size, size, C).
+def resized(images, size, window=None):
+    """Returns a part of an image or of each of many, bilinear, as uint8.
 
     Args:
-        image: (height, width, C) uint8.
+        images: (..., height, width, C) uint8.
         size: Side of the result, pixels.
         window: (top, left, height, width), or None for all of the image.
+
+    Returns:
+        (..., size, size, C) uint8.
     """
-    top, left, height, width = window or (0, 0, *image.shape[:2])
-    part = image[top : top + height, left : left + width]
-    if part.shape[:2] == (size, size):
+    top, left, height, width = window or (0, 0, *images.shape[-3:-1])
+    part = images[..., top : top + height, left : left + width, :]
+    if part.shape[-3:-1] == (size, size):
         return part
-    for axis in (0, 1):
+    for axis in (-3, -2):
         part = _resized_along(part.astype("float32"), size, axis)
     return np.rint(part).astype("uint8")
 
 
-def _resized_along(image, size, axis):
+def _resized_along(images, size, axis):
     """Interpolates along one axis; centres of pixels are at halves."""
-    old = image.shape[axis]
+    old = images.shape[axis]
     places = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
     low = places.astype(int)
     high = np.minimum(low + 1, old - 1)
     part = (places - low).astype("float32")
-    part = part.reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
-    low, high = np.take(image, low, axis), np.take(image, high, axis)
+    part = part.reshape((-1, 1, 1) if axis == -3 else (1, -1, 1))
+    low, high = np.take(images, low, axis), np.take(images, high, axis)
     return low * (1 - part) + high * part
 
 
-def middle(image, size):
-    """Returns what evaluation sees of an image, as uint8 (size, size, C).
+def middle(images, size):
+    """Returns what evaluation sees of an image or of each of many, as uint8.
 
     The middle of it, as `tf.data` takes it; all of a small one.
 
     Args:
-        image: (height, width, C) uint8.
+        images: (..., height, width, C) uint8.
         size: Side of the result, pixels.
+
+    Returns:
+        (..., size, size, C) uint8.
     """
     if size < SMALLEST_CROPPED:
-        return resized(image, size)
-    height, width = image.shape[:2]
+        return resized(images, size)
+    height, width = images.shape[-3:-1]
     side = max(1, round(EVALUATION_CROP * min(height, width)))
-    return resized(image, size, ((height - side) // 2, (width - side) // 2, side, side))
+    window = ((height - side) // 2, (width - side) // 2, side, side)
+    return resized(images, size, window)
 
 
-def crop_and_flip(image, size, augmentation, random):
-    """Returns an image for training, as uint8 (size, size, C).
+def crops_and_flips(images, size, augmentation, randoms):
+    """Returns images for training, as uint8 (B, size, size, C).
 
     Args:
-        image: (height, width, C) uint8.
+        images: (B, height, width, C) uint8.
         size: Side of the result, pixels.
         augmentation: `Augmentation`.
-        random: `numpy.random.Generator` of this image.
+        randoms: A `numpy.random.Generator` per image.
     """
-    window = None
     if augmentation.crop == "inception":
-        window = _inception_window(image.shape, augmentation.min_area, random)
-    image = resized(image, size, window)
-    if augmentation.crop == "pad":
-        margin = max(1, size // 8)
-        sides = ((margin, margin), (margin, margin), (0, 0))
-        # The rim goes on, so that black ground stays black.
-        padded = np.pad(image, sides, mode="edge")
-        top, left = random.integers(0, 2 * margin + 1, 2)
-        image = padded[top : top + size, left : left + size]
-    if augmentation.flip and random.random() < 0.5:
-        image = image[:, ::-1]
-    return image
+        windows = [
+            _inception_window(images.shape[1:], augmentation.min_area, random)
+            for random in randoms
+        ]
+        pairs = zip(images, windows, strict=True)
+        images = np.stack([resized(image, size, window) for image, window in pairs])
+    else:
+        images = resized(images, size)
+    margin = max(1, size // 8)
+    moves, flips = np.zeros((len(images), 2), int), np.zeros(len(images), bool)
+    for row, random in enumerate(randoms):
+        if augmentation.crop == "pad":
+            moves[row] = random.integers(0, 2 * margin + 1, 2) - margin
+        if augmentation.flip:
+            flips[row] = random.random() < 0.5
+    # The rim goes on where a crop leaves the image, so that black ground stays black.
+    places = np.clip(moves[:, :, None] + np.arange(size), 0, size - 1)
+    rows, columns = places[:, 0, :, None], places[:, 1, None]
+    columns = np.where(flips[:, None, None], columns[:, :, ::-1], columns)
+    return images[np.arange(len(images))[:, None, None], rows, columns]
 
 
 def _inception_window(shape, min_area, random):

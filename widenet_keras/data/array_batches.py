@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 from widenet_keras.data.array_augmentation import (
-    crop_and_flip,
+    crops_and_flips,
     finish,
     middle,
     with_channels,
@@ -49,22 +49,14 @@ class ArrayTraining(keras.utils.PyDataset):
         order = random.permutation(self.source.count)
         first = step % steps * layout.batch_size
         rows = order[first : first + layout.batch_size]
-        images = [
-            crop_and_flip(
-                image,
-                layout.image_size,
-                self.augmentation,
-                np.random.default_rng((self.seed, _IMAGE, number)),
-            )
-            for number, image in enumerate(
-                with_channels(self.source.images[rows], layout.channels),
-                step * layout.batch_size,
-            )
-        ]
+        images = with_channels(self.source.images[rows], layout.channels)
+        numbers = range(step * layout.batch_size, (step + 1) * layout.batch_size)
+        randoms = [np.random.default_rng((self.seed, _IMAGE, n)) for n in numbers]
+        images = crops_and_flips(images, layout.image_size, self.augmentation, randoms)
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         random = np.random.default_rng((self.seed, _BATCH, step))
         # All of it first, since images are mixed with their neighbours.
-        batch = finish(np.stack(images), targets, self.augmentation, random)
+        batch = finish(images, targets, self.augmentation, random)
         return tuple(part[self.rows] for part in batch)
 
 
@@ -95,6 +87,6 @@ class ArrayEvaluation(keras.utils.PyDataset):
         first = index * layout.batch_size
         rows = slice(first, first + layout.batch_size)
         images = with_channels(self.source.images[rows], layout.channels)
-        images = np.stack([middle(image, layout.image_size) for image in images])
+        images = middle(images, layout.image_size)
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         return scale_pixels(images), targets
