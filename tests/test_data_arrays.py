@@ -181,10 +181,10 @@ def test_crops_by_hand():
     part = array_augmentation.resized(image, 2, (1, 2, 2, 2))
     assert part[..., 0].tolist() == [[6, 7], [10, 11]]
     options = Augmentation(crop="pad", randaugment_ops=0)
-    # A margin of at least 1; from (0, 2) on, and mirrored; the rim goes on.
-    randoms = [Fixed(np.array([0, 2]), 0.1), Fixed(np.array([1, 1]), 0.9)]
+    # One up and one to the right, and mirrored; the rim goes on.
+    random = Fixed(np.array([[-1, 1], [0, 0]]), np.array([0.1, 0.9]))
     images = np.stack([image, image])
-    moved, still = array_augmentation.crops_and_flips(images, 4, options, randoms)
+    moved, still = array_augmentation.crops_and_flips(images, 4, options, random)
     np.testing.assert_array_equal(still, image)
     assert moved[0, :, 0].tolist() == [3, 3, 2, 1]
     assert moved[1, :, 0].tolist() == [3, 3, 2, 1]

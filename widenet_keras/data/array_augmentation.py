@@ -75,36 +75,33 @@ def middle(images, size):
     return resized(images, size, window)
 
 
-def crops_and_flips(images, size, augmentation, randoms):
+def crops_and_flips(images, size, augmentation, random):
     """Returns images for training, as uint8 (B, size, size, C).
 
     Args:
         images: (B, height, width, C) uint8.
         size: Side of the result, pixels.
         augmentation: `Augmentation`.
-        randoms: A `numpy.random.Generator` per image.
+        random: `numpy.random.Generator` of this batch.
     """
+    count, margin = len(images), max(1, size // 8)
     if augmentation.crop == "inception":
-        windows = [
-            _inception_window(images.shape[1:], augmentation.min_area, random)
-            for random in randoms
-        ]
+        shape, least = images.shape[1:], augmentation.min_area
+        windows = [_inception_window(shape, least, random) for _ in range(count)]
         pairs = zip(images, windows, strict=True)
         images = np.stack([resized(image, size, window) for image, window in pairs])
     else:
         images = resized(images, size)
-    margin = max(1, size // 8)
-    moves, flips = np.zeros((len(images), 2), int), np.zeros(len(images), bool)
-    for row, random in enumerate(randoms):
-        if augmentation.crop == "pad":
-            moves[row] = random.integers(0, 2 * margin + 1, 2) - margin
-        if augmentation.flip:
-            flips[row] = random.random() < 0.5
+    moves, flips = np.zeros((count, 2), int), np.zeros(count, bool)
+    if augmentation.crop == "pad":
+        moves = random.integers(-margin, margin + 1, (count, 2))
+    if augmentation.flip:
+        flips = random.random(count) < 0.5
     # The rim goes on where a crop leaves the image, so that black ground stays black.
     places = np.clip(moves[:, :, None] + np.arange(size), 0, size - 1)
     rows, columns = places[:, 0, :, None], places[:, 1, None]
     columns = np.where(flips[:, None, None], columns[:, :, ::-1], columns)
-    return images[np.arange(len(images))[:, None, None], rows, columns]
+    return images[np.arange(count)[:, None, None], rows, columns]
 
 
 def _inception_window(shape, min_area, random):

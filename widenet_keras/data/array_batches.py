@@ -7,12 +7,16 @@ from widenet_keras.data.array_augmentation import (
     crops_and_flips,
     finish,
     middle,
+    resized,
     with_channels,
 )
 from widenet_keras.data.pixels import scale_pixels
 
 # What a stream of random numbers is for, so that no two share their numbers.
-_ORDER, _IMAGE, _BATCH = range(3)
+_ORDER, _BATCH = range(2)
+# Images that grow by no more than this are resized once for all epochs.
+_MOST_GROWTH = 2.0
+_AT_A_TIME = 512
 
 
 class ArrayTraining(keras.utils.PyDataset):
@@ -36,6 +40,9 @@ class ArrayTraining(keras.utils.PyDataset):
         self.seed = seed
         self.step = step
         self.rows = slice(rows.start, rows.stop)
+        # A crop of "inception" is drawn before it is resized.
+        still = augmentation.crop != "inception"
+        self.images = resized_once(source, layout, resized) if still else source.images
 
     @property
     def num_batches(self):
@@ -49,12 +56,10 @@ class ArrayTraining(keras.utils.PyDataset):
         order = random.permutation(self.source.count)
         first = step % steps * layout.batch_size
         rows = order[first : first + layout.batch_size]
-        images = with_channels(self.source.images[rows], layout.channels)
-        numbers = range(step * layout.batch_size, (step + 1) * layout.batch_size)
-        randoms = [np.random.default_rng((self.seed, _IMAGE, n)) for n in numbers]
-        images = crops_and_flips(images, layout.image_size, self.augmentation, randoms)
-        targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
+        images = with_channels(self.images[rows], layout.channels)
         random = np.random.default_rng((self.seed, _BATCH, step))
+        images = crops_and_flips(images, layout.image_size, self.augmentation, random)
+        targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         # All of it first, since images are mixed with their neighbours.
         batch = finish(images, targets, self.augmentation, random)
         return tuple(part[self.rows] for part in batch)
@@ -73,6 +78,7 @@ class ArrayEvaluation(keras.utils.PyDataset):
         super().__init__(**kwargs)
         self.source = source
         self.layout = layout
+        self.images = resized_once(source, layout, middle)
 
     @property
     def num_batches(self):
@@ -86,7 +92,27 @@ class ArrayEvaluation(keras.utils.PyDataset):
         layout = self.layout
         first = index * layout.batch_size
         rows = slice(first, first + layout.batch_size)
-        images = with_channels(self.source.images[rows], layout.channels)
-        images = middle(images, layout.image_size)
+        images = with_channels(self.images[rows], layout.channels)
+        if images.shape[1:] != layout.image_shape:
+            images = middle(images, layout.image_size)
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         return scale_pixels(images), targets
+
+
+def resized_once(source, layout, function):
+    """Returns the images in the size of the batches; large ones as they are.
+
+    Args:
+        source: `ArraySource`.
+        layout: `Layout` of the batches.
+        function: Resizes uint8 images (B, height, width, C) to a side in pixels.
+
+    Returns:
+        uint8 (count, height, width, C).
+    """
+    images, size = source.images, layout.image_size
+    if size * size > _MOST_GROWTH * images.shape[1] * images.shape[2]:
+        return images
+    starts = range(0, len(images), _AT_A_TIME)
+    parts = [images[start : start + _AT_A_TIME] for start in starts]
+    return np.concatenate([function(part, size) for part in parts])
