@@ -72,8 +72,8 @@ class Study:
     on_error: Literal["raise", "skip"] = "raise"
     """What to do about a broken image."""
     jobs: int = 1
-    """Runs at a time, each a process with its share of the cores; 1 where there is a
-    GPU."""
+    """Runs at a time, each a process with its share of the cores. They share one GPU
+    on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false."""
     augmentation: OmitArgPrefixes[Augmentation] = cifar10.SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
 

@@ -90,6 +90,20 @@ def test_evaluation(source):
     np.testing.assert_array_equal(listed[0][1], np.eye(3)[[0, 1, 2, 0, 1]])
 
 
+@pytest.mark.parametrize("size", [6, 11, 12])
+def test_images_are_resized_as_one_by_one(tmp_path, size):
+    # From 8 pixels, 11 are less than twice the memory and 12 are more.
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype="uint8")
+    np.savez(tmp_path / "set.npz", x_train=pictures, y_train=np.arange(7))
+    source = open_source(tmp_path / "set.npz", "train")
+    wanted = np.stack([array_augmentation.resized(each, size) for each in pictures])
+    found, _ = next(iter(evaluation_batches(source, size, 3, 7, 7)))
+    np.testing.assert_allclose((found + 1) * 127.5, wanted, atol=1e-4)
+    images, labels = training_batches(source, size, 3, 7, 7, STILL).from_step(0)[0]
+    wanted = wanted[labels.argmax(axis=1)]
+    np.testing.assert_allclose((images + 1) * 127.5, wanted, atol=1e-4)
+
+
 @slow_on_jax
 def test_fit_reads_on_over_epochs(source, monkeypatch):
     config = tiny_config(image_size=8, num_classes=3)

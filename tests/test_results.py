@@ -2,6 +2,7 @@
 
 import csv
 import json
+import statistics
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,14 @@ pytest.importorskip("tyro")
 pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
+from study import Study  # noqa: E402
 from study_rows import Rows  # noqa: E402
 from study_tables import as_lines, markdown_tables, summarize  # noqa: E402
 from study_variants import PAIRS, VARIANTS  # noqa: E402
+
+import widenet_keras  # noqa: E402
+from widenet_keras.models.config import WideNetConfig  # noqa: E402
+from widenet_keras.utils.tables import read_rows  # noqa: E402
 
 RESULTS = ROOT / "recipes" / "results"
 PAGE = (RESULTS / "README.md").read_text()
@@ -23,6 +29,7 @@ STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
 TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
 ON_FRONT = {"CIFAR-10": "study_cifar10", "Fashion-MNIST": "study_fashion_mnist"}
+EPOCHS = (10, 20, 30, 39)
 DIGITS = {
     "tensorflow_seed_0": "--seed 0",
     "tensorflow_seed_1": "--seed 1",
@@ -64,6 +71,29 @@ def test_a_study_on_the_page(folder):
         {name: "" if value is None else str(value) for name, value in line.items()}
         for line in as_lines(rows)
     ]
+
+
+def test_the_unfinished_study_on_the_page():
+    folder = RESULTS / "study_gpu_unfinished"
+    study = Study(data="", output=folder, budget="gpu")
+    settings = json.loads((folder / "settings.json").read_text())
+    assert settings["fields"] == json.loads(json.dumps(study.base()))
+    for variant in ("vit", "vit_moe", "widenet"):
+        files = sorted(folder.glob(f"{variant}/*/history.csv"))
+        tables = [read_rows(file) for file in files]
+        assert len(tables) == 3
+        seen = [[float(row["val_accuracy"]) for row in rows[:39]] for rows in tables]
+        means = [f"{statistics.mean(each[n - 1] for each in seen):.4f}" for n in EPOCHS]
+        last = [each[38] for each in seen]
+        model = widenet_keras.ImageClassifier(
+            WideNetConfig().replace(**study.fields_of(variant), num_classes=10)
+        )
+        model.build((None, *model.config.image_shape))
+        flops = f"{widenet_keras.forward_flops(model.config) / 1e9:.4f}"
+        spread = f"{statistics.stdev(last):.4f}"
+        each = ", ".join(f"{value:.4f}" for value in last)
+        cells = [f"{model.count_params():,}", flops, *means, spread, each]
+        assert f"| `{variant}` | {' | '.join(cells)} |" in PAGE
 
 
 def test_there_is_something_to_hold_the_pages_to():
