@@ -86,6 +86,8 @@ class Recipe:
     """Seed of weights, data and noise."""
     train_images: int | None = None
     """Train on that many of the images, evenly spaced; on all if not given."""
+    validate_every: int = 1
+    """Epochs from one validation to the next; the last model is always tested."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = SMALL_IMAGES
@@ -100,15 +102,17 @@ class Recipe:
 
     def __post_init__(self):
         check_integer("recipe", "epochs", self.epochs, 1)
+        check_integer("recipe", "validate_every", self.validate_every, 1)
         if self.train_images is not None:
             check_integer("recipe", "train_images", self.train_images, 1)
 
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "data_dir", "on_error", "distribute", "dry_run"):
+        for name in ("output", "data_dir", "validate_every", "on_error"):
             settings.pop(name)
-        settings.pop("expert_devices")
+        for name in ("distribute", "expert_devices", "dry_run"):
+            settings.pop(name)
         return {**settings, "backend": keras.backend.backend()}
 
 
@@ -185,6 +189,7 @@ def train(recipe, distribution):
         epochs=recipe.epochs,
         steps_per_epoch=steps,
         validation_data=validation,
+        validation_freq=recipe.validate_every,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
         verbose=distribution.verbose,
     )

@@ -69,6 +69,9 @@ class Study:
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""
+    validate_every: int = 1
+    """Epochs from one validation to the next; it takes a good part of the time where
+    there are fewer training images than test images."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do about a broken image."""
     jobs: int = 1
@@ -81,6 +84,7 @@ class Study:
         for name in self.variants:
             check_choice("study", "variants", name, tuple(VARIANTS))
         check_integer("study", "jobs", self.jobs, 1)
+        check_integer("study", "validate_every", self.validate_every, 1)
         for seed in self.seeds:
             check_integer("study", "seeds", seed, 0)
         if self.epochs is not None:
@@ -145,6 +149,7 @@ class Study:
             precision=self.precision,
             seed=seed,
             train_images=self.train_images,
+            validate_every=self.validate_every,
             on_error=self.on_error,
             augmentation=self.augmentation,
             optimization=self.optimization,

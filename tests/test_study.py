@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import BACKEND, one_line
 
-from widenet_keras import ImageClassifier
+from widenet_keras import ImageClassifier, load_model
 from widenet_keras.models.config import WideNetConfig
 
 pytest.importorskip("tyro")
@@ -71,6 +71,29 @@ def test_variants_are_trained_once_and_shown(asked, tmp_path, capsys):
     assert "2 runs, 1 of them finished before" in printed
     assert rows(folder)[:4] == first
     assert rows(folder)[4]["variant"] == "top_1"
+
+
+def test_validation_now_and_then_changes_nothing_else(asked, tmp_path):
+    every = []
+    for number in (1, 2):
+        output = tmp_path / f"every_{number}"
+        options = {"variants": ("widenet",), "seeds": (0,), "epochs": 2}
+        study.main(asked(**options, output=output, validate_every=number))
+        [row] = rows(output)
+        every.append((row["accuracy"], row["train_accuracy"]))
+        with (output / "widenet/seed_0/history.csv").open(newline="") as file:
+            seen = [line["val_accuracy"] != "" for line in csv.DictReader(file)]
+        assert seen == [number == 1, True]
+    assert every[0] == every[1]
+
+
+def test_the_precision_is_that_of_every_model(asked, tmp_path):
+    study.main(asked(variants=("vit",), seeds=(0,), precision="mixed_bfloat16"))
+    model = load_model(tmp_path / "study/vit/seed_0/model.keras", compile=False)
+    assert model.dtype_policy.name == "mixed_bfloat16"
+    with pytest.raises(ValueError, match="precision='mixed_bfloat16'") as error:
+        study.main(asked(variants=("vit",), seeds=(0,)))
+    one_line(error)
 
 
 def test_the_tables_are_of_the_rows_that_are_there(asked, tmp_path):
@@ -133,6 +156,7 @@ def test_mistakes_are_told_before_anything_is_trained_or_written(asked, tmp_path
     for wrong in [
         {"fields": {"steps": "5"}},  # Two groups of five.
         {"epochs": 0},
+        {"validate_every": 0},
         {"train_images": 31},  # A batch has 32.
         {"seeds": (-1,)},
         {"variants": ("vits",)},
