@@ -80,8 +80,9 @@ class Recipe:
     """Passes over the data."""
     batch_size: int = 64
     """Images per step."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """What is computed in; weights are float32."""
+    precision: Literal["float32", "mixed_bfloat16"] | None = None
+    """What is computed in, with weights in float32; if not given, that of the
+    checkpoint, or float32."""
     seed: int = 0
     """Seed of weights, data and noise."""
     train_images: int | None = None

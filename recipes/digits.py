@@ -138,7 +138,8 @@ def main():
         ),
     }
     with replaced_when_done(output / "curves.png") as path:
-        widenet_keras.plot_history(history, path)
+        every = min(recipe.validation_freq, len(history["loss"]))
+        widenet_keras.plot_history(history, path, every)
     with replaced_when_done(output / "routing.png") as path:
         widenet_keras.plot_routing(model.routing(x_test), x_test, path=path)
     metrics = {

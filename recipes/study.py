@@ -64,8 +64,8 @@ class Study:
     """Passes over the data, where not those of the budget."""
     train_images: int | None = None
     """Train on that many of the images, evenly spaced; on all if not given."""
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """What is computed in; weights are float32."""
+    precision: Literal["float32", "mixed_bfloat16"] | None = None
+    """What is computed in, with weights in float32; float32 if not given."""
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig for all variants, for example: image_size 28 channels 1
     patch_size 7."""

@@ -75,7 +75,7 @@ BUDGETS = {
         26,
         64,
     ),
-    # Experts as wide as the MLP of a ViT, as in the paper.
+    # Experts as wide as the MLP of a ViT, as in WideNet-L.
     "gpu": Budget(
         {
             "image_size": 35,

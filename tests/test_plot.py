@@ -275,6 +275,16 @@ def test_plot_history_puts_rare_values_where_they_were_taken():
     assert lines["val_loss"].get_ydata().tolist() == [2.0, 1.0]
 
 
+def test_plot_history_of_a_frequency_that_does_not_divide_the_epochs():
+    history = {"loss": [3.0, 2.0, 1.0, 0.5, 0.2], "val_loss": [2.0, 1.0]}
+    [_, line] = plot_history(history, validation_freq=2).axes[0].lines
+    assert line.get_xdata().tolist() == [2, 4]
+    history["val_loss"] = [float("nan"), 2.0, float("nan"), 1.0, float("nan")]
+    [_, line] = plot_history(history).axes[0].lines
+    assert line.get_xdata().tolist() == [2, 4]
+    assert line.get_ydata().tolist() == [2.0, 1.0]
+
+
 def test_plot_history_leaves_out_empty_panels():
     figure = plot_history({"loss": [2.0, 1.0]})
     assert titles(figure) == ["loss"]

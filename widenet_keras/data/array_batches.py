@@ -1,5 +1,7 @@
 """Batches of arrays with NumPy alone, for machines without TensorFlow."""
 
+import functools
+
 import keras
 import numpy as np
 
@@ -16,7 +18,8 @@ from widenet_keras.data.pixels import scale_pixels
 _ORDER, _BATCH = range(2)
 # Images that grow by no more than this are resized once for all epochs.
 _MOST_GROWTH = 2.0
-_AT_A_TIME = 512
+# Pixels and channels that are resized at a time, as float32.
+_AT_A_TIME = 2**22
 
 
 class ArrayTraining(keras.utils.PyDataset):
@@ -40,9 +43,14 @@ class ArrayTraining(keras.utils.PyDataset):
         self.seed = seed
         self.step = step
         self.rows = slice(rows.start, rows.stop)
+
+    @functools.cached_property
+    def images(self):
+        """The images that batches are made of, uint8."""
         # A crop of "inception" is drawn before it is resized.
-        still = augmentation.crop != "inception"
-        self.images = resized_once(source, layout, resized) if still else source.images
+        if self.augmentation.crop == "inception":
+            return self.source.images
+        return resized_once(self.source, self.layout, resized)
 
     @property
     def num_batches(self):
@@ -78,7 +86,11 @@ class ArrayEvaluation(keras.utils.PyDataset):
         super().__init__(**kwargs)
         self.source = source
         self.layout = layout
-        self.images = resized_once(source, layout, middle)
+
+    @functools.cached_property
+    def images(self):
+        """The images that batches are made of, uint8."""
+        return resized_once(self.source, self.layout, middle)
 
     @property
     def num_batches(self):
@@ -113,6 +125,10 @@ def resized_once(source, layout, function):
     images, size = source.images, layout.image_size
     if size * size > _MOST_GROWTH * images.shape[1] * images.shape[2]:
         return images
-    starts = range(0, len(images), _AT_A_TIME)
-    parts = [images[start : start + _AT_A_TIME] for start in starts]
-    return np.concatenate([function(part, size) for part in parts])
+    if np.shares_memory(function(images[:1], size), images):
+        return function(images, size)
+    done = np.empty((len(images), size, size, images.shape[3]), "uint8")
+    step = max(1, _AT_A_TIME // max(images[0].size, done[0].size))
+    for start in range(0, len(images), step):
+        done[start : start + step] = function(images[start : start + step], size)
+    return done

@@ -5,12 +5,16 @@ import numpy as np
 from widenet_keras.plot.figure import load_matplotlib
 
 
-def plot_history(history, path=None):
+def plot_history(history, path=None, validation_freq=None):
     """Draws the curves of a training run: losses, accuracy, routing.
 
     Args:
-        history: The `history` dict of what `model.fit` returns.
+        history: The `history` dict of what `model.fit` returns. A column may have NaN
+            for epochs without a value instead of leaving them out.
         path: Where to write a PNG; None writes none.
+        validation_freq: Epochs from one validation to the next, as `fit` was told;
+            None takes it from the number of values, which is right where it divides
+            the number of epochs.
 
     Returns:
         The matplotlib figure.
@@ -37,10 +41,12 @@ def plot_history(history, path=None):
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, names) in zip(axes, panels, strict=True):
         for name in names:
-            # A value that is not taken every epoch ends with the last epoch.
-            values = history[name]
-            every = len(history["loss"]) // len(values)
-            axis.plot(every * np.arange(1, len(values) + 1), values, label=name)
+            values = np.asarray(history[name], float)
+            every = 1
+            if len(values) < len(history["loss"]):
+                every = validation_freq or len(history["loss"]) // len(values)
+            epochs, taken = every * np.arange(1, len(values) + 1), np.isfinite(values)
+            axis.plot(epochs[taken], values[taken], label=name)
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.legend(fontsize=8)

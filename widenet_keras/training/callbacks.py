@@ -113,11 +113,13 @@ class HistoryTable(keras.callbacks.Callback):
     def history(self):
         """Returns the columns, as `History.history` of Keras has them.
 
-        Epochs without a value (validation was skipped) are left out of a column.
+        An epoch without a value, whose validation was skipped, has NaN.
         """
-        columns = {}
-        for row in self.rows:
-            for name, value in row.items():
-                if name != "epoch" and value not in ("", None):
-                    columns.setdefault(name, []).append(float(value))
-        return columns
+        names = dict.fromkeys(name for row in self.rows for name in row)
+        names.pop("epoch", None)
+        return {name: [_number(row.get(name)) for row in self.rows] for name in names}
+
+
+def _number(cell):
+    """Returns a cell of a table as a float; NaN if there is nothing in it."""
+    return math.nan if cell in ("", None) else float(cell)
