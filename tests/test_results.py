@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 ROOT = Path(__file__).parents[1]
 from study import Study  # noqa: E402
 from study_rows import Rows  # noqa: E402
-from study_tables import as_lines, markdown_tables, summarize  # noqa: E402
+from study_tables import as_lines, compare, markdown_tables, summarize  # noqa: E402
 from study_variants import PAIRS, VARIANTS  # noqa: E402
 
 import widenet_keras  # noqa: E402
@@ -29,6 +29,11 @@ STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
 TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
 ON_FRONT = {"CIFAR-10": "study_cifar10", "Fashion-MNIST": "study_fashion_mnist"}
+CLAIMS = {
+    "vit": "| against ViT |",
+    "vit_moe": "| against ViT-MoE |",
+    "shared_norms": "| against shared norms |",
+}
 EPOCHS = (10, 20, 30, 39)
 DIGITS = {
     "tensorflow_seed_0": "--seed 0",
@@ -118,6 +123,21 @@ def test_the_studies_of_the_front_page():
             for row in (summary[name] for name in shown if name in summary)
         ]
     assert table("| images | variant |") == rows
+
+
+def test_the_claims_in_one_place():
+    studies = ("study_cifar10", "study_fashion_mnist", "study_few_images")
+    found = [compare(Rows(RESULTS / name).all([]), PAIRS) for name in studies]
+    for other in ("vit", "vit_moe", "shared_norms"):
+        [row] = [line for line in PAGE.splitlines() if line.startswith(CLAIMS[other])]
+        cells = [
+            f"{each['mean']:+.3f} at {each['parameters']:.2f}"
+            for compared in found
+            for each in compared
+            if each["pair"] == ("widenet", other)
+        ]
+        said = [cell.strip() for cell in row.split("|")[3:6]]
+        assert [cell for cell in said if cell] == cells
 
 
 def test_the_digits_of_the_front_page():
