@@ -110,9 +110,15 @@ class Recipe:
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "data_dir", "validate_every", "on_error"):
-            settings.pop(name)
-        for name in ("distribute", "expert_devices", "dry_run"):
+        for name in (
+            "output",
+            "data_dir",
+            "validate_every",
+            "on_error",
+            "distribute",
+            "expert_devices",
+            "dry_run",
+        ):
             settings.pop(name)
         return {**settings, "backend": keras.backend.backend()}
 

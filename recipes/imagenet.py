@@ -96,9 +96,15 @@ class Recipe:
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "data_dir", "on_error", "distribute", "dry_run"):
+        for name in (
+            "output",
+            "data_dir",
+            "on_error",
+            "distribute",
+            "expert_devices",
+            "dry_run",
+        ):
             settings.pop(name)
-        settings.pop("expert_devices")
         return {**settings, "backend": keras.backend.backend()}
 
 
