@@ -1,11 +1,19 @@
 """What all tests share: the backend's name, fixed seeds, a small model."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-# Tests compile far more than they compute; XLA need not try hard.
+# Tests compile far more than they compute: XLA need not try hard, and what one process
+# has compiled serves the other workers and the processes that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR",
+    str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax"),
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # torch's threads wait for each other, for long where processes share the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -13,6 +21,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import keras
 import numpy as np
 import pytest
+from costs import (  # noqa: F401
+    pytest_collection_finish,
+    pytest_runtest_logreport,
+    pytest_runtest_makereport,
+    pytest_terminal_summary,
+)
+from selection import (  # noqa: F401
+    pytest_addoption,
+    pytest_collection_modifyitems,
+    pytest_ignore_collect,
+)
 
 import widenet_keras
 
@@ -44,13 +63,14 @@ KINDS = {
 }
 
 
-# Marks of what is slow on JAX, where it compiles for long; others run it.
-SLOW_ON_JAX = [pytest.mark.slow] if BACKEND == "jax" else []
+def slow(*values, when=True):
+    """Returns values of a parameter of which a test is slow."""
+    return pytest.param(*values, marks=[pytest.mark.slow] if when else [])
 
 
 def slow_on_jax(test):
-    """Marks a test with `SLOW_ON_JAX`."""
-    return pytest.mark.slow(test) if SLOW_ON_JAX else test
+    """Marks a test as slow on JAX, where it compiles for long; others run it."""
+    return pytest.mark.slow(test) if BACKEND == "jax" else test
 
 
 def pytest_report_header():

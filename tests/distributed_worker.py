@@ -1,7 +1,8 @@
-"""Trains five steps over a distribution and saves what came out, in its own process.
+"""Trains five steps over a distribution and saves what came out.
 
-What it is told is JSON: `output`, and of `distribute` the `mode` and the
-`expert_devices`; `devices` asks TensorFlow for logical ones.
+What it is told is a dict, or JSON where it is a process of its own: `output`, and of
+`distribute` the `mode` and the `expert_devices`; `devices` asks TensorFlow for logical
+ones.
 """
 
 import json
@@ -22,7 +23,6 @@ from widenet_keras.data import (
 from widenet_keras.distribution import distribute
 from widenet_keras.training.optimizers import AdamW
 
-TOLD = json.loads(sys.argv[1])
 BATCH, STEPS = 8, 5
 # 11 test images leave 3 for the last batch: fewer than 4 devices.
 SHAPE = (12, 3, 5)
@@ -45,11 +45,12 @@ def data(path):
     )
 
 
-def main():
-    if BACKEND == "tensorflow" and TOLD["devices"] > 1:
-        split_cpu(TOLD["devices"])
-    distribution = distribute(TOLD["mode"], TOLD["expert_devices"])
-    name = f"{TOLD['output']}/{distribution.rank}"
+def main(told):
+    """Trains as it is told."""
+    if BACKEND == "tensorflow" and told["devices"] > 1:
+        split_cpu(told["devices"])
+    distribution = distribute(told["mode"], told["expert_devices"])
+    name = f"{told['output']}/{distribution.rank}"
     batches, test = data(f"{name}.data.npz")
     quiet = {"dropout": 0.0, "router_noise": 0.0, "stochastic_depth": 0.0}
     config = tiny_config(balance_loss_weight=1.0, expert_dim=26, **quiet)
@@ -94,4 +95,4 @@ def shards(model):
 
 
 if __name__ == "__main__":
-    main()
+    main(json.loads(sys.argv[1]))

@@ -4,23 +4,18 @@ import math
 
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line
+import tensorflow as tf
+from conftest import one_line
 
 from widenet_keras.data import Augmentation
+from widenet_keras.data.batches import Layout
+from widenet_keras.data.pipeline import (
+    fast_operations,
+    keras_cv_operations,
+    mixing,
+    randaugment,
+)
 from widenet_keras.data.pipeline.policy import OPERATIONS, amount
-
-if BACKEND != "tensorflow":
-    pytestmark = pytest.mark.skip(reason="once is enough for what tf.data computes")
-else:
-    import tensorflow as tf
-
-    from widenet_keras.data.batches import Layout
-    from widenet_keras.data.pipeline import (
-        fast_operations,
-        keras_cv_operations,
-        mixing,
-        randaugment,
-    )
 
 MOVES = ("rotate", "shear_x", "shear_y", "translate_x", "translate_y")
 

@@ -14,9 +14,6 @@ from widenet_keras.utils.plain_errors import first_line
 LABELS = np.array([0, 4, 2, 1])
 TOO_HIGH = np.array([0, 5, 2, 1])
 HIGH = "The labels run from 0 to 5 and the model has num_classes=5; labels must be 0 to"
-only_tensorflow = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="tf.data needs the TensorFlow backend"
-)
 
 
 @pytest.fixture(scope="module")
@@ -214,8 +211,9 @@ SOURCES = [
     pytest.param(lambda x, y: (x, y), id="arrays"),
     pytest.param(lambda x, y: (Batches(x, y),), id="PyDataset"),
     pytest.param(lambda x, y: (generator(x, y),), id="generator"),
-    pytest.param(lambda x, y: (tf_dataset(x, y),), id="tf.data", marks=only_tensorflow),
 ]
+if BACKEND == "tensorflow":
+    SOURCES.append(pytest.param(lambda x, y: (tf_dataset(x, y),), id="tf.data"))
 # Keras warns of a generator that it is asked to shuffle.
 OPTIONS = {"fit": {"shuffle": False, "verbose": 0}, "evaluate": {"verbose": 0}}
 # JAX compiles every operation anew for each batch size.
@@ -313,7 +311,6 @@ def test_a_model_outlives_a_mistake_in_a_later_batch(use, source):
     assert is_whole(model)
 
 
-@only_tensorflow
 @every_use
 def test_labels_outside_the_classes_inside_a_graph(use):
     model = tiny_model("vit", steps=1)

@@ -109,7 +109,6 @@ def test_compile_time(arguments, capsys):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
 def test_exports(arguments, tmp_path, capsys):
     options = "--presets vit_digits widenet_digits --formats keras --repeats 1"
     picture = tmp_path / "picture.png"

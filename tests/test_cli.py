@@ -168,7 +168,6 @@ def test_another_backend_starts_the_command_anew(monkeypatch):
     assert backend == other
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="one process is enough")
 @pytest.mark.slow
 def test_a_process_of_its_own(tmp_path):
     # Keras starts on JAX, and the command on TensorFlow.
@@ -294,7 +293,6 @@ def test_images_on_disk(capsys, disk, vit, kind, first):
     assert [line[:2] for line in lines if line[:1] == [first]] == [[first, "2"]]
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="the data are tf.data everywhere")
 def test_a_broken_image_stops_or_is_left_out(capsys, disk, tmp_path, vit):
     folder = tmp_path / "broken"
     shutil.copytree(disk["folders"], folder)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import BACKEND, tiny_images, tiny_model
+from conftest import tiny_images, tiny_model
 from matplotlib.image import imsave
 from PIL import Image
 from test_cli import DIGITS, stopped
@@ -38,7 +38,6 @@ def photos(tmp_path_factory):
     return folder
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
 @pytest.mark.parametrize(
     ("format", "name"),
     [

@@ -7,13 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import BACKEND
 
 pytest.importorskip("tyro")
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
-from widenet_keras.cli import main as widenet  # noqa: E402
-from widenet_keras.utils import command_line  # noqa: E402
+from widenet_keras.cli import main as widenet
+from widenet_keras.utils import command_line
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "recipes/results/README.md", "saved_models/README.md")

@@ -91,7 +91,6 @@ def test_damaged_files_end_in_one_line(format, tmp_path):
     assert refused > 0.8 * COUNT
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="exports go through TensorFlow")
 def test_a_changed_manifest_is_refused(tmp_path):
     path = tmp_path / "exported"
     widenet_keras.export(tiny_model(), path, class_names=CLASSES, say=silent)

@@ -4,13 +4,10 @@ import sys
 
 import harness
 import input_pipeline
-import pytest
-from conftest import BACKEND
 
 SMALL = "--image-size 32 --batch 4 --seconds 0.05 --repeats 1"
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="tf.data is the same on all")
 def test_the_benchmark(monkeypatch, capsys, tmp_path):
     parsed = []
     monkeypatch.setattr(harness, "run", lambda path, found, *_: parsed.append(found))

@@ -2,17 +2,11 @@
 
 import numpy as np
 import pytest
-from conftest import BACKEND
+import tensorflow as tf
 
 from widenet_keras.data import Augmentation, array_augmentation
-
-if BACKEND != "tensorflow":
-    pytestmark = pytest.mark.skip(reason="once is enough for what tf.data computes")
-else:
-    import tensorflow as tf
-
-    from widenet_keras.data.batches import Layout
-    from widenet_keras.data.pipeline import decoding
+from widenet_keras.data.batches import Layout
+from widenet_keras.data.pipeline import decoding
 
 
 def layout(size, channels=3):

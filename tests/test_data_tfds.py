@@ -6,7 +6,8 @@ import unittest.mock
 
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line
+import tensorflow as tf
+from conftest import one_line
 from pictures import stored_by_tfds
 
 from widenet_keras.data import (
@@ -17,11 +18,6 @@ from widenet_keras.data import (
     tfds_builders,
     training_batches,
 )
-
-if BACKEND != "tensorflow":
-    pytest.skip("once is enough for what TFDS reads", allow_module_level=True)
-
-import tensorflow as tf
 
 tfds = pytest.importorskip("tensorflow_datasets")
 

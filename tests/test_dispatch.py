@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy
+from conftest import BACKEND, numpy, slow
 from gradients import value_and_gradients
 from oracle import MoeOracle
 
@@ -109,8 +109,8 @@ def scenes_and_engines():
     """Yields every scene with every engine; on JAX some of them as slow."""
     for scene in SCENES:
         for engine in ENGINES:
-            slow = BACKEND == "jax" and engine != "sorted" and scene not in TELLING
-            yield pytest.param(scene, engine, marks=[pytest.mark.slow] if slow else [])
+            rare = BACKEND == "jax" and engine != "sorted" and scene not in TELLING
+            yield slow(scene, engine, when=rare)
 
 
 @pytest.mark.parametrize(("scene", "engine"), list(scenes_and_engines()))

@@ -9,11 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import distributed_worker
 import jobs
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line, tiny_model
+from conftest import BACKEND, one_line, slow, tiny_model
 from expert_products import WIDTH
 
 import widenet_keras
@@ -26,37 +27,39 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10.py"
 SPLIT = WORKER.with_name("on_split_cpu.py")
 
 
-def trained(folder, mode="auto", devices=1, experts=1, processes=1):
+def trained(folder, devices, experts, processes):
     """Trains in a job; returns weights and facts of every process."""
     folder.mkdir()
-    told = {
+    command = [WORKER, json.dumps(told(folder, "auto", devices, experts))]
+    job = jobs.start(command, processes, devices)
+    for process in job:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors[-3000:]
+    return [outcome(folder, rank) for rank in range(processes)]
+
+
+def told(folder, mode, devices=1, experts=1):
+    """Returns what a worker is told."""
+    return {
         "output": str(folder),
         "mode": mode,
         "devices": devices,
         "expert_devices": experts,
     }
-    job = jobs.start([WORKER, json.dumps(told)], processes, devices)
-    for process in job:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors[-3000:]
-    return [
-        (
-            dict(np.load(folder / f"{rank}.npz")),
-            json.loads((folder / f"{rank}.json").read_text()),
-        )
-        for rank in range(processes)
-    ]
+
+
+def outcome(folder, rank):
+    """Returns weights and facts that a worker has left."""
+    facts = json.loads((folder / f"{rank}.json").read_text())
+    return dict(np.load(folder / f"{rank}.npz")), facts
 
 
 @pytest.fixture(scope="module")
 def one_device(tmp_path_factory):
-    """Weights and facts of a run on one device."""
-    [run] = trained(tmp_path_factory.mktemp("one") / "run", "none")
-    return run
-
-
-def slow(*values):
-    return pytest.param(*values, marks=pytest.mark.slow)
+    """Weights and facts of a run on one device, this process's."""
+    folder = tmp_path_factory.mktemp("one")
+    distributed_worker.main(told(folder, "none"))
+    return outcome(folder, 0)
 
 
 # (devices of a process, devices that share the experts, processes)
@@ -80,9 +83,7 @@ def test_devices_train_what_one_device_does(
     tmp_path, one_device, devices, experts, processes
 ):
     weights, facts = one_device
-    runs = trained(
-        tmp_path / "run", devices=devices, experts=experts, processes=processes
-    )
+    runs = trained(tmp_path / "run", devices, experts, processes)
     for own_weights, own_facts in runs:
         assert own_weights.keys() == weights.keys()
         for name, weight in weights.items():
@@ -131,7 +132,6 @@ def numbers(text):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BACKEND != "jax", reason="the program is XLA's, of JAX")
 def test_a_device_computes_its_part_of_the_expert_products(tmp_path):
     whole = products(tmp_path / "1", 1, "none", "1")
     # Two kernels at two steps, forward and twice backward.
@@ -206,7 +206,6 @@ def test_a_job_that_was_killed_goes_on_as_if_not(tmp_path, devices, experts, pro
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BACKEND != "torch", reason="torchrun starts torch")
 def test_torchrun_ends_all_with_a_line(tmp_path):
     module = ["-m", "torch.distributed.run", "--nproc-per-node", 2]
     [launcher] = jobs.start([*module, *small_run(tmp_path)])
@@ -222,7 +221,7 @@ def test_torchrun_ends_all_with_a_line(tmp_path):
     "victim", [1, slow(0)] if BACKEND == "torch" else [slow(1), slow(0)]
 )
 def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path, victim):
-    command = small_run(tmp_path)
+    command = small_run(tmp_path, epochs=2)
     job = jobs.start(command, processes=2)
     wait_for(tmp_path / "run" / "checkpoints" / "last.keras", job)
     # A moment later the second epoch is on its way.
@@ -264,7 +263,6 @@ def test_modes_and_devices_that_are_not_there_are_refused_in_one_line():
     one_line(error)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX names no job")
 def test_jobs_that_nobody_started_are_refused_in_one_line(monkeypatch):
     mode = {"tensorflow": "multi_worker", "torch": "processes"}[BACKEND]
     with pytest.raises(ValueError, match=r"TF_CONFIG|torchrun") as error:
@@ -285,7 +283,6 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line():
     one_line(error)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="TF_CONFIG is TensorFlow's")
 @pytest.mark.parametrize(
     ("task", "rank"),
     [
@@ -324,7 +321,6 @@ def test_processes_that_see_other_folders_are_told_in_one_line(monkeypatch):
     one_line(error)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes the global loss")
 def test_losses_that_replicas_cannot_share_are_refused_in_one_line(monkeypatch):
     step = sys.modules[type(tiny_model()).train_step.__module__]
     model, loss = tiny_model(), keras.losses.CategoricalCrossentropy
@@ -340,7 +336,6 @@ def test_losses_that_replicas_cannot_share_are_refused_in_one_line(monkeypatch):
     model.compile("sgd")
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="others clip after the sum")
 def test_scaled_gradients_are_not_clipped_apart(monkeypatch):
     from widenet_keras.training import tensorflow_step
 
@@ -354,7 +349,6 @@ def test_scaled_gradients_are_not_clipped_apart(monkeypatch):
         one_line(error)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="torch's processes")
 def test_a_keras_that_shares_torch_batches_is_not_joined(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setattr(keras.src.backend, "distribution_lib", object())

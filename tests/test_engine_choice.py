@@ -38,7 +38,6 @@ def test_devices(device, expected, monkeypatch):
     assert engine_named("auto", True) is ENGINES[name]
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="no keras.distribution on torch")
 def test_devices_that_share_a_batch_get_products_per_image(monkeypatch):
     monkeypatch.setattr(keras.distribution, "distribution", lambda: object())
     assert engine_named("auto", True) is ENGINES["one_hot"]
@@ -73,7 +72,6 @@ def test_engines_give_a_model_the_same_logits_and_losses():
             np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
 
-@pytest.mark.skipif(BACKEND != "tensorflow", reason="XLA by choice on TensorFlow only")
 def test_jit_compile_takes_static_engines_and_loops_over_static_batches():
     import tensorflow as tf
 

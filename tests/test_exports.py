@@ -12,6 +12,7 @@ from conftest import (
     BACKEND,
     numpy,
     one_line,
+    slow,
     slow_on_jax,
     tiny_images,
     tiny_model,
@@ -33,8 +34,6 @@ NAMES = {
     "onnx": "model.onnx",
     "keras": "model.keras",
 }
-# Other backends go through the same files in a process of TensorFlow's.
-on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="once is enough")
 CLASSES = ["ant", "bee", "cat", "dog", "eel"]
 
 
@@ -65,7 +64,6 @@ def decided_images(model):
     return images[np.argsort(second - best)[:40]]
 
 
-@on_tensorflow
 @pytest.mark.parametrize("format", FORMATS)
 def test_exports_agree_with_the_model(kind, format, tmp_path):
     model = tiny_model(kind)
@@ -95,7 +93,6 @@ ODD = [
 ]
 
 
-@on_tensorflow
 @pytest.mark.parametrize("fields", ODD, ids=["four_channels", "one_channel"])
 @pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 def test_fields_that_are_not_the_defaults(format, fields, tmp_path):
@@ -109,8 +106,15 @@ def test_fields_that_are_not_the_defaults(format, fields, tmp_path):
     )
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="the other backends' way")
-@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+@pytest.mark.parametrize(
+    "format",
+    [
+        # What the process is told is the same for all; README exports to LiteRT.
+        slow("saved_model", when=BACKEND != "torch"),
+        slow("litert"),
+        slow("onnx", when=BACKEND != "jax"),
+    ],
+)
 def test_other_backends_export_through_tensorflow(format, tmp_path):
     report, predictor = export(
         tiny_model("vit_moe"), tmp_path, format, class_names=CLASSES
@@ -121,7 +125,6 @@ def test_other_backends_export_through_tensorflow(format, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [NAMES[format]]
 
 
-@on_tensorflow
 def test_a_lower_precision_and_a_fixed_engine_are_exported_in_float32(tmp_path):
     model = tiny_model(dtype="mixed_bfloat16", engine="slots")
     report, _ = export(model, tmp_path, "litert")
@@ -129,7 +132,6 @@ def test_a_lower_precision_and_a_fixed_engine_are_exported_in_float32(tmp_path):
     assert model.compute_dtype == "bfloat16"
 
 
-@on_tensorflow
 @pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 def test_a_fixed_batch_and_pixels(format, tmp_path):
     model, images = tiny_model(), tiny_images(5)
@@ -147,7 +149,6 @@ def test_a_fixed_batch_and_pixels(format, tmp_path):
     assert "for a call of 2 images" in str(report)
 
 
-@on_tensorflow
 @pytest.mark.parametrize("input", ["float", "uint8"])
 def test_the_signatures_of_a_saved_model(input, tmp_path):
     import tensorflow as tf
@@ -171,7 +172,6 @@ def test_the_signatures_of_a_saved_model(input, tmp_path):
     assert preprocessing["scale"] == "pixels / 127.5 - 1"
 
 
-@on_tensorflow
 def test_the_routers_of_int8_files_stay_in_float(tmp_path):
     model = tiny_model()
     images = decided_images(model)
@@ -186,7 +186,6 @@ def test_the_routers_of_int8_files_stay_in_float(tmp_path):
     assert np.int8 in kinds
 
 
-@on_tensorflow
 def test_experts_are_cut_out_once_whatever_the_depth():
     import tensorflow as tf
 
@@ -232,14 +231,13 @@ def test_a_quantised_model_is_held_to_its_rounding(tmp_path):
         assert report.agreement >= 0.975
 
 
-@on_tensorflow
 @pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 @pytest.mark.parametrize(
     ("quantize", "most"),
     [
         ("none", 1.0),
-        pytest.param("float16", 0.5, marks=pytest.mark.slow),
-        pytest.param("dynamic_int8", 0.25, marks=pytest.mark.slow),
+        slow("float16", 0.5),
+        slow("dynamic_int8", 0.25),
     ],
 )
 def test_weights_are_stored_once_and_small(wide, format, quantize, most, tmp_path):
@@ -253,7 +251,6 @@ def test_weights_are_stored_once_and_small(wide, format, quantize, most, tmp_pat
     np.testing.assert_allclose(alone, predictor.logits(images)[:4], atol=1e-4)
 
 
-@on_tensorflow
 @pytest.mark.parametrize("quantize", ["none", "dynamic_int8", "int8"])
 def test_litert_has_builtin_operators_only(quantize, tmp_path):
     images = decided_images(tiny_model())
@@ -266,7 +263,6 @@ def test_litert_has_builtin_operators_only(quantize, tmp_path):
     assert list(entry["shape_signature"]) == [-1, 12, 12, 3]
 
 
-@on_tensorflow
 def test_onnx_states_its_opset_and_has_no_weight_twice(wide, tmp_path):
     import onnx
 
@@ -278,7 +274,6 @@ def test_onnx_states_its_opset_and_has_no_weight_twice(wide, tmp_path):
     assert len(set(large)) == len(large) > 4
 
 
-@on_tensorflow
 def test_experts_that_nobody_chose(tmp_path):
     model = tiny_model()
     router = model.encoder.blocks[0].feed_forward.router
@@ -290,7 +285,6 @@ def test_experts_that_nobody_chose(tmp_path):
         assert report.largest_difference < 1e-5
 
 
-@on_tensorflow
 def test_a_failed_check_keeps_the_old_file(tmp_path, monkeypatch):
     old = tmp_path / "model.tflite"
     old.write_text("old")
@@ -351,7 +345,6 @@ def test_what_converters_raise_is_one_line(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.skipif(BACKEND == "tensorflow", reason="the other backends' way")
 def test_what_fails_in_the_other_process_is_told_here(tmp_path, monkeypatch):
     def fail(command, env, **arguments):
         (Path(command[-1]) / "request.json").unlink()
@@ -375,7 +368,6 @@ def test_what_is_there_is_not_lost(format, tmp_path):
     assert (path / "photo.jpg").read_text() == "irreplaceable"
 
 
-@on_tensorflow
 def test_an_earlier_export_and_an_empty_folder_are_replaced(tmp_path):
     path = tmp_path / "exported"
     path.mkdir()
@@ -413,7 +405,6 @@ def test_a_file_where_a_folder_belongs_is_told_at_once(tmp_path):
     one_line(error)
 
 
-@pytest.mark.skipif(BACKEND != "torch", reason="torch's switches")
 def test_what_a_user_said_of_precision_stays(tmp_path):
     import torch
 
@@ -499,7 +490,6 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, format, module, extra):
     assert f"pip install 'widenet_keras[{extra}]'" in one_line(error)
 
 
-@on_tensorflow
 def test_the_report_reads_well_and_is_plain(tmp_path):
     said = []
     report, _ = export(tiny_model(), tmp_path, "litert", say=said.append)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BACKEND
+from conftest import slow
 from test_exports import NAMES, export, silent
 
 import widenet_keras
@@ -14,7 +14,6 @@ from widenet_keras.exports.options import FORMATS, QUANTIZATIONS
 from widenet_keras.inference import open_predictor
 
 pytest.importorskip("tensorflow")
-pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="once is enough")
 
 MODEL = Path(__file__).parents[1] / "saved_models" / "digits" / "model.keras"
 FILES = [
@@ -32,7 +31,7 @@ def trained():
 
 
 @pytest.mark.parametrize(("format", "quantize"), FILES)
-@pytest.mark.parametrize("batch", ["dynamic", pytest.param(7, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("batch", ["dynamic", slow(7)])
 def test_answers_on_all_test_digits(trained, format, quantize, batch, tmp_path):
     if format == "keras" and batch != "dynamic":
         pytest.skip("a .keras file takes any batch")

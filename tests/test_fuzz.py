@@ -5,17 +5,14 @@ import traceback
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, SLOW_ON_JAX, TINY, tiny_images
+from conftest import BACKEND, TINY, slow, tiny_images
 from test_recipes import recipe
 
 import widenet_keras
 from widenet_keras.utils.command_line import run_command
 
 # torch steps at once; the others trace or compile each configuration.
-SOME = (80, 12) if BACKEND == "torch" else (8, 2)
-MANY = pytest.param(1000, marks=pytest.mark.slow)
-CONFIGURATIONS = [pytest.param(SOME[0], marks=SLOW_ON_JAX), MANY]
-COMMAND_LINES = [pytest.param(SOME[1], marks=SLOW_ON_JAX), MANY]
+CONFIGURATIONS = [80, slow(1000)] if BACKEND == "torch" else [slow(8)]
 ANYTHING = (None, "", "x", -1, 0, 1, 2, 3, 4, 6, 8, 12, 0.0, 0.5, 1.0, True, (), [1])
 NUMBERS = (0.0, 0.1, 0.5, 0.999, 1.0, 1, 2.5, -0.1, float("nan"), float("inf"))
 FIELDS = {
@@ -157,7 +154,7 @@ def status_of(module, arguments):
     return 0
 
 
-@pytest.mark.parametrize("count", COMMAND_LINES)
+@pytest.mark.parametrize("count", [12, slow(1000)])
 def test_command_lines(count, tmp_path, capsys):
     random = np.random.default_rng(count)
     data = tmp_path / "set.npz"

@@ -1,14 +1,12 @@
 """The picture of the idea, whose bars are counted on the models."""
 
 import pytest
-from conftest import BACKEND
 
 import widenet_keras
 
 pytest.importorskip("tyro")
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
-import idea  # noqa: E402
+import idea
 
 
 @pytest.mark.parametrize("preset", ["vit_digits", "vit_moe_digits", "widenet_digits"])

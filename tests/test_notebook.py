@@ -11,7 +11,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from conftest import BACKEND
 from pictures import noisy_folders
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -115,7 +114,6 @@ def run(script, **settings):
     return done.stdout
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="the notebook trains on JAX")
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     script = tmp_path / "notebook.py"

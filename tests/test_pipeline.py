@@ -5,7 +5,7 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line, tiny_config
+from conftest import one_line, tiny_config
 
 import widenet_keras
 from widenet_keras.data import (
@@ -17,17 +17,13 @@ from widenet_keras.data import (
     write_tfrecords,
 )
 
+tf = pytest.importorskip("tensorflow")
+
 SIZE, COUNT, BATCH = 16, 13, 4
 # Nothing is drawn, so an image can be known by its grey.
 STILL = Augmentation(crop="none", flip=False, randaugment_ops=0, mixup=0, smoothing=0)
 # Everything but RandAugment, which takes a second to compile.
 MOVING = Augmentation(randaugment_ops=0, cutmix=1.0, erasing=0.5)
-
-if BACKEND == "tensorflow":
-    import tensorflow as tf
-else:
-    tf = None
-needs_tensorflow = pytest.mark.skipif(tf is None, reason="once is enough for tf.data")
 
 
 def plain_images():
@@ -45,14 +41,13 @@ def sources(tmp_path_factory):
         root / "set.npz", x_train=images, y_train=labels, x_test=images, y_test=labels
     )
     found = {"arrays": open_source(root / "set.npz", "train")}
-    if tf is not None:
-        for index, (image, label) in enumerate(zip(images, labels, strict=True)):
-            path = root / "images" / f"class{label}" / f"{index:02d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(tf.io.encode_png(image).numpy())
-        write_tfrecords(root / "images", root / "shards", 3)
-        found["folders"] = open_source(root / "images", "train")
-        found["tfrecords"] = open_source(root / "shards", "train")
+    for index, (image, label) in enumerate(zip(images, labels, strict=True)):
+        path = root / "images" / f"class{label}" / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tf.io.encode_png(image).numpy())
+    write_tfrecords(root / "images", root / "shards", 3)
+    found["folders"] = open_source(root / "images", "train")
+    found["tfrecords"] = open_source(root / "shards", "train")
     return found
 
 
@@ -73,7 +68,6 @@ def indices(batches):
     return np.rint((greys - 5) / 18).astype(int).tolist()
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("kind", ["arrays", "folders", "tfrecords"])
 def test_a_run_goes_on_from_any_step(sources, kind):
     batches = stream(sources[kind], MOVING)
@@ -88,7 +82,6 @@ def test_a_run_goes_on_from_any_step(sources, kind):
             np.testing.assert_array_equal(one[1], other[1])
 
 
-@needs_tensorflow
 def test_a_run_with_randaugment_goes_on_from_any_step(sources):
     batches = stream(sources["folders"], Augmentation())
     one, other = first(batches.from_step(0), 3)[2], first(batches.from_step(2), 1)[0]
@@ -96,7 +89,6 @@ def test_a_run_with_randaugment_goes_on_from_any_step(sources):
     assert (one[0] != first(stream(sources["folders"]).from_step(2), 1)[0][0]).any()
 
 
-@needs_tensorflow
 def test_every_image_is_drawn_for_anew(tmp_path):
     picture = np.random.default_rng(0).integers(0, 256, (1, 16, 16, 3), dtype="uint8")
     np.savez(tmp_path / "one.npz", x_train=picture, y_train=[0])
@@ -106,7 +98,6 @@ def test_every_image_is_drawn_for_anew(tmp_path):
     assert len({images.tobytes() for images, _ in first(batches, 6)}) == 6
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("kind", ["arrays", "folders", "tfrecords"])
 def test_order(sources, kind):
     batches = stream(sources[kind])
@@ -133,7 +124,6 @@ def empty_images(number):
     return Fields
 
 
-@needs_tensorflow
 def test_orders_have_nothing_in_common():
     from widenet_keras.data.pipeline.readers import ArrayReader
 
@@ -149,7 +139,6 @@ def test_orders_have_nothing_in_common():
             assert abs(np.corrcoef(order[lag:], order[:-lag])[0, 1]) < 5 * 0.0045
 
 
-@needs_tensorflow
 def test_orders_are_even():
     from widenet_keras.data.pipeline.readers import ArrayReader
 
@@ -161,7 +150,6 @@ def test_orders_are_even():
     assert np.abs(np.array(counts) - 150).max() < 5 * 10.6
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("kind", ["arrays", "folders", "tfrecords"])
 def test_images_and_labels(sources, kind):
     source = sources[kind]
@@ -189,7 +177,6 @@ def test_images_and_labels(sources, kind):
     np.testing.assert_array_equal(labels, np.array(found) % 3)
 
 
-@needs_tensorflow
 def test_more_classes_and_one_channel(sources):
     batches = training_batches(sources["folders"], 8, 1, 5, 2, STILL)
     images, labels = first(batches.from_step(0), 1)[0]
@@ -244,7 +231,6 @@ def broken(tmp_path):
     return tmp_path
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("training", [True, False])
 def test_a_broken_image_ends_the_run_with_its_name(broken, training):
     (broken / "class0" / "6.png").unlink()
@@ -262,7 +248,6 @@ def test_a_broken_image_ends_the_run_with_its_name(broken, training):
     assert broken_image_message(ValueError("something else")) is None
 
 
-@needs_tensorflow
 def test_broken_images_are_skipped_in_training(broken, capsys):
     source = open_source(broken, "train")
     fields = {"augmentation": STILL, "on_error": "skip"}
@@ -296,7 +281,6 @@ def test_broken_images_are_skipped_in_training(broken, capsys):
     assert set(batches.broken) == {"class1/3.png", "class0/6.png"}
 
 
-@needs_tensorflow
 def test_broken_images_are_left_out_of_evaluation(broken, capsys):
     source = open_source(broken, "train")
     batches = first(evaluation_batches(source, SIZE, 3, 2, 3, on_error="skip"), 9)
@@ -308,7 +292,6 @@ def test_broken_images_are_left_out_of_evaluation(broken, capsys):
     assert indices(batches) == [0, 2, 4, 1, 5, 7]
 
 
-@needs_tensorflow
 def test_nothing_but_broken_images(tmp_path):
     for index in range(2):
         (tmp_path / "a").mkdir(exist_ok=True)
@@ -320,7 +303,6 @@ def test_nothing_but_broken_images(tmp_path):
     assert broken_image_message(error.value).startswith("None of the images of a batch")
 
 
-@needs_tensorflow
 def test_records_that_do_not_fit(sources, tmp_path):
     folder = sources["folders"].root
     write_tfrecords(folder, tmp_path, 1)
@@ -350,7 +332,6 @@ def test_records_that_do_not_fit(sources, tmp_path):
     assert broken_image_message(error.value).startswith("A TFRecord shard is damaged")
 
 
-@needs_tensorflow
 def test_no_two_purposes_share_their_numbers():
     from widenet_keras.data.pipeline.seeds import PURPOSES, seed_pair
 
@@ -358,7 +339,6 @@ def test_no_two_purposes_share_their_numbers():
     assert len(pairs) == len(PURPOSES)
 
 
-@needs_tensorflow
 def test_every_lost_image_is_replaced_by_another_one_that_was_read():
     from widenet_keras.data.pipeline.guard import Guard
 
@@ -368,7 +348,6 @@ def test_every_lost_image_is_replaced_by_another_one_that_was_read():
     np.testing.assert_array_equal(found, [10, 30, 30, 30, 10])
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("label", [-1, 3])
 def test_a_label_outside_the_classes_is_refused(label):
     from widenet_keras.data.pipeline.guard import Guard

@@ -3,15 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, one_line, tiny_images, tiny_model
+from conftest import KINDS, numpy, one_line, tiny_images, tiny_model
 
 import widenet_keras
 
 
-@pytest.fixture
-def pair(kind):
-    """A float model and its quantised copy."""
-    model = tiny_model(kind, width=48, heads=4, expert_dim=64, mlp_dim=64)
+@pytest.fixture(scope="module", params=list(KINDS))
+def pair(request):
+    """A float model and its quantised copy; tests leave both as they are."""
+    model = tiny_model(request.param, width=48, heads=4, expert_dim=64, mlp_dim=64)
     copy = model.adapted()
     copy.quantize("int8")
     return model, copy

@@ -6,15 +6,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND
 from pictures import noisy_folders
 
 import widenet_keras
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 
 def block(*words):

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, SLOW_ON_JAX, numpy, slow_on_jax
+from conftest import BACKEND, numpy, slow
 from pictures import noisy_folders, stored_by_tfds
 
 pytest.importorskip("tyro")
@@ -113,21 +113,17 @@ def data_of(kind, arrays, folders, tmp_path):
         yield ["--data", {"arrays": arrays, "folders": folders}[kind]]
 
 
-def by_tensorflow(kind):
-    """Returns a kind of data that tf.data reads, alike for every backend."""
-    # torch compiles nothing, so there it is quick.
-    quick = BACKEND == "torch" and importlib.util.find_spec("tensorflow")
-    return pytest.param(kind, marks=() if quick else pytest.mark.slow)
+KINDS = ("arrays", "folders", "tfrecords", "tfds", "mock")
+# Arrays and one kind of files; the recipe is the same on every backend, and quickest
+# where nothing is compiled.
+WHOLE_RUNS = [
+    slow(kind, when=BACKEND != "torch" or kind not in ("arrays", "folders"))
+    for kind in KINDS
+]
 
 
 @pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
-@pytest.mark.parametrize(
-    "kind",
-    [
-        pytest.param("arrays", marks=SLOW_ON_JAX),
-        *map(by_tensorflow, ("folders", "tfrecords", "tfds", "mock")),
-    ],
-)
+@pytest.mark.parametrize("kind", WHOLE_RUNS)
 def test_the_imagenet_recipe_goes_on_where_it_was_killed(
     kind, tmp_path, arrays, folders, capsys
 ):
@@ -178,6 +174,16 @@ def test_a_dry_run_shows_and_leaves_nothing(tmp_path, arrays, capsys):
         assert not output.exists()
 
 
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_dry_run_reads_every_kind_of_data(kind, tmp_path, arrays, folders, capsys):
+    with data_of(kind, arrays, folders, tmp_path) as data:
+        options = ["--output", tmp_path / "run", "--dry-run", "--batch-size", "4"]
+        run("imagenet", *data, *options, "--fields", *TINY.split())
+    # TFDS makes twelve images up for every part of its mock.
+    assert "epochs of 3 steps of 4 images" in capsys.readouterr().out
+
+
 def test_an_epoch_is_no_longer_than_the_run(tmp_path, arrays, capsys):
     run(
         "imagenet",
@@ -200,10 +206,6 @@ def test_a_checkpoint_of_another_kind_is_told_in_one_line(tmp_path, arrays, caps
     assert "plain.keras is a Sequential and not a classifier" in line
 
 
-@pytest.mark.skipif(
-    BACKEND == "jax" or not importlib.util.find_spec("tensorflow"),
-    reason="folders are read with TensorFlow, the same way for every backend",
-)
 def test_a_broken_image_to_validate_on_is_told_in_one_line(tmp_path, capsys):
     for part in ("train", "validation"):
         (tmp_path / part / "a").mkdir(parents=True)
@@ -219,7 +221,6 @@ def test_a_broken_image_to_validate_on_is_told_in_one_line(tmp_path, capsys):
     assert "The image a/1.jpg cannot be read" in line
 
 
-@slow_on_jax
 def test_fine_tuning_at_another_resolution(tmp_path, arrays, capsys):
     config = widenet_keras.preset_config("widenet_digits", num_classes=7, channels=3)
     model = widenet_keras.ImageClassifier(config.replace(width=12, expert_dim=14))

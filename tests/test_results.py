@@ -6,11 +6,9 @@ import statistics
 from pathlib import Path
 
 import pytest
-from conftest import BACKEND
 from front_page import README, table
 
 pytest.importorskip("tyro")
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
 from study import Study  # noqa: E402

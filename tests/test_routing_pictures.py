@@ -5,13 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line
+from conftest import one_line
 
 import widenet_keras
 
 pytest.importorskip("tyro")
 pytest.importorskip("sklearn")
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
 import routing_pictures  # noqa: E402

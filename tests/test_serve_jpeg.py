@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, tiny_images, tiny_model
+from conftest import numpy, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras.data import evaluation_batches, open_source
@@ -12,7 +12,6 @@ from widenet_keras.data import evaluation_batches, open_source
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 
-pytestmark = pytest.mark.skipif(BACKEND != "tensorflow", reason="once is enough")
 # Large enough for evaluation to crop.
 SIZE = 64
 # (mode, height, width, format)

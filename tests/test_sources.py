@@ -8,7 +8,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line
+from conftest import one_line
 
 from widenet_keras.data import (
     evenly_spaced,
@@ -18,10 +18,6 @@ from widenet_keras.data import (
 )
 from widenet_keras.data.requirements import has_tensorflow
 from widenet_keras.data.tfrecords import count_records
-
-needs_tensorflow = pytest.mark.skipif(
-    BACKEND != "tensorflow", reason="TFRecords are written with TensorFlow"
-)
 
 
 def folders(root, files):
@@ -180,7 +176,6 @@ def shards(tmp_path):
     return tmp_path / "out"
 
 
-@needs_tensorflow
 def test_shards(shards):
     source = open_source(shards, "train")
     assert (source.kind, source.count) == ("tfrecords", 5)
@@ -198,7 +193,6 @@ def test_shards(shards):
     assert (plain.num_classes, plain.class_names[0]) == (1000, "1")
 
 
-@needs_tensorflow
 def test_records_have_the_usual_schema(shards):
     import tensorflow as tf
 
@@ -217,7 +211,6 @@ def test_records_have_the_usual_schema(shards):
     assert found[b"b/4.jpg"] == (b"picture 4", 2, b"b")
 
 
-@needs_tensorflow
 def test_shards_of_two_splits_share_their_facts(shards, tmp_path):
     write_tfrecords(tmp_path / "images", shards, 1, split="validation")
     facts = json.loads((shards / "dataset.json").read_text())
@@ -226,7 +219,6 @@ def test_shards_of_two_splits_share_their_facts(shards, tmp_path):
     assert open_source(shards, "validation").count == 5
 
 
-@needs_tensorflow
 def test_shards_of_other_classes_are_not_written_beside(shards, tmp_path):
     folders(tmp_path / "other", ["b/1.jpg"])
     before = (shards / "dataset.json").read_text()
@@ -237,7 +229,6 @@ def test_shards_of_other_classes_are_not_written_beside(shards, tmp_path):
     assert not list(shards.glob("validation*"))
 
 
-@needs_tensorflow
 @pytest.mark.parametrize("facts", ['{"classes": 10, "records": 5}', "[1]", "{}"])
 def test_facts_of_something_else_are_passed_over(shards, facts):
     (shards / "dataset.json").write_text(facts)
@@ -245,7 +236,6 @@ def test_facts_of_something_else_are_passed_over(shards, facts):
     assert open_source(shards, "train").num_classes == 1000
 
 
-@needs_tensorflow
 def test_shards_that_are_missing_or_damaged(shards):
     with pytest.raises(ValueError, match="none of 'validation'") as error:
         open_source(shards, "validation")
@@ -264,8 +254,6 @@ def test_shards_that_are_missing_or_damaged(shards):
 
 
 def test_more_shards_than_images(tmp_path):
-    if BACKEND != "tensorflow":
-        pytest.skip("TFRecords are written with TensorFlow")
     folders(tmp_path, ["a/1.jpg"])
     with pytest.raises(ValueError, match="use at most as many shards"):
         write_tfrecords(tmp_path, tmp_path / "out", 2)

@@ -3,11 +3,7 @@
 import json
 from pathlib import Path
 
-import pytest
-from conftest import BACKEND
 from front_page import LINES, table
-
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("tensorflow", "jax", "torch")

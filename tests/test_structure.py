@@ -3,8 +3,6 @@
 import ast
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "widenet_keras"
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -77,31 +75,46 @@ def place(name):
     return name.split(".")[1] if "." in name else None
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_imports_point_one_way(path):
-    relative = path.relative_to(PACKAGE)
-    here = relative.parts[0].removesuffix(".py")
-    if here == "__init__":
-        return
-    for name in imports(path):
-        there = place(name) if name.startswith("widenet_keras") else None
-        if there and there != here:
-            assert RANKS[there] < RANKS[here] or RANKS[there] == RANKS[here] == 4, name
+def offenders(wrong):
+    """Returns what is wrong with files of the package, a line for each of them.
+
+    Args:
+        wrong: Function of a path that returns what is wrong there, or nothing.
+    """
+    found = {str(path.relative_to(PACKAGE)): wrong(path) for path in FILES}
+    return [f"{path}: {what}" for path, what in found.items() if what]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_backends_are_imported_in_files_named_for_them_only(path):
-    for name in imports(path):
-        backend = name.split(".")[0]
-        if backend == "tensorflow" and TENSORFLOW_FOLDER in path.parents:
-            continue
-        allowed = BACKEND_FILES.get(backend)
-        assert allowed is None or path.name in allowed, name
+def test_imports_point_one_way():
+    def wrong(path):
+        here = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        ours = [name for name in imports(path) if name.startswith("widenet_keras")]
+        places = {place(name) for name in ours} - {None, here}
+        return [
+            there
+            for there in sorted(places if here != "__init__" else [])
+            if not (RANKS[there] < RANKS[here] or RANKS[there] == RANKS[here] == 4)
+        ]
+
+    assert offenders(wrong) == []
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 250
+def test_backends_are_imported_in_files_named_for_them_only():
+    def wrong(path):
+        backends = {name.split(".")[0] for name in imports(path)} & set(BACKEND_FILES)
+        if TENSORFLOW_FOLDER in path.parents:
+            backends.discard("tensorflow")
+        return sorted(b for b in backends if path.name not in BACKEND_FILES[b])
+
+    assert offenders(wrong) == []
+
+
+def test_files_stay_small():
+    def wrong(path):
+        lines = len(path.read_text().splitlines())
+        return f"{lines} lines" if lines > 250 else None
+
+    assert offenders(wrong) == []
 
 
 def test_ci_runs_the_second_command_of_the_readme():

@@ -1,49 +1,78 @@
 """The study: variants under one recipe, tables, pictures, and going on."""
 
+import contextlib
 import csv
 import dataclasses
+import functools
+import io
 import json
 import multiprocessing
 import os
+import shutil
 import sys
 import time
 
 import jobs_of_tests
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line
+from conftest import one_line
 
 from widenet_keras import ImageClassifier, load_model
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.training.callbacks import HistoryTable
 
 pytest.importorskip("tyro")
-pytestmark = pytest.mark.skipif(BACKEND != "torch", reason="once is enough")
 
-import study  # noqa: E402
-from side_by_side import alone, on_cores, shares, side_by_side  # noqa: E402
-from study_tables import compare  # noqa: E402
+import study
+from side_by_side import alone, on_cores, shares, side_by_side
+from study_tables import compare
 
 
-@pytest.fixture
-def asked(tmp_path):
-    """Returns a function that makes a small study."""
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """An .npz file of 70 and 10 images in 5 classes."""
     random = np.random.default_rng(0)
     x = random.integers(0, 256, (70, 8, 8, 3), "uint8")
     y = np.arange(70) % 5
-    data = tmp_path / "set.npz"
-    np.savez(data, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
+    path = tmp_path_factory.mktemp("data") / "set.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x[:10], y_test=y[:10])
+    return path
 
-    def make(**fields):
-        given = {
-            "data": str(data),
-            "output": tmp_path / "study",
-            "budget": "smoke",
-            "fields": {"image_size": "8", "patch_size": "4"},
-        }
-        return study.Study(**{**given, **fields})
 
-    return make
+def small(data, output, **fields):
+    """Returns a small study."""
+    given = {
+        "data": str(data),
+        "output": output,
+        "budget": "smoke",
+        "fields": {"image_size": "8", "patch_size": "4"},
+    }
+    return study.Study(**{**given, **fields})
+
+
+@pytest.fixture
+def asked(data, tmp_path):
+    """Returns a function that makes a small study in a folder of its own."""
+    return functools.partial(small, data=data, output=tmp_path / "study")
+
+
+# Of 33 images a batch has 32, so an epoch is one step.
+TRAINED = {
+    "variants": ("vit", "widenet"),
+    "seeds": (0,),
+    "epochs": 2,
+    "train_images": 33,
+    "precision": "mixed_bfloat16",
+}
+
+
+@pytest.fixture(scope="module")
+def finished(data, tmp_path_factory):
+    """The folder of a study of two runs that is finished, and what it printed."""
+    folder = tmp_path_factory.mktemp("finished") / "study"
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        study.main(small(data, folder, **TRAINED))
+    return folder, printed.getvalue()
 
 
 def rows(folder):
@@ -51,49 +80,64 @@ def rows(folder):
         return list(csv.DictReader(file))
 
 
-def test_variants_are_trained_once_and_shown(asked, tmp_path, capsys):
-    study.main(asked(variants=("vit", "widenet"), seeds=(0, 1)))
-    folder = tmp_path / "study"
-    first = rows(folder)
-    assert [(row["variant"], row["seed"]) for row in first] == [
-        ("vit", "0"),
-        ("vit", "1"),
-        ("widenet", "0"),
-        ("widenet", "1"),
-    ]
+def test_variants_are_trained_and_shown(finished):
+    folder, printed = finished
+    # A batch has 32 images.
+    assert "train: 33 of 70 images" in printed
+    found = [(row["variant"], row["seed"]) for row in rows(folder)]
+    assert found == [("vit", "0"), ("widenet", "0")]
     for name in ("accuracy_parameters.png", "accuracy_flops.png"):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     table = (folder / "results.md").read_text().splitlines()
-    assert {line.split(" | ")[1] for line in table[2:4]} == {"2"}
     assert [line.split(" | ")[:2] for line in table[7:]] == [["| `widenet`", "`vit`"]]
-    capsys.readouterr()
-    study.main(asked(variants=("vit", "top_1"), seeds=(0,)))
-    printed = capsys.readouterr().out
-    assert "2 runs, 1 of them finished before" in printed
-    assert rows(folder)[:4] == first
-    assert rows(folder)[4]["variant"] == "top_1"
+    kept = json.loads((folder / "study.json").read_text())
+    assert kept["train_images"] == 33
+    for name in ("vit", "widenet"):
+        model = load_model(folder / name / "seed_0" / "model.keras", compile=False)
+        assert model.dtype_policy.name == "mixed_bfloat16"
 
 
-def test_validation_now_and_then_changes_nothing_else(asked, tmp_path):
-    every = []
-    for number in (1, 2):
-        output = tmp_path / f"every_{number}"
-        options = {"variants": ("widenet",), "seeds": (0,), "epochs": 2}
-        study.main(asked(**options, output=output, validate_every=number))
-        [row] = rows(output)
-        every.append((row["accuracy"], row["train_accuracy"]))
-        table = HistoryTable(output / "widenet/seed_0/history.csv").history()
-        seen = np.isfinite(table["val_accuracy"])
-        assert seen.tolist() == [number == 1, True]
-    assert every[0] == every[1]
+def test_what_is_finished_is_not_trained_again(data, finished, tmp_path, capsys):
+    folder = tmp_path / "study"
+    shutil.copytree(finished[0], folder)
+    first = rows(folder)
+    study.main(small(data, folder, **{**TRAINED, "variants": ("vit", "top_1")}))
+    assert "2 runs, 1 of them finished before" in capsys.readouterr().out
+    assert rows(folder)[:2] == first
+    assert rows(folder)[2]["variant"] == "top_1"
 
 
-def test_the_precision_is_that_of_every_model(asked, tmp_path):
-    study.main(asked(variants=("vit",), seeds=(0,), precision="mixed_bfloat16"))
-    model = load_model(tmp_path / "study/vit/seed_0/model.keras", compile=False)
-    assert model.dtype_policy.name == "mixed_bfloat16"
-    with pytest.raises(ValueError, match="precision='mixed_bfloat16'") as error:
-        study.main(asked(variants=("vit",), seeds=(0,)))
+def test_validation_now_and_then_changes_nothing_else(data, finished, tmp_path):
+    fields = {**TRAINED, "variants": ("widenet",), "validate_every": 2}
+    study.main(small(data, tmp_path / "study", **fields))
+    found = []
+    for folder, seen in (
+        (finished[0], [True, True]),
+        (tmp_path / "study", [False, True]),
+    ):
+        [row] = [row for row in rows(folder) if row["variant"] == "widenet"]
+        found.append((row["accuracy"], row["train_accuracy"]))
+        table = HistoryTable(folder / "widenet/seed_0/history.csv").history()
+        assert np.isfinite(table["val_accuracy"]).tolist() == seen
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"epochs": 1}, "a study with epochs=2 and this one has 1"),
+        ({"fields": {"image_size": "8", "patch_size": "2"}}, "patch_size=4"),
+        (
+            {"optimization": dataclasses.replace(study.OPTIMIZATION, ema=0.9)},
+            r"ema=0\.0",
+        ),
+        ({"precision": "float32"}, "precision='mixed_bfloat16'"),
+        ({"train_images": None}, "train_images=33"),
+    ],
+)
+def test_another_study_in_the_same_folder_is_refused(data, finished, change, line):
+    with pytest.raises(ValueError, match=line) as error:
+        study.main(small(data, finished[0], **{**TRAINED, **change}))
     one_line(error)
 
 
@@ -165,16 +209,6 @@ def test_mistakes_are_told_before_anything_is_trained_or_written(asked, tmp_path
         with pytest.raises(ValueError, match=r"\w") as error:
             asked(**wrong)
         one_line(error)
-
-
-def test_a_study_of_few_images_trains_on_these(asked, tmp_path, capsys):
-    study.main(asked(variants=("vit",), seeds=(0,), train_images=33))
-    # A batch has 32 images.
-    assert "train: 33 of 70 images" in capsys.readouterr().out
-    kept = json.loads((tmp_path / "study" / "study.json").read_text())
-    assert kept["train_images"] == 33
-    with pytest.raises(ValueError, match="train_images=33"):
-        study.main(asked(variants=("vit",), seeds=(0,)))
 
 
 def test_data_that_no_run_could_use_are_told_before_anything_is_written(
@@ -275,24 +309,6 @@ def test_first_seeds_come_first(asked):
     assert seeds == [0] * len(study.VARIANTS) + [1] * len(study.MAIN) + [2] * len(
         study.MAIN
     )
-
-
-def test_another_study_in_the_same_folder_is_refused(asked):
-    study.main(asked(variants=("vit",), seeds=(0,)))
-    for change, line in [
-        ({"epochs": 2}, "a study with epochs=1 and this one has 2"),
-        ({"fields": {"image_size": "8", "patch_size": "2"}}, "patch_size=4"),
-        (
-            {"optimization": dataclasses.replace(study.OPTIMIZATION, ema=0.9)},
-            "ema=0.0",
-        ),
-    ]:
-        with pytest.raises(ValueError, match=line) as error:
-            study.main(asked(variants=("vit",), seeds=(0,), **change))
-        one_line(error)
-    with pytest.raises(ValueError, match="variants='vits'") as error:
-        asked(variants=("vits",))
-    one_line(error)
 
 
 @pytest.mark.parametrize("budget", list(study.BUDGETS))

@@ -1,0 +1,141 @@
+"""Which backends a test runs on: every one, unless the tables here say otherwise.
+
+What no backend can change runs once (`--everywhere` runs it on any); what is about
+some backends runs on these only. Of two entries that name a test the longer one holds.
+"""
+
+import keras
+
+BACKEND = keras.backend.backend()
+EVERY = ("tensorflow", "jax", "torch")
+# torch computes as it is called, which is quickest for small models.
+QUICK = ("torch",)
+# What TensorFlow reads, converts or writes runs where it is loaded anyway.
+READS = ("tensorflow",)
+
+ONCE = {
+    # Configurations, counts, weights moved from model to model.
+    "test_adapt.py": QUICK,
+    "test_config.py": QUICK,
+    "test_evaluation.py": QUICK,
+    "test_evaluation.py::test_a_real_model_whatever_the_batch_size": EVERY,
+    "test_evaluation.py::test_a_forward_pass_runs_as_the_model_is_compiled": EVERY,
+    "test_flops.py": QUICK,
+    "test_reference_weights.py": QUICK,
+    "test_tie.py": QUICK,
+    # Files, commands, pages, pictures, the programs beside the package.
+    "test_benchmarks.py::test_exports": READS,
+    "test_cli.py": QUICK,
+    "test_cli.py::test_a_broken_image_stops_or_is_left_out": READS,
+    "test_cli.py::test_a_process_of_its_own": READS,
+    "test_cli.py::test_evaluate_prints_and_writes": EVERY,
+    "test_cli_export.py": QUICK,
+    "test_commands.py": QUICK,
+    "test_files.py": QUICK,
+    "test_fuzz.py::test_command_lines": QUICK,
+    "test_idea.py": QUICK,
+    "test_plot.py": QUICK,
+    "test_readme.py": QUICK,
+    "test_recipes.py": QUICK,
+    "test_recipes.py::test_the_imagenet_recipe_goes_on_where_it_was_killed": EVERY,
+    "test_results.py": QUICK,
+    "test_routing_pictures.py": QUICK,
+    "test_speed_figures.py": QUICK,
+    "test_structure.py": QUICK,
+    "test_study.py": QUICK,
+    # Sources and batches.
+    "test_augmentation.py": READS,
+    "test_data.py": QUICK,
+    "test_data_benchmark.py": READS,
+    "test_data_decoding.py": READS,
+    "test_data_parts.py": READS,
+    "test_data_tfds.py": READS,
+    "test_pipeline.py": READS,
+    "test_pipeline.py::test_fit_takes_the_stream": EVERY,
+    "test_sources.py": READS,
+    # Exports, and files that somebody damaged.
+    "test_cli_export.py::test_all_formats_predict_alike": READS,
+    "test_damage.py": READS,
+    "test_exports_digits.py": READS,
+    "test_serve_jpeg.py": READS,
+}
+ONLY = {
+    "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
+    # torch compiles no loops, and its `torch.compile` takes minutes.
+    "test_depth.py::test_programs_do_not_grow_with_the_depth": ("tensorflow", "jax"),
+    "test_training.py::test_jit_compile_on_gives_the_same_weights": (
+        "tensorflow",
+        "jax",
+    ),
+    # TensorFlow does not tell what it keeps.
+    "test_depth.py::test_remat_keeps_less": ("jax", "torch"),
+    # XLA is a choice on TensorFlow only; torch has no `keras.distribution`.
+    "test_engine_choice.py::test_devices_that_share_a_batch": ("tensorflow", "jax"),
+    "test_engine_choice.py::test_jit_compile_takes_static_engines": READS,
+    # Launchers and their variables are each backend's own.
+    "test_distribution.py::test_a_device_computes_its_part": ("jax",),
+    "test_distribution.py::test_torchrun_ends_all_with_a_line": ("torch",),
+    "test_distribution.py::test_jobs_that_nobody_started": ("tensorflow", "torch"),
+    "test_distribution.py::test_a_chief_comes_before": READS,
+    "test_distribution.py::test_losses_that_replicas_cannot_share": (
+        "tensorflow",
+        "torch",
+    ),
+    "test_distribution.py::test_scaled_gradients_are_not_clipped_apart": READS,
+    "test_distribution.py::test_a_keras_that_shares_torch_batches": ("torch",),
+    # Everything but `.keras` is written by TensorFlow; others start a process of it.
+    "test_exports.py::test_exports_agree_with_the_model": READS,
+    "test_exports.py::test_fields_that_are_not_the_defaults": READS,
+    "test_exports.py::test_other_backends_export_through_tensorflow": ("jax", "torch"),
+    "test_exports.py::test_a_lower_precision_and_a_fixed_engine": READS,
+    "test_exports.py::test_a_fixed_batch_and_pixels": READS,
+    "test_exports.py::test_the_signatures_of_a_saved_model": READS,
+    "test_exports.py::test_the_routers_of_int8_files_stay_in_float": READS,
+    "test_exports.py::test_experts_are_cut_out_once": READS,
+    "test_exports.py::test_weights_are_stored_once_and_small": READS,
+    "test_exports.py::test_litert_has_builtin_operators_only": READS,
+    "test_exports.py::test_onnx_states_its_opset": READS,
+    "test_exports.py::test_experts_that_nobody_chose": READS,
+    "test_exports.py::test_a_failed_check_keeps_the_old_file": READS,
+    "test_exports.py::test_what_fails_in_the_other_process": ("torch",),
+    "test_exports.py::test_an_earlier_export_and_an_empty_folder": READS,
+    "test_exports.py::test_what_a_user_said_of_precision_stays": ("torch",),
+    "test_exports.py::test_the_report_reads_well": READS,
+    # The notebook is for TPUs, which JAX trains on.
+    "test_notebook.py::test_it_runs_from_top_to_bottom": ("jax",),
+}
+
+
+def _entry(table, name):
+    """Returns the backends of the longest entry that names a test, or every one."""
+    found = [entry for entry in table if name.startswith(entry)]
+    return table[max(found, key=len)] if found else EVERY
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--everywhere",
+        action="store_true",
+        help="also run, on this backend, what runs once on another one",
+    )
+
+
+def pytest_ignore_collect(collection_path, config):
+    """Does not even import a file of which nothing runs here."""
+    name = collection_path.name
+    if config.getoption("everywhere") or BACKEND in ONCE.get(name, EVERY):
+        return None
+    inner = any(e.startswith(f"{name}::") and BACKEND in ONCE[e] for e in ONCE)
+    return None if inner else True
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leaves out what runs on other backends."""
+    once = {} if config.getoption("everywhere") else ONCE
+    here, elsewhere = [], []
+    for item in items:
+        name = f"{item.path.name}::{item.originalname}"
+        runs = BACKEND in _entry(once, name) and BACKEND in _entry(ONLY, name)
+        (here if runs else elsewhere).append(item)
+    items[:] = here
+    config.hook.pytest_deselected(items=elsewhere)
