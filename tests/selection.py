@@ -24,6 +24,7 @@ ONCE = {
     "test_reference_weights.py": QUICK,
     "test_tie.py": QUICK,
     # Files, commands, pages, pictures, the programs beside the package.
+    "test_benchmarks.py": QUICK,
     "test_benchmarks.py::test_exports": READS,
     "test_cli.py": QUICK,
     "test_cli.py::test_a_broken_image_stops_or_is_left_out": READS,

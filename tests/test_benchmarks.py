@@ -13,7 +13,7 @@ import moe_layer
 import pytest
 import timed
 import train_step
-from conftest import BACKEND, slow_on_jax
+from conftest import BACKEND
 
 import widenet_keras
 
@@ -40,7 +40,6 @@ def run(script, options, tmp_path):
     return json.loads(rows.read_text()), done.stdout
 
 
-@slow_on_jax
 def test_the_layer_from_the_command_line(tmp_path):
     rows, printed = run("moe_layer.py", SMALL_LAYER, tmp_path)
     found = {(row["mode"], row["engine"]) for row in rows}
@@ -73,7 +72,6 @@ def arguments(monkeypatch):
     return parse
 
 
-@slow_on_jax
 def test_train_step(arguments, monkeypatch, capsys):
     parsed = arguments(train_step, SMALL_STEP)
     monkeypatch.setattr(train_step, "_in_a_process_of_its_own", lambda *_: 2.0)
@@ -95,7 +93,6 @@ def test_train_step(arguments, monkeypatch, capsys):
     assert 0.05 < train_step.peak_memory(parsed) < 30
 
 
-@slow_on_jax
 def test_compile_time(arguments, capsys):
     parsed = arguments(compile_time, SMALL_COMPILE)
     rows = [{**row, "backend": BACKEND} for row in compile_time.measure(parsed)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, slow_on_jax, tiny_images, tiny_model
+from conftest import BACKEND, tiny_images, tiny_model
 from matplotlib.image import imsave
 
 import widenet_keras.data.labelled
@@ -68,7 +68,6 @@ def test_evaluate_prints_and_writes(tmp_path, capsys):
     assert (output / "evaluation.md").read_text().startswith("# Evaluation")
 
 
-@slow_on_jax
 def test_another_part_on_the_backend_that_runs(capsys):
     arguments = [*EVALUATE[:-1], "1000", "--split", "train", "--backend", BACKEND]
     main(arguments)
@@ -282,7 +281,6 @@ def disk(tmp_path_factory):
     return {"arrays": arrays, "folders": folder / "folders"}
 
 
-@slow_on_jax
 @pytest.mark.parametrize(("kind", "first"), [("arrays", "0"), ("folders", "class0")])
 def test_images_on_disk(capsys, disk, vit, kind, first):
     pytest.importorskip("tensorflow")

@@ -12,7 +12,6 @@ from conftest import (
     BACKEND,
     numpy,
     one_line,
-    slow_on_jax,
     tiny_images,
     tiny_model,
 )
@@ -59,7 +58,6 @@ def copied(source, target):
     return target
 
 
-@slow_on_jax
 @pytest.mark.parametrize("format", FORMATS)
 def test_damaged_files_end_in_one_line(format, tmp_path):
     if format != "keras":

@@ -3,8 +3,11 @@
 import ast
 from pathlib import Path
 
+import selection
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "widenet_keras"
+TESTS = ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A folder may import from itself and from those of lower rank.
@@ -117,7 +120,19 @@ def test_files_stay_small():
     assert offenders(wrong) == []
 
 
-def test_ci_runs_the_second_command_of_the_readme():
+def test_ci_and_make_run_the_second_command_of_the_readme():
     readme = (ROOT / "README.md").read_text()
     commands = [b.split("```")[0].strip() for b in readme.split("```bash\n")[1:]]
-    assert commands[1] in (ROOT / ".ci" / "run").read_text()
+    for file in (".ci/run", "Makefile"):
+        assert commands[1] in (ROOT / file).read_text(), file
+
+
+def test_the_tables_of_backends_name_tests_that_are_there():
+    def names(path):
+        tree = ast.walk(ast.parse(path.read_text()))
+        tests = [n.name for n in tree if isinstance(n, ast.FunctionDef)]
+        return [path.name, *(f"{path.name}::{name}" for name in tests)]
+
+    there = [name for path in TESTS.glob("test_*.py") for name in names(path)]
+    entries = [*selection.ONCE, *selection.ONLY]
+    assert [e for e in entries if not any(n.startswith(e) for n in there)] == []

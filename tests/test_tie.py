@@ -6,7 +6,6 @@ import pytest
 from conftest import (
     numpy,
     one_line,
-    slow_on_jax,
     tiny_config,
     tiny_images,
     tiny_model,
@@ -244,7 +243,6 @@ def test_a_tied_model_is_new_and_uncompiled(vit):
         np.testing.assert_array_equal(value, before[path])
 
 
-@slow_on_jax
 def test_a_tied_model_trains(vit):
     tied = tie(vit)
     tied.compile("sgd", run_eagerly=True)

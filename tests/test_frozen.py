@@ -1,0 +1,39 @@
+"""Files of earlier versions open, with the answers that they had."""
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import BACKEND, slow
+from frozen import FIELDS, answers
+
+import widenet_keras
+
+VERSIONS = sorted(Path(__file__).with_name("frozen").glob("*.tar.xz"))
+BACKENDS = ("tensorflow", "jax", "torch")
+# Around the ring every backend opens its own files and those of another one.
+NEAR = (BACKEND, BACKENDS[BACKENDS.index(BACKEND) - 1])
+
+
+@pytest.fixture(scope="module", params=VERSIONS, ids=lambda path: path.name)
+def folder(request, tmp_path_factory):
+    """The files of a version."""
+    folder = tmp_path_factory.mktemp("frozen")
+    with tarfile.open(request.param) as archive:
+        archive.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.parametrize("backend", [slow(b, when=b not in NEAR) for b in BACKENDS])
+@pytest.mark.parametrize("kind", FIELDS)
+def test_answers_are_those_of_the_version_that_wrote_the_file(folder, kind, backend):
+    path = folder / f"{kind}_{backend}.keras"
+    found, wanted = (
+        answers(widenet_keras.load_model(path)),
+        np.load(path.with_suffix(".npz")),
+    )
+    assert found.keys() == set(wanted)
+    atol = 1e-6 if backend == BACKEND else 1e-5
+    for name in wanted:
+        np.testing.assert_allclose(found[name], wanted[name], 0, atol, err_msg=name)
