@@ -47,6 +47,7 @@ ONCE = {
     # Sources and batches.
     "test_augmentation.py": READS,
     "test_data.py": QUICK,
+    "test_data.py::test_scale_pixels_of_a_tensor": EVERY,
     "test_data_benchmark.py": READS,
     "test_data_decoding.py": READS,
     "test_data_parts.py": READS,
@@ -57,6 +58,8 @@ ONCE = {
     # Exports, and files that somebody damaged.
     "test_cli_export.py::test_all_formats_predict_alike": READS,
     "test_damage.py": READS,
+    "test_exports.py::test_a_quantised_model_is_held_to_its_rounding": READS,
+    "test_exports.py::test_pixels_to_compare_on_are_scaled": QUICK,
     "test_exports_digits.py": READS,
     "test_serve_jpeg.py": READS,
 }
@@ -93,8 +96,10 @@ ONLY = {
     "test_exports.py::test_the_signatures_of_a_saved_model": READS,
     "test_exports.py::test_the_routers_of_int8_files_stay_in_float": READS,
     "test_exports.py::test_experts_are_cut_out_once": READS,
-    "test_exports.py::test_weights_are_stored_once_and_small": READS,
+    "test_exports.py::test_weights_are_stored_once": READS,
+    "test_exports.py::test_smaller_weights_are_stored_once": READS,
     "test_exports.py::test_litert_has_builtin_operators_only": READS,
+    "test_exports.py::test_quantised_litert_has_builtin_operators_only": READS,
     "test_exports.py::test_onnx_states_its_opset": READS,
     "test_exports.py::test_experts_that_nobody_chose": READS,
     "test_exports.py::test_a_failed_check_keeps_the_old_file": READS,

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import tiny_images, tiny_model
+from conftest import slow, tiny_images, tiny_model
 from matplotlib.image import imsave
 from PIL import Image
 from test_cli import DIGITS, stopped
@@ -41,9 +41,9 @@ def photos(tmp_path_factory):
 @pytest.mark.parametrize(
     ("format", "name"),
     [
-        ("saved_model", "model_saved_model"),
+        slow("saved_model", "model_saved_model"),
         ("litert", "model.tflite"),
-        ("onnx", "model.onnx"),
+        slow("onnx", "model.onnx"),
         ("keras", "model_dynamic_int8.keras"),
     ],
 )

@@ -87,7 +87,7 @@ def run(function, mlp, rows, sizes, weights, draws=lambda: SILENT):
 @pytest.mark.parametrize("behind", [0, 2])
 @pytest.mark.parametrize("output_activation", [None, "gelu_tanh"])
 def test_every_way_equals_all_experts_and_a_mask(way, sizes, behind, output_activation):
-    if output_activation and behind:
+    if output_activation and (behind or len(sizes) < 3):
         pytest.skip("covered by the others")
     mlp = Mlp("silu", output_activation, 0.0)
     rows, weights = variables(max(1, sum(sizes) + behind), len(sizes))

@@ -1,6 +1,7 @@
 """Exports: the model's answers, any batch, each weight once, nothing left behind."""
 
 import contextlib
+import functools
 import json
 import subprocess
 import sys
@@ -13,7 +14,6 @@ from conftest import (
     numpy,
     one_line,
     slow,
-    slow_on_jax,
     tiny_images,
     tiny_model,
 )
@@ -48,10 +48,8 @@ def export(model, folder, format, **options):
     return report, open_predictor(path)
 
 
-@pytest.fixture(scope="module")
-def wide():
-    """A model whose weights are most of its files."""
-    return tiny_model(width=192, heads=4, expert_dim=512, steps=4)
+# A model whose weights are most of its files.
+WIDE = {"width": 192, "heads": 4, "expert_dim": 512, "steps": 4}
 
 
 def decided_images(model):
@@ -64,14 +62,34 @@ def decided_images(model):
     return images[np.argsort(second - best)[:40]]
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Returns a function that exports a model once, whoever asks for it.
+
+    It takes a kind of model (or "wide") and a format, and returns the model, the
+    folder, the report, the predictor and the lines that were said.
+    """
+    models, images = {}, tiny_images(7)
+
+    @functools.cache
+    def once(kind, format):
+        if kind not in models:
+            models[kind] = tiny_model(**WIDE) if kind == "wide" else tiny_model(kind)
+        folder, said = tmp_path_factory.mktemp("exported"), []
+        options = {"images": images, "say": said.append}
+        report, predictor = export(models[kind], folder, format, **options)
+        return models[kind], folder, report, predictor, said
+
+    return once
+
+
 @pytest.mark.parametrize("format", FORMATS)
-def test_exports_agree_with_the_model(kind, format, tmp_path):
-    model = tiny_model(kind)
-    images = tiny_images(7)
-    report, predictor = export(model, tmp_path, format, images=images)
+def test_exports_agree_with_the_model(exported, kind, format):
+    model, folder, report, predictor, _ = exported(kind, format)
     assert report.largest_difference < 1e-5
     assert report.agreement == 1.0
-    assert [path.name for path in tmp_path.iterdir()] == [NAMES[format]]
+    assert [path.name for path in folder.iterdir()] == [NAMES[format]]
+    images = tiny_images(7)
     logits = numpy(model(images))
     # Nothing depends on batch mates: alone and among others, in any number.
     for images_here, wanted in ((images, logits), (images[3:4], logits[3:4])):
@@ -219,55 +237,70 @@ def test_pixels_to_compare_on_are_scaled(given, tmp_path):
     np.testing.assert_allclose(predictor.logits(images), wanted, atol=1e-5)
 
 
-@slow_on_jax
 def test_a_quantised_model_is_held_to_its_rounding(tmp_path):
     model = tiny_model(width=48, heads=4, expert_dim=64)
     model.quantize("int8")
     report, predictor = export(model, tmp_path, "keras", images=tiny_images(40))
     assert report.agreement == 1.0
     assert predictor.model.quantization == "int8"
-    if BACKEND == "tensorflow":
-        report, _ = export(model, tmp_path, "saved_model", images=tiny_images(40))
-        assert report.agreement >= 0.975
+    report, _ = export(model, tmp_path, "saved_model", images=tiny_images(40))
+    assert report.agreement >= 0.975
 
 
-@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
-@pytest.mark.parametrize(
-    ("quantize", "most"),
-    [
-        ("none", 1.0),
-        slow("float16", 0.5),
-        slow("dynamic_int8", 0.25),
-    ],
-)
-def test_weights_are_stored_once_and_small(wide, format, quantize, most, tmp_path):
-    images = decided_images(wide)
-    report, predictor = export(wide, tmp_path, format, quantize=quantize, images=images)
+def assert_small(report, predictor, most, images):
+    """A file has each weight once, and answers alike for one image and for many."""
     # Stored per step, or twice, the weights alone would be over this; a graph is
     # the same few hundred kilobytes whatever the width.
     assert report.size < most * report.parameter_bytes + 700_000
-    assert report.agreement >= 0.975
     alone = np.concatenate([predictor.logits(images[i : i + 1]) for i in range(4)])
     np.testing.assert_allclose(alone, predictor.logits(images)[:4], atol=1e-4)
 
 
-@pytest.mark.parametrize("quantize", ["none", "dynamic_int8", "int8"])
-def test_litert_has_builtin_operators_only(quantize, tmp_path):
-    images = decided_images(tiny_model())
-    report, predictor = export(
-        tiny_model(), tmp_path, "litert", quantize=quantize, images=images
-    )
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+def test_weights_are_stored_once(exported, format):
+    _, _, report, predictor, _ = exported("wide", format)
+    assert_small(report, predictor, 1.0, tiny_images(7))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+@pytest.mark.parametrize(
+    ("quantize", "most"), [("float16", 0.5), ("dynamic_int8", 0.25)]
+)
+def test_smaller_weights_are_stored_once(format, quantize, most, tmp_path):
+    model = tiny_model(**WIDE)
+    images = decided_images(model)
+    options = {"quantize": quantize, "images": images}
+    report, predictor = export(model, tmp_path, format, **options)
+    assert report.agreement >= 0.975
+    assert_small(report, predictor, most, images)
+
+
+def assert_builtin(report, predictor):
+    """A LiteRT file has operators of the runtime only, and takes any batch."""
     assert not [name for name in report.operators if name.upper().startswith("FLEX")]
     assert not [name for name in report.operators if "CUSTOM" in name.upper()]
     [entry] = predictor._interpreter.get_input_details()
     assert list(entry["shape_signature"]) == [-1, 12, 12, 3]
 
 
-def test_onnx_states_its_opset_and_has_no_weight_twice(wide, tmp_path):
+def test_litert_has_builtin_operators_only(exported):
+    _, _, report, predictor, _ = exported("widenet", "litert")
+    assert_builtin(report, predictor)
+
+
+@pytest.mark.parametrize("quantize", ["dynamic_int8", "int8"])
+def test_quantised_litert_has_builtin_operators_only(quantize, tmp_path):
+    model = tiny_model()
+    options = {"quantize": quantize, "images": decided_images(model)}
+    assert_builtin(*export(model, tmp_path, "litert", **options))
+
+
+def test_onnx_states_its_opset_and_has_no_weight_twice(exported):
     import onnx
 
-    export(wide, tmp_path, "onnx")
-    model = onnx.load(tmp_path / "model.onnx")
+    _, folder, *_ = exported("wide", "onnx")
+    model = onnx.load(folder / "model.onnx")
     [opset] = [each.version for each in model.opset_import if not each.domain]
     assert opset == 18
     large = [t.raw_data for t in model.graph.initializer if len(t.raw_data) > 1024]
@@ -490,12 +523,11 @@ def test_what_is_missing_is_named(tmp_path, monkeypatch, format, module, extra):
     assert f"pip install 'widenet_keras[{extra}]'" in one_line(error)
 
 
-def test_the_report_reads_well_and_is_plain(tmp_path):
-    said = []
-    report, _ = export(tiny_model(), tmp_path, "litert", say=said.append)
+def test_the_report_reads_well_and_is_plain(exported):
+    _, folder, report, _, said = exported("widenet", "litert")
     assert said[0].startswith("exporting image_classifier")
     assert "FULLY_CONNECTED" in said[1]
     assert "latency" in said[1]
     facts = json.loads(json.dumps(report.to_dict()))
-    assert facts["size"] == (tmp_path / "model.tflite").stat().st_size
+    assert facts["size"] == (folder / "model.tflite").stat().st_size
     assert export_function is widenet_keras.export
