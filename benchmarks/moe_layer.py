@@ -55,7 +55,7 @@ def measure(arguments):
     import timed
     from keras import ops
 
-    from widenet_keras.layers.experts import FeedForward
+    from widenet_keras.layers.feed_forward import FeedForward
     from widenet_keras.layers.mixture_of_experts import MixtureOfExperts
     from widenet_keras.routing.engines import ENGINES, engine_named
 

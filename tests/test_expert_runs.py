@@ -9,7 +9,7 @@ from conftest import BACKEND, numpy
 from gradients import value_and_gradients
 
 from widenet_keras.layers.expert_runs import run_by_expert
-from widenet_keras.layers.mlp import ExpertWeights, Mlp
+from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 
 WAYS = {
@@ -46,9 +46,15 @@ def variables(rows, experts):
     return normal(rows, WIDTH), weights
 
 
+def bank(weights):
+    """Returns the weights as all ways take them."""
+    return Bank(weights, weights.unstacked())
+
+
 def all_at_once(mlp, rows, sizes, weights, draws):
     """Every expert on every row, and a mask: slow, and differentiated by itself."""
-    outputs = mlp(keras.ops.expand_dims(rows, 0), weights.stacked(), draws)
+    stacked = weights.stacked.stacked()
+    outputs = mlp(keras.ops.expand_dims(rows, 0), stacked, draws)
     ends = np.cumsum(sizes)
     place = np.arange(rows.shape[0])
     mask = [
@@ -63,7 +69,7 @@ def run(function, mlp, rows, sizes, weights, draws=lambda: SILENT):
     weigh = np.random.default_rng(1).normal(size=tuple(rows.shape)).astype("float32")
 
     def loss():
-        values = ExpertWeights(*(keras.ops.convert_to_tensor(w) for w in weights))
+        values = bank(ExpertWeights(*map(keras.ops.convert_to_tensor, weights)))
         y = function(mlp, keras.ops.convert_to_tensor(rows), sizes, values, draws())
         return keras.ops.sum(y * keras.ops.convert_to_tensor(weigh)), y
 
@@ -132,7 +138,7 @@ def test_bfloat16_stays_bfloat16(way):
     mlp = Mlp("gelu_tanh", None, 0.0)
     rows, weights = variables(20, 3)
     rows = keras.ops.cast(rows, "bfloat16")
-    weights = ExpertWeights(*(keras.ops.cast(w, "bfloat16") for w in weights))
+    weights = bank(ExpertWeights(*(keras.ops.cast(w, "bfloat16") for w in weights)))
     sizes = keras.ops.convert_to_tensor([9, 0, 11], "int32")
     y = run_by_expert(mlp, rows, sizes, weights, SILENT, **WAYS[way])
     assert keras.backend.standardize_dtype(y.dtype) == "bfloat16"

@@ -25,10 +25,8 @@ def router_for(kernel, router=TopKRouter, **arguments):
 
 def test_balance_loss_of_a_hand_made_scene():
     # Choices: token 0 takes experts 0 and 1, token 1 takes 1 and 2.
-    mask = np.zeros((1, 2, 2, 3), "float32")
-    mask[0, 0, 0, 0] = mask[0, 1, 0, 1] = 1
-    mask[0, 0, 1, 1] = mask[0, 1, 1, 2] = 1
-    fraction = expert_fraction(keras.ops.convert_to_tensor(mask))
+    experts = np.array([[[0, 1], [1, 2]]], "int32")  # (B, K, T)
+    fraction = expert_fraction(keras.ops.convert_to_tensor(experts), 3)
     # f = (1, 2, 1) / 4 choices.
     np.testing.assert_allclose(numpy(fraction), [0.25, 0.5, 0.25])
     # P = ((.5 + .1) / 2, (.3 + .6) / 2, (.2 + .3) / 2) = (.3, .45, .25), so

@@ -6,7 +6,7 @@ from widenet_keras.layers.embedding import PatchEmbedding as PatchEmbedding
 from widenet_keras.layers.embedding import resample_positions as resample_positions
 from widenet_keras.layers.encoder import Encoder as Encoder
 from widenet_keras.layers.experts import Experts as Experts
-from widenet_keras.layers.experts import FeedForward as FeedForward
+from widenet_keras.layers.feed_forward import FeedForward as FeedForward
 from widenet_keras.layers.head import ClassifierHead as ClassifierHead
 from widenet_keras.layers.mixture_of_experts import MixtureOfExperts as MixtureOfExperts
 from widenet_keras.layers.normalization import StackedNorms as StackedNorms

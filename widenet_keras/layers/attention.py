@@ -1,11 +1,128 @@
-"""Multi-head self-attention of our own, so that later work can reach inside."""
+"""Multi-head self-attention: a layer that holds weights, a function that computes."""
+
+from typing import NamedTuple
 
 import keras
 from keras import ops
 
+from widenet_keras.layers.linear import Linear, Product, built_linear, linear
+from widenet_keras.layers.pieces.step_pieces import NO_PIECES
 from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number
-from widenet_keras.utils.numerics import softmax
+from widenet_keras.utils.roles import Role
+
+ROLE = Role("core", "attention")
+
+
+class AttentionSpec(NamedTuple):
+    """What is static about attention.
+
+    Attributes:
+        heads: H.
+        key_dim: Size of a head's queries and keys.
+        value_dim: Size of a head's values.
+        dropout: Dropout rate of the probabilities.
+    """
+
+    heads: int
+    key_dim: int
+    value_dim: int
+    dropout: float
+
+
+class AttentionWeights(NamedTuple):
+    """The four `Product`s of attention.
+
+    Attributes:
+        inner: Query, key and value, a tuple of three; or of one, which is all three
+            side by side.
+        output: From the heads back to the width of the tokens.
+    """
+
+    inner: tuple
+    output: Product
+
+
+class Heads(NamedTuple):
+    """Queries, keys and values of one step, each (B, T, H, d)."""
+
+    queries: object
+    keys: object
+    values: object
+
+
+def joined_inner(weights):
+    """Returns `AttentionWeights` with one product for query, key and value.
+
+    One large product is faster than three where joining the kernels, a copy, is paid
+    once for many of them.
+    """
+    if len(weights.inner) == 1 or any(
+        not isinstance(product.scale, tuple) for product in weights.inner
+    ):
+        return weights
+    kernels, biases, _ = zip(*weights.inner, strict=True)
+    joined = Product(
+        numerics.concatenated(kernels, -1), numerics.concatenated(biases, -1)
+    )
+    return weights._replace(inner=(joined,))
+
+
+def attention(tokens, weights, spec, draws, pieces=NO_PIECES):
+    """Returns the attended tokens, (B, T, D), and the `Heads` they were made of.
+
+    Args:
+        tokens: (B, T, D).
+        weights: `AttentionWeights`.
+        spec: `AttentionSpec`.
+        draws: `RandomDraws`.
+        pieces: What the step keeps for itself.
+    """
+    sizes = (spec.key_dim, spec.key_dim, spec.value_dim)
+    length = tokens.shape[1]
+    if len(weights.inner) == 1:
+        made = linear(tokens, weights.inner[0])
+        ends = [spec.heads * sum(sizes[: place + 1]) for place in range(3)]
+        made = [
+            made[..., end - spec.heads * size : end]
+            for end, size in zip(ends, sizes, strict=True)
+        ]
+    else:
+        made = [linear(tokens, product) for product in weights.inner]
+    if pieces:
+        names = ("query", "key", "value")
+        made = [
+            pieces.linear(name, tokens, each, draws)
+            for name, each in zip(names, made, strict=True)
+        ]
+    heads = Heads(
+        *(
+            numerics.reshaped(each, (-1, length, spec.heads, size))
+            for each, size in zip(made, sizes, strict=True)
+        )
+    )
+    if spec.key_dim != spec.value_dim or (spec.dropout and not draws.silent):
+        mixed = _attended_step_by_step(*heads, spec.dropout, draws)
+    else:
+        mixed = numerics.attended(*heads)
+    mixed = numerics.reshaped(mixed, (-1, length, spec.heads * spec.value_dim))
+    output = linear(mixed, weights.output)
+    if pieces:
+        output = pieces.linear("output", mixed, output, draws)
+    return output, heads
+
+
+def _attended_step_by_step(query, key, value, dropout, draws):
+    """The same attention with its probabilities at hand."""
+    scale = query.shape[-1] ** -0.5
+    query = ops.transpose(query, (0, 2, 1, 3))
+    key = ops.transpose(key, (0, 2, 3, 1))
+    value = ops.transpose(value, (0, 2, 1, 3))
+    logits = ops.matmul(query * scale, key)
+    probabilities = numerics.cast(numerics.softmax(logits), value.dtype)
+    probabilities = draws.dropout(probabilities, dropout)
+    return ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -13,34 +130,63 @@ class Attention(keras.layers.Layer):
     """Multi-head self-attention with biases on query, key, value and output.
 
     Args:
-        num_heads: H; must divide the width D of the tokens.
+        num_heads: H; must divide the width D of the tokens unless `key_dim` is given.
         dropout: Dropout rate of the attention probabilities, applied with the
             `draws` that `call` is given.
+        key_dim: Size of a head's queries and keys; None for D / H.
+        value_dim: Size of a head's values; None for `key_dim`.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of range or D does not split into H.
     """
 
-    def __init__(self, num_heads, dropout=0.0, **kwargs):
+    def __init__(self, num_heads, dropout=0.0, key_dim=None, value_dim=None, **kwargs):
         super().__init__(**kwargs)
         check_integer("Attention", "num_heads", num_heads, 1)
         check_number("Attention", "dropout", dropout, 0.0, below=1.0)
+        for name, size in (("key_dim", key_dim), ("value_dim", value_dim)):
+            if size is not None:
+                check_integer("Attention", name, size, 1)
         self.num_heads = num_heads
         self.dropout = dropout
+        self.key_dim = key_dim
+        self.value_dim = value_dim
 
     def build(self, tokens_shape):
-        """Makes the four projections for tokens of shape (B, T, D)."""
+        """Makes the four products for tokens of shape (B, T, D)."""
         width = tokens_shape[-1]
-        if width % self.num_heads:
+        if self.key_dim is None and width % self.num_heads:
             raise ValueError(
                 f"Attention: width={width} is not divisible by "
                 f"num_heads={self.num_heads}; change one of them."
             )
-        for name in ("query", "key", "value", "output"):
-            projection = keras.layers.Dense(width, name=name, dtype=self.dtype_policy)
-            projection.build(tokens_shape)
-            setattr(self, f"{name}_projection", projection)
+        key_dim = self.key_dim or width // self.num_heads
+        value_dim = self.value_dim or key_dim
+        self.spec = AttentionSpec(self.num_heads, key_dim, value_dim, self.dropout)
+        inner = [self.num_heads * size for size in (key_dim, key_dim, value_dim)]
+        merged_shape = (*tokens_shape[:-1], inner[-1])
+        for name, units, shape in (
+            ("query", inner[0], tokens_shape),
+            ("key", inner[1], tokens_shape),
+            ("value", inner[2], tokens_shape),
+            ("output", width, merged_shape),
+        ):
+            product = Linear(units, name=name, dtype=self.dtype_policy)
+            built_linear(product, shape, ROLE)
+            setattr(self, f"{name}_projection", product)
+
+    def read(self, read):
+        """Returns the `AttentionWeights`.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+        """
+        inner = self.query_projection, self.key_projection, self.value_projection
+        return AttentionWeights(
+            tuple(product.read(read) for product in inner),
+            self.output_projection.read(read),
+        )
 
     def call(self, tokens, draws=SILENT):
         """Returns the attended tokens, (B, T, D).
@@ -49,31 +195,8 @@ class Attention(keras.layers.Layer):
             tokens: (B, T, D).
             draws: `RandomDraws` of the owner; the default drops nothing.
         """
-        query = self._heads(self.query_projection(tokens))
-        key = self._heads(self.key_projection(tokens))
-        value = self._heads(self.value_projection(tokens))
-        if self.dropout and not draws.silent:
-            attended = self._attend_with_dropout(query, key, value, draws)
-        else:
-            attended = ops.dot_product_attention(query, key, value)
-        merged = ops.reshape(attended, (-1, *tokens.shape[1:]))
-        return self.output_projection(merged)
-
-    def _heads(self, x):
-        """(B, T, D) -> (B, T, H, D/H)."""
-        width = x.shape[-1] // self.num_heads
-        return ops.reshape(x, (-1, x.shape[1], self.num_heads, width))
-
-    def _attend_with_dropout(self, query, key, value, draws):
-        """The same attention with its probabilities at hand."""
-        scale = query.shape[-1] ** -0.5
-        query = ops.transpose(query, (0, 2, 1, 3))
-        key = ops.transpose(key, (0, 2, 3, 1))
-        value = ops.transpose(value, (0, 2, 1, 3))
-        logits = ops.matmul(query * scale, key)
-        probabilities = ops.cast(softmax(logits), value.dtype)
-        probabilities = draws.dropout(probabilities, self.dropout)
-        return ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
+        with numerics.weights_as_stored() as read:
+            return attention(tokens, self.read(read), self.spec, draws)[0]
 
     def compute_output_shape(self, tokens_shape, **kwargs):
         """Returns the shape of the tokens."""
@@ -85,4 +208,6 @@ class Attention(keras.layers.Layer):
             **super().get_config(),
             "num_heads": self.num_heads,
             "dropout": self.dropout,
+            "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
         }

@@ -1,20 +1,111 @@
-"""One transformer block: attention and a feed-forward part, with residuals."""
+"""One transformer block: attention and a feed-forward part, with residuals.
+
+A block knows nothing about depth: what is private to a step comes as an argument, so
+that one block can serve every step.
+"""
+
+from typing import NamedTuple
 
 import keras
 
+from widenet_keras.layers.attention import (
+    AttentionSpec,
+    AttentionWeights,
+    attention,
+    joined_inner,
+)
+from widenet_keras.layers.feed_forward import feed_forward
+from widenet_keras.layers.mlp import Mlp
 from widenet_keras.layers.normalization import layer_norm
-from widenet_keras.layers.routed_experts import RoutedExperts
+from widenet_keras.layers.pieces.piece import Sizes
+from widenet_keras.layers.pieces.step_pieces import NO_PIECES
+from widenet_keras.layers.routed_experts import (
+    RoutedExperts,
+    RoutedSpec,
+    routed_experts,
+)
 from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.record import facts_spec, record_of
+from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_number
 
 
+class BlockSpec(NamedTuple):
+    """What is static about a block in one forward pass; hashable.
+
+    Attributes:
+        attention: `AttentionSpec`.
+        feed_forward: `RoutedSpec` of a mixture of experts, `Mlp` of a dense part.
+        dropout: Dropout rate of both branches before the residual.
+    """
+
+    attention: AttentionSpec
+    feed_forward: RoutedSpec | Mlp
+    dropout: float
+
+    @property
+    def is_routed(self):
+        """Whether the feed-forward part is a mixture of experts."""
+        return isinstance(self.feed_forward, RoutedSpec)
+
+
+class BlockWeights(NamedTuple):
+    """The weights of a block, as they are read for a forward pass.
+
+    Attributes:
+        attention: `AttentionWeights`.
+        feed_forward: `RoutedWeights`, or the two `Product`s of a dense part.
+    """
+
+    attention: AttentionWeights
+    feed_forward: tuple
+
+
+def block(tokens, norms, weights, spec, draws, drop_path=0.0, pieces=NO_PIECES):
+    """Computes x = x + Attn(LN1(x)); x = x + FFN(LN2(x)).
+
+    A pure function of tensors and a hashable description.
+
+    Args:
+        tokens: (B, T, D).
+        norms: `StepNorms` of the step.
+        weights: `BlockWeights`.
+        spec: `BlockSpec`.
+        draws: `RandomDraws` of the step.
+        drop_path: Rate at which the branches of an image are dropped.
+        pieces: `StepPieces` of the step.
+
+    Returns:
+        Tokens (B, T, D); `RoutingFacts`, or `()` for a dense block; and the `Heads`
+        of attention.
+    """
+
+    def residual(tokens, branch):
+        branch = draws.dropout(branch, spec.dropout)
+        return tokens + draws.drop_path(branch, drop_path)
+
+    normal = layer_norm(tokens, norms.gamma1, norms.beta1)
+    branch, heads = attention(normal, weights.attention, spec.attention, draws, pieces)
+    tokens = residual(tokens, branch)
+    normal = layer_norm(tokens, norms.gamma2, norms.beta2)
+    own, part = weights.feed_forward, spec.feed_forward
+    facts = ()
+    if spec.is_routed:
+        branch, facts = routed_experts(normal, own, part, draws)
+    else:
+        branch = feed_forward(normal, own, part, draws, pieces)
+    if pieces:
+        branch = pieces.feed_forward(branch, draws)
+    tokens = residual(tokens, branch)
+    if pieces:
+        tokens = pieces.after(tokens, draws)
+    return tokens, facts, heads
+
+
 @keras.saving.register_keras_serializable("widenet_keras")
 class Block(keras.layers.Layer):
-    """x = x + Attn(LN1(x)); x = x + FFN(LN2(x)), with the norms handed in.
-
-    A block knows nothing about depth: what is private to a step comes as
-    arguments, so that one block can serve every step.
+    """A layer that holds the weights of one block; `block` computes with them.
 
     Args:
         attention: An `Attention` layer.
@@ -40,6 +131,42 @@ class Block(keras.layers.Layer):
         build_once(self.attention, tokens_shape)
         build_once(self.feed_forward, tokens_shape)
 
+    def sizes(self, width):
+        """Returns the `Sizes` that pieces of this block may depend on.
+
+        Args:
+            width: D.
+        """
+        inner, part = self.attention.spec, self.feed_forward
+        hidden = part.experts if self.is_routed else part
+        experts = hidden.num_experts if self.is_routed else 0
+        return Sizes(width, *inner[:3], hidden.hidden_dim, experts)
+
+    def spec(self, training):
+        """Returns the `BlockSpec` of a forward pass.
+
+        Args:
+            training: Whether capacity holds in a mixture of experts.
+        """
+        part = self.feed_forward
+        part = part.spec(training) if self.is_routed else part.mlp
+        return BlockSpec(self.attention.spec, part, self.dropout)
+
+    def read(self, read, training, joins=False):
+        """Returns the `BlockWeights`.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+            training: As for `spec`.
+            joins: Whether query, key and value become one product.
+        """
+        own = self.attention.read(read)
+        part = self.feed_forward
+        return BlockWeights(
+            joined_inner(own) if joins else own,
+            part.read(read, training) if self.is_routed else part.read(read),
+        )
+
     def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
         """Returns the tokens after this block and its routing record.
 
@@ -54,20 +181,20 @@ class Block(keras.layers.Layer):
             Tokens (B, T, D), and a `RoutingRecord`; for a dense block `()`, since
             Keras' functional models refuse None among the outputs.
         """
+        with numerics.weights_as_stored() as read:
+            weights, spec = self.read(read, training), self.spec(training)
+            tokens, facts, _ = block(tokens, norms, weights, spec, draws, drop_path)
+        return tokens, record_of(facts, self.feed_forward.softmaxes) if facts else ()
 
-        def residual(tokens, branch):
-            branch = draws.dropout(branch, self.dropout)
-            return tokens + draws.drop_path(branch, drop_path)
+    def facts_spec(self, tokens):
+        """Returns the specs of the `RoutingFacts` of a step, or `()`.
 
-        normal = layer_norm(tokens, norms.gamma1, norms.beta1)
-        tokens = residual(tokens, self.attention(normal, draws=draws))
-        normal = layer_norm(tokens, norms.gamma2, norms.beta2)
-        record = ()
-        if self.is_routed:
-            branch, record = self.feed_forward(normal, draws=draws, training=training)
-        else:
-            branch = self.feed_forward(normal, draws=draws)
-        return residual(tokens, branch), record
+        Args:
+            tokens: `KerasTensor` or tensor (B, T, D).
+        """
+        if not self.is_routed:
+            return ()
+        return facts_spec(*tokens.shape[:2], self.feed_forward.router.spec)
 
     def compute_output_spec(self, tokens, *args, **kwargs):
         """Returns the specs of the tokens and of the record."""

@@ -5,18 +5,29 @@ import jax
 SHORTEST = 2  # rounds that make a loop worth compiling
 
 
+def remat(function, tokens, private, weights):
+    """Returns `function` of its arguments, computed again for the gradients."""
+    return jax.checkpoint(function)(tokens, private, weights)
+
+
 def is_traced(tokens):
     """Whether the call is being compiled; if not, a loop would only cost a compile."""
     return isinstance(tokens, jax.core.Tracer)
 
 
-def loop(one_round, tokens, private, rounds):
-    """Returns the tokens and the records of all rounds, (rounds, r, ...).
+def loop(one_round, tokens, private, weights, rounds, outputs):
+    """Returns the tokens and the outputs of all rounds, (rounds, ...).
 
     Args:
-        one_round: As for `depth.repeat`.
+        one_round: As for `depth.repeat`, and the other arguments too.
         tokens: (B, T, D).
-        private: NamedTuple of arrays (rounds, ...), or None.
+        private: Tree of arrays (rounds, ...).
+        weights: Tree of arrays.
         rounds: How many.
+        outputs: Not used: a scan finds out what a round returns.
     """
-    return jax.lax.scan(one_round, tokens, private, length=rounds)
+
+    def body(tokens, private):
+        return one_round(tokens, private, weights)
+
+    return jax.lax.scan(body, tokens, private, length=rounds)

@@ -1,56 +1,39 @@
 """The depth as one `tf.while_loop`: the graph does not grow with it."""
 
-import keras
 import tensorflow as tf
 
-from widenet_keras.routing.record import RoutingRecord
+from widenet_keras.utils.trees import leaves, packed
 
 # Rounds that make a loop worth tracing: its turns cost a small model a tenth of
 # its time, and only a deep one much time to trace.
 SHORTEST = 4
 
-_DTYPES = RoutingRecord(
-    balance_loss="float32",
-    z_loss="float32",
-    expert_fraction="float32",
-    mean_probability="float32",
-    dropped_fraction="float32",
-    experts="int32",
-    gates="float32",
-)
 
+def remat(function, tokens, private, weights):
+    """Returns `function` of its arguments, computed again for the gradients.
 
-def remat(function, variables):
-    """Returns the function with its activations computed again for gradients.
-
-    `tf.recompute_grad` fails inside a loop where the function reads variables
-    or returns integers, so variables become arguments and integers go around.
+    `tf.recompute_grad` gives gradients to tensors that are arguments, one by one,
+    and fails inside a loop where the function returns integers; so integers go around.
 
     Args:
-        function: Of tensors, to tokens and a `RoutingRecord` or `()`.
-        variables: The Keras variables that it reads.
+        function: Of tokens and two trees of tensors, to tokens and a tree of outputs.
+        tokens: (B, T, D).
+        private: Tree of tensors.
+        weights: Tree of tensors.
     """
+    inputs, around = (tokens, private, weights), []
 
-    def wrapped(*inputs):
-        experts = []
+    def floats(*values):
+        tokens, outputs = function(*packed(inputs, values))
+        around[:] = [outputs]
+        return tokens, *(leaf for leaf in leaves(outputs) if leaf.dtype.is_floating)
 
-        def floats(values, *inputs):
-            mapping = list(zip(variables, values, strict=True))
-            with keras.StatelessScope(state_mapping=mapping):
-                tokens, record = function(*inputs)
-            if not record:
-                return (tokens,)
-            experts.append(record.experts)
-            return tokens, *record._replace(experts=record.gates)
-
-        # `value` would be rounded under mixed precision, and gradients with it.
-        values = [tf.convert_to_tensor(variable._value) for variable in variables]
-        tokens, *fields = tf.recompute_grad(floats)(values, *inputs)
-        if not experts:
-            return tokens, ()
-        return tokens, RoutingRecord(*fields)._replace(experts=experts[0])
-
-    return wrapped
+    tokens, *found = tf.recompute_grad(floats)(*leaves(inputs))
+    [outputs], found = around, iter(found)
+    values = [
+        next(found) if leaf.dtype.is_floating else leaf for leaf in leaves(outputs)
+    ]
+    return tokens, packed(outputs, values)
 
 
 def is_traced(tokens):
@@ -58,41 +41,38 @@ def is_traced(tokens):
     return not tf.executing_eagerly()
 
 
-def loop(one_round, tokens, private, rounds):
-    """Returns the tokens and the records of all rounds, (rounds, r, ...).
+def loop(one_round, tokens, private, weights, rounds, outputs):
+    """Returns the tokens and the outputs of all rounds, (rounds, ...).
 
     Args:
-        one_round: As for `depth.repeat`.
+        one_round: As for `depth.repeat`, and the other arguments too.
         tokens: (B, T, D).
-        private: NamedTuple of arrays (rounds, ...), or None.
+        private: Tree of arrays (rounds, ...).
+        weights: Tree of arrays.
         rounds: How many.
+        outputs: Tree of `keras.KerasTensor`s like the outputs of a round.
     """
     # Reading from arrays of tensors gives gradients without scatters.
     pieces = [
-        None
-        if piece is None
-        else tf.TensorArray(piece.dtype, size=rounds).unstack(piece)
-        for piece in private
+        tf.TensorArray(leaf.dtype, size=rounds).unstack(leaf)
+        for leaf in leaves(private)
     ]
-    shape, is_routed = tokens.shape, []
+    shape = tokens.shape
 
     def body(index, tokens, arrays):
-        mine = [None if piece is None else piece.read(index) for piece in pieces]
-        tokens, record = one_round(tokens, type(private)(*mine))
-        is_routed[:] = [bool(record)]
+        mine = packed(private, [piece.read(index) for piece in pieces])
+        tokens, made = one_round(tokens, mine, weights)
         arrays = [
-            array.write(index, field)
-            for array, field in zip(arrays, record or (), strict=False)
-        ] or arrays
+            array.write(index, leaf)
+            for array, leaf in zip(arrays, leaves(made), strict=True)
+        ]
         return index + 1, tf.ensure_shape(tokens, shape), arrays
 
-    arrays = [tf.TensorArray(dtype, size=rounds) for dtype in _DTYPES]
+    arrays = [tf.TensorArray(leaf.dtype, size=rounds) for leaf in leaves(outputs)]
     _, tokens, arrays = tf.while_loop(
         lambda index, tokens, arrays: index < rounds,
         body,
         (tf.constant(0), tokens, arrays),
         maximum_iterations=rounds,
     )
-    if not is_routed[0]:
-        return tokens, ()
-    return tokens, RoutingRecord(*(array.stack() for array in arrays))
+    return tokens, packed(outputs, [array.stack() for array in arrays])

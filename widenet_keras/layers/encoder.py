@@ -1,31 +1,34 @@
 """The encoder: L steps over U unique blocks. Only this file knows of sharing."""
 
-from typing import NamedTuple
+import functools
 
 import keras
 from keras import ops
 
 from widenet_keras.layers import depth
+from widenet_keras.layers.attention import Heads
+from widenet_keras.layers.block import block
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
+from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
+from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
+from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.layers.sharing import block_of_step, check_sharing
+from widenet_keras.layers.step import Outputs, Plan, Private, Seen, segments_of
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
-from widenet_keras.routing.record import RoutingRecord, stack_records
+from widenet_keras.routing.record import record_of, record_spec
+from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
-from widenet_keras.utils.checks import check_choice, check_flag, check_number
+from widenet_keras.utils.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+)
+from widenet_keras.utils.trees import mapped
 
-
-class Private(NamedTuple):
-    """What a step keeps for itself; leading axes are stacked over the steps.
-
-    Attributes:
-        norms: (..., 4, D), the fields of `StepNorms`.
-        seed: (..., 2), seed of its `RandomDraws`, or None if nothing is drawn.
-        drop_path: (...,), rate of dropped paths, or None for 0.
-    """
-
-    norms: object
-    seed: object
-    drop_path: object
+# Joining the kernels of query, key and value pays where a block is read more than
+# once, or where they are so small that the number of products is what counts.
+_SMALL_WIDTH = 128
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -46,6 +49,8 @@ class Encoder(keras.layers.Layer):
             one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
+        pieces: What the steps keep for themselves besides norms: `Piece`s, or dicts
+            of them.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -63,6 +68,7 @@ class Encoder(keras.layers.Layer):
         scan="auto",
         remat="none",
         seed=None,
+        pieces=(),
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -84,93 +90,201 @@ class Encoder(keras.layers.Layer):
         rows = len(blocks) if shared_norms else steps
         self.norm1 = StackedNorms(rows, dtype=self.dtype_policy, name="norm1")
         self.norm2 = StackedNorms(rows, dtype=self.dtype_policy, name="norm2")
+        self.pieces = pieces_of("Encoder", pieces)
+        # Without pieces there is no such layer, so that files stay as they were.
+        self.stacked_pieces = None
+        if self.pieces:
+            self.stacked_pieces = StackedPieces(
+                self.pieces, steps, dtype=self.dtype_policy, name="pieces"
+            )
 
     def build(self, tokens_shape):
-        """Builds blocks and norms for tokens of shape (B, T, D)."""
+        """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
+        if self.pieces:
+            sizes = {each.sizes(tokens_shape[-1]) for each in self.blocks}
+            if len(sizes) > 1:
+                raise ValueError(
+                    f"Encoder: pieces need blocks of one size and these have "
+                    f"{len(sizes)}; give all blocks the same."
+                )
+            build_once(self.stacked_pieces, sizes.pop())
 
-    def call(self, tokens, training=None):
+    def call(self, tokens, training=None, look_at=()):
         """Returns the encoded tokens and the routing record of all steps.
 
         Args:
             tokens: (B, T, D).
             training: Whether noise, dropout, dropped paths and capacity are on.
+            look_at: Steps, from 0, that shall return what they computed with.
 
         Returns:
             Tokens (B, T, D), and a `RoutingRecord` stacked over the S
-            mixture-of-experts steps, or `()` if no block is routed.
+            mixture-of-experts steps, or `()` if no block is routed; with `look_at`
+            also the `Seen` of these steps, in the order of the depth.
+        """
+        tokens, outputs = self.run(tokens, training, look_at)
+        record = self.record(outputs)
+        return (tokens, record, outputs.seen) if look_at else (tokens, record)
+
+    def run(self, tokens, training, look_at=()):
+        """Returns the encoded tokens and the `Outputs` of the steps, stacked.
+
+        As `call`, for who may have no use for a record.
         """
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
-        private = self._private(draws)
-        records = []
-        for segment in depth.segments_of(self.block_of_step):
-            period = len(segment.pattern)
+        specs = [each.spec(training) for each in self.blocks]
 
-            def one_round(tokens, private, pattern=segment.pattern):
-                return self._round(tokens, private, pattern, training)
+        def one_round(tokens, private, weights, pattern):
+            return self._round(tokens, private, weights, specs, pattern, training)
 
-            tokens, record = depth.repeat(
-                one_round,
-                tokens,
-                _rounds(private, segment.first, segment.end, period),
-                segment.rounds,
-                self.scan,
-            )
-            records.append(record)
-        return tokens, depth.joined(records)
-
-    def _round(self, tokens, private, pattern, training):
-        """Applies the blocks of a pattern with the private pieces of its steps."""
-        records = []
-        for place, index in enumerate(pattern):
-
-            def step(tokens, norms, seed=None, drop_path=0.0, index=index):
-                return self.blocks[index](
+        with numerics.weights_as_stored() as read:
+            private = self._private(read, draws)
+            weights = self._weights(read, training, tokens.shape[-1])
+            found = []
+            for segment in segments_of(self._plans(look_at)):
+                pattern = segment.pattern
+                mine = _rounds(private, segment.first, segment.end, len(pattern))
+                tokens, outputs = depth.repeat(
+                    functools.partial(one_round, pattern=pattern),
                     tokens,
-                    norms=StepNorms(*ops.unstack(norms)),
-                    draws=RandomDraws(seed),
-                    drop_path=drop_path,
-                    training=training,
+                    mine,
+                    tuple(weights[plan.block] for plan in pattern),
+                    segment.rounds,
+                    self._outputs_spec(tokens, pattern),
+                    self.scan,
                 )
+                found.append(depth.merged(outputs))
+        parts = (
+            depth.joined([part for part in parts if part]) if any(parts) else ()
+            for parts in zip(*found, strict=True)
+        )
+        return tokens, Outputs(*parts)
 
-            mine = [piece[place] for piece in private if piece is not None]
-            if self.remat == "full" and training:
-                step = depth.remat(step, self.blocks[index].trainable_variables)
-            tokens, record = step(tokens, *mine)
-            if record:
-                records.append(record)
-        return tokens, stack_records(records) if records else ()
+    def record(self, outputs):
+        """Returns the `RoutingRecord` of `Outputs`, or `()` if no block is routed."""
+        if not outputs.facts:
+            return ()
+        [part, *_] = [each.feed_forward for each in self.blocks if each.is_routed]
+        return record_of(outputs.facts, part.softmaxes)
 
-    def compute_output_spec(self, tokens, training=None):
-        """Returns the specs of the tokens and of the stacked record."""
-        result, records = keras.KerasTensor(tokens.shape, self.compute_dtype), []
-        for step in self.routed_steps:
-            block = self.blocks[self.block_of_step[step]]
-            records.append(block.compute_output_spec(tokens)[1])
-        if not records:
-            return result, ()
-        fields = zip(*records, strict=True)
-        return result, RoutingRecord(
-            *(
-                keras.KerasTensor((len(field), *field[0].shape), field[0].dtype)
-                for field in fields
+    def _plans(self, look_at):
+        """Returns the `Plan` of every step."""
+        for step in look_at:
+            check_integer("Encoder", "look_at", step, 0)
+            if step >= self.steps:
+                raise ValueError(
+                    f"Encoder: look_at has step {step} and there are {self.steps}; "
+                    f"use 0 to {self.steps - 1}."
+                )
+        return tuple(
+            Plan(index, step in look_at)
+            for step, index in enumerate(self.block_of_step)
+        )
+
+    def _weights(self, read, training, width):
+        """Returns the `BlockWeights` of every unique block, read once for all steps."""
+        return [
+            each.read(
+                read,
+                training,
+                joins=width <= _SMALL_WIDTH or self.block_of_step.count(index) > 1,
             )
+            for index, each in enumerate(self.blocks)
+        ]
+
+    def _round(self, tokens, private, weights, specs, pattern, training):
+        """Applies the blocks of a pattern with the private pieces of its steps."""
+        found = []
+        for place, plan in enumerate(pattern):
+            step = functools.partial(self._step, spec=specs[plan.block], plan=plan)
+            mine = mapped(lambda leaf, place=place: leaf[place], private)
+            if self.remat == "full" and training:
+                tokens, outputs = depth.remat(step, tokens, mine, weights[place])
+            else:
+                tokens, outputs = step(tokens, mine, weights[place])
+            found.append(outputs)
+        parts = (
+            depth.stacked([part for part in parts if part]) if any(parts) else ()
+            for parts in zip(*found, strict=True)
+        )
+        return tokens, Outputs(*parts)
+
+    def _step(self, tokens, private, weights, spec, plan):
+        """Returns the tokens after a step and its `Outputs`."""
+        drop_path = private.drop_path
+        tokens, facts, heads = block(
+            tokens,
+            private.norms,
+            weights,
+            spec,
+            RandomDraws(None if isinstance(private.seed, tuple) else private.seed),
+            0.0 if isinstance(drop_path, tuple) else drop_path,
+            StepPieces(self.pieces, private.pieces),
+        )
+        return tokens, Outputs(facts, Seen(tokens, heads) if plan.looked_at else ())
+
+    def _outputs_spec(self, tokens, pattern):
+        """Returns the specs of the `Outputs` of one round."""
+        parts = zip(
+            *(self._outputs_of_step(tokens, plan) for plan in pattern), strict=True
         )
 
-    def _private(self, draws):
+        def many(specs):
+            return mapped(
+                lambda spec: keras.KerasTensor((len(specs), *spec.shape), spec.dtype),
+                specs[0],
+            )
+
+        parts = ([spec for spec in specs if spec] for specs in parts)
+        return Outputs(*(many(specs) if specs else () for specs in parts))
+
+    def _outputs_of_step(self, tokens, plan):
+        """Returns the specs of the `Outputs` of one step."""
+        mine, seen = self.blocks[plan.block], ()
+        if plan.looked_at:
+            batch, length, width = tokens.shape
+            heads, key_dim, value_dim, _ = mine.attention.spec
+            dims = (key_dim, key_dim, value_dim)
+
+            def spec(*shape):
+                return keras.KerasTensor(shape, self.compute_dtype)
+
+            heads = Heads(*(spec(batch, length, heads, dim) for dim in dims))
+            seen = Seen(spec(batch, length, width), heads)
+        return Outputs(mine.facts_spec(tokens), seen)
+
+    def compute_output_spec(self, tokens, training=None, look_at=()):
+        """Returns the specs of the tokens and of the stacked record."""
+        result = keras.KerasTensor(tokens.shape, self.compute_dtype)
+        facts = [each.facts_spec(tokens) for each in self.blocks if each.is_routed]
+        record = record_spec(facts[0], len(self.routed_steps)) if facts else ()
+        if not look_at:
+            return result, record
+        seen = self._outputs_spec(tokens, [p for p in self._plans(look_at) if p[1]])
+        return result, record, seen.seen
+
+    def _private(self, read, draws):
         """Returns the `Private` pieces of all steps, with a leading axis L."""
-        norms = StepNorms(
-            self.norm1.gamma, self.norm1.beta, self.norm2.gamma, self.norm2.beta
+        stored = (
+            self.norm1.gamma,
+            self.norm1.beta,
+            self.norm2.gamma,
+            self.norm2.beta,
         )
-        norms = ops.stack([ops.convert_to_tensor(n) for n in norms], axis=1)
+        norms = StepNorms(*map(read, stored))
         if self.shared_norms:
-            norms = ops.stack([norms[index] for index in self.block_of_step])
-        drop_path = None
-        if self.stochastic_depth and not draws.silent:
+            index = ops.convert_to_tensor(self.block_of_step, dtype="int32")
+            norms = mapped(lambda leaf: ops.take(leaf, index, axis=0), norms)
+        pieces = self.stacked_pieces.read(read) if self.pieces else ()
+        if draws.silent:
+            return Private(norms, pieces=pieces)
+        drop_path = ()
+        if self.stochastic_depth:
             rates = [self.stochastic_depth * s for s in range(self.steps)]
             drop_path = ops.convert_to_tensor(rates, "float32") / max(self.steps - 1, 1)
-        return Private(norms, draws.seeds_of_steps(self.steps), drop_path)
+        return Private(norms, draws.seeds_of_steps(self.steps), drop_path, pieces)
 
     @property
     def routed_steps(self):
@@ -193,6 +307,7 @@ class Encoder(keras.layers.Layer):
             "scan": self.scan,
             "remat": self.remat,
             "seed": self.seed,
+            "pieces": as_dicts(self.pieces),
         }
 
     @classmethod
@@ -204,11 +319,7 @@ class Encoder(keras.layers.Layer):
 
 def _rounds(private, first, end, period):
     """Pieces of the steps from `first` to `end`, (rounds, period, ...)."""
-    return Private(
-        *(
-            None
-            if piece is None
-            else ops.reshape(piece[first:end], (-1, period, *piece.shape[1:]))
-            for piece in private
-        )
+    return mapped(
+        lambda leaf: numerics.reshaped(leaf[first:end], (-1, period, *leaf.shape[1:])),
+        private,
     )

@@ -21,14 +21,14 @@ BLOCK_SIZES = (16, 32, 64, 96, 128, 192, *range(256, 513, 16))
 BLOCK_COST = 24
 
 
-def run_by_expert(mlp, rows, sizes, weights, draws, ragged=None):
+def run_by_expert(mlp, rows, sizes, bank, draws, ragged=None):
     """Returns what each expert makes of its run of rows, (N, D).
 
     Args:
         mlp: `Mlp`.
         rows: (N, D), sorted by expert.
         sizes: (E,) int32; rows behind the last run come out as zeros.
-        weights: `ExpertWeights`.
+        bank: `Bank` in the dtype of the rows.
         draws: `RandomDraws`.
         ragged: Whether `jax.lax.ragged_dot` does the products; None for where
             it has kernels of its own (TPU).
@@ -36,8 +36,8 @@ def run_by_expert(mlp, rows, sizes, weights, draws, ragged=None):
     if ragged is None:
         ragged = jax.default_backend() == "tpu"
     if ragged:
-        return _ragged(mlp, rows, sizes, weights, draws)
-    return _blocks(mlp, rows, sizes, weights, draws.seed)
+        return _ragged(mlp, rows, sizes, bank.stacked, draws)
+    return _blocks(mlp, rows, sizes, bank.stacked, draws.seed)
 
 
 def _ragged(mlp, rows, sizes, weights, draws):

@@ -3,14 +3,14 @@
 import torch
 
 
-def run_by_expert(mlp, rows, sizes, weights, draws, grouped=None):
+def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
     """Returns what each expert makes of its run of rows, (N, D).
 
     Args:
         mlp: `Mlp`.
         rows: (N, D), sorted by expert.
         sizes: (E,) int32; rows behind the last run come out as zeros.
-        weights: `ExpertWeights`.
+        bank: `Bank` in the dtype of the rows.
         draws: `RandomDraws`.
         grouped: Whether one `grouped_mm` serves all runs; None for where its
             kernels are (CUDA, bfloat16, compute capability 8.0). It never waits
@@ -21,23 +21,15 @@ def run_by_expert(mlp, rows, sizes, weights, draws, grouped=None):
             rows.is_cuda
             and rows.dtype == torch.bfloat16
             # grouped_mm wants rows of whole 16 bytes.
-            and all(size % 8 == 0 for size in weights.hidden_kernel.shape[1:])
+            and all(size % 8 == 0 for size in bank.stacked.hidden_kernel.shape[1:])
             and torch.cuda.get_device_capability(rows.device) >= (8, 0)
         )
     if grouped:
-        return _grouped(mlp, rows, sizes, weights, draws)
+        return _grouped(mlp, rows, sizes, bank.stacked, draws)
     sizes = sizes.tolist()
     *runs, unserved = rows.split([*sizes, len(rows) - sum(sizes)])
-    outputs = [
-        mlp(run, each, draws, _linear)
-        for run, each in zip(runs, weights.unstacked(), strict=True)
-    ]
+    outputs = [mlp(run, each, draws) for run, each in zip(runs, bank.each, strict=True)]
     return torch.cat([*outputs, torch.zeros_like(unserved)])
-
-
-def _linear(rows, kernel, bias):
-    # One pass over the result instead of two.
-    return torch.addmm(bias, rows, kernel)
 
 
 def _grouped(mlp, rows, sizes, weights, draws):

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from keras import ops
 
-from widenet_keras.layers.activations import ACTIVATIONS
+from widenet_keras.utils import numerics
+from widenet_keras.utils.numerics import ACTIVATIONS, linear
 
 
 class ExpertWeights(NamedTuple):
@@ -40,16 +41,27 @@ class ExpertWeights(NamedTuple):
         )
 
     def unstacked(self):
-        """Returns the weights of each expert, a list of E."""
-        return [
-            ExpertWeights(*each)
-            for each in zip(*(ops.unstack(weight) for weight in self), strict=True)
-        ]
+        """Returns the weights of each expert, a tuple of E."""
+        count = self.hidden_bias.shape[0]
+        parts = (numerics.rows_of(weight, count) for weight in self)
+        return tuple(ExpertWeights(*each) for each in zip(*parts, strict=True))
+
+    def cast(self, dtype):
+        """Returns the weights in another dtype."""
+        return ExpertWeights(*(numerics.cast(weight, dtype) for weight in self))
 
 
-def linear(rows, kernel, bias):
-    """Returns rows @ kernel + bias."""
-    return ops.matmul(rows, kernel) + bias
+class Bank(NamedTuple):
+    """The weights of a bank of experts, as they are read for a forward pass.
+
+    Attributes:
+        stacked: `ExpertWeights` of all experts, absent where nobody reads it.
+        each: Tuple of the `ExpertWeights` of every expert where they compute one by
+            one, taken apart once for all steps; else absent.
+    """
+
+    stacked: object
+    each: tuple = ()
 
 
 class Mlp(NamedTuple):

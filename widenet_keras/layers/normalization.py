@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 import keras
-from keras import ops
 
+from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.roles import Role, weight_with_role
 
 EPSILON = 1e-6
+ROLE = Role("norms", "norms of the steps", decayed=False, stacked="steps", exact=True)
 
 
 class StepNorms(NamedTuple):
@@ -27,13 +29,7 @@ def layer_norm(x, gamma, beta):
         gamma: (D,) scale.
         beta: (D,) offset.
     """
-    normal = ops.layer_normalization(
-        ops.cast(x, "float32"),
-        ops.cast(gamma, "float32"),
-        ops.cast(beta, "float32"),
-        epsilon=EPSILON,
-    )
-    return ops.cast(normal, x.dtype)
+    return numerics.normalized(x, gamma, beta, EPSILON)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -57,11 +53,16 @@ class StackedNorms(keras.layers.Layer):
         """Makes gamma and beta for tokens of shape (B, T, D)."""
         shape = (self.rows, tokens_shape[-1])
         # Not autocast: `layer_norm` computes in float32 under every policy.
-        self.gamma = self.add_weight(
-            name="gamma", shape=shape, initializer="ones", autocast=False
-        )
-        self.beta = self.add_weight(
-            name="beta", shape=shape, initializer="zeros", autocast=False
+        self.gamma, self.beta = (
+            weight_with_role(
+                self,
+                ROLE,
+                name=name,
+                shape=shape,
+                initializer=start,
+                autocast=False,
+            )
+            for name, start in (("gamma", "ones"), ("beta", "zeros"))
         )
 
     def call(self, tokens, row):

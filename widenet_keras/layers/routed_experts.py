@@ -1,20 +1,89 @@
 """A router in front of a bank of experts, without state or hidden losses."""
 
+from typing import NamedTuple
+
 import keras
 from keras import ops
 
+from widenet_keras.layers.expert_runs import bank_of
+from widenet_keras.layers.experts import experts
+from widenet_keras.layers.mlp import Bank, Mlp
 from widenet_keras.routing.capacity import check_capacity, demand_of
 from widenet_keras.routing.engines import check_engine, engine_named
-from widenet_keras.routing.losses import (
-    balance_of,
-    expert_fraction,
-    mean_probability,
-    router_z_loss,
-)
 from widenet_keras.routing.random_draws import SILENT
-from widenet_keras.routing.record import RoutingRecord
+from widenet_keras.routing.record import (
+    RoutingFacts,
+    facts_spec,
+    record_of,
+    record_spec,
+)
+from widenet_keras.routing.router import RouterSpec, choices_of
+from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_integer
+
+if keras.backend.backend() == "torch":
+    from widenet_keras.layers import routed_experts_torch as fast
+else:
+    fast = None
+
+
+class RoutedSpec(NamedTuple):
+    """What is static about a mixture of experts in one forward pass.
+
+    Attributes:
+        router: `RouterSpec`.
+        mlp: `Mlp` of every expert.
+        capacity_factor: C's factor, or None where nothing is dropped.
+        images_per_group: Images that share a capacity.
+        engine: The class of the dispatch engine.
+    """
+
+    router: RouterSpec
+    mlp: Mlp
+    capacity_factor: float | None
+    images_per_group: int
+    engine: type
+
+
+class RoutedWeights(NamedTuple):
+    """The weights of a mixture of experts.
+
+    Attributes:
+        router: (D, E) float32.
+        bank: `Bank` of the experts.
+    """
+
+    router: object
+    bank: Bank
+
+
+def routed_experts(tokens, weights, spec, draws):
+    """Returns the mixed tokens, (B, T, D), and the `RoutingFacts`.
+
+    Args:
+        tokens: (B, T, D).
+        weights: `RoutedWeights`.
+        spec: `RoutedSpec`.
+        draws: `RandomDraws`.
+    """
+    if fast is not None and fast.serves(spec):
+        return fast.routed_experts(tokens, weights, spec, draws)
+    choices = choices_of(tokens, weights.router, spec.router, draws)
+    demand = demand_of(tokens, choices, spec.capacity_factor, spec.images_per_group)
+    engine = spec.engine(demand)
+    rows = engine.dispatch(demand.tokens)
+    outputs = experts(rows, engine.sizes, weights.bank, spec.mlp, draws)
+    mixed = ops.reshape(engine.combine(outputs), (-1, *tokens.shape[1:]))
+    # The last group of images may have been padded.
+    mixed = mixed[: ops.shape(tokens)[0]]
+    return mixed, RoutingFacts(
+        logits=choices.logits,
+        probabilities=choices.probabilities,
+        experts=choices.experts(),
+        gates=choices.gates,
+        dropped=engine.dropped_fraction(),
+    )
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -74,6 +143,37 @@ class RoutedExperts(keras.layers.Layer):
         build_once(self.router, tokens_shape)
         build_once(self.experts, rows_shape)
 
+    def spec(self, training):
+        """Returns the `RoutedSpec` of a forward pass.
+
+        Args:
+            training: Whether the capacity holds.
+        """
+        factor = self.capacity_factor if training else None
+        return RoutedSpec(
+            self.router.spec,
+            self.experts.mlp,
+            factor,
+            self.images_per_group,
+            engine_named(self.engine, factor is not None),
+        )
+
+    def read(self, read, training):
+        """Returns the `RoutedWeights`.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+            training: As for `spec`.
+        """
+        engine = self.spec(training).engine
+        bank = bank_of(self.experts.read(read), engine)
+        return RoutedWeights(read(self.router.kernel), bank)
+
+    @property
+    def softmaxes(self):
+        """How many softmaxes the probabilities of a token consist of."""
+        return self.router.softmaxes(self.router.top_k)
+
     def call(self, tokens, draws=SILENT, training=None):
         """Returns the mixed tokens (B, T, D) and a `RoutingRecord` of one step.
 
@@ -82,51 +182,16 @@ class RoutedExperts(keras.layers.Layer):
             draws: `RandomDraws` of the owner; the default draws nothing.
             training: Whether the capacity holds.
         """
-        choices = self.router(tokens, draws=draws)
-        demand = demand_of(
-            tokens,
-            choices,
-            self.capacity_factor if training else None,
-            self.images_per_group,
-        )
-        make_engine = engine_named(self.engine, demand.capacity is not None)
-        engine = make_engine(demand)
-        rows = engine.dispatch(demand.tokens)
-        outputs = self.experts(rows, sizes=engine.sizes, draws=draws)
-        mixed = ops.reshape(engine.combine(outputs), (-1, *tokens.shape[1:]))
-        # The last group of images may have been padded.
-        mixed = mixed[: ops.shape(tokens)[0]]
-        fraction = expert_fraction(choices.mask)
-        probability = mean_probability(choices.probabilities, self.router.softmaxes)
-        record = RoutingRecord(
-            balance_loss=balance_of(fraction, probability),
-            z_loss=router_z_loss(choices.logits),
-            expert_fraction=fraction,
-            mean_probability=probability,
-            dropped_fraction=engine.dropped_fraction(),
-            experts=choices.experts(),
-            gates=choices.gates,
-        )
-        return mixed, record
+        with numerics.weights_as_stored() as read:
+            weights = self.read(read, training)
+            mixed, facts = routed_experts(tokens, weights, self.spec(training), draws)
+        return mixed, record_of(facts, self.softmaxes)
 
     def compute_output_spec(self, tokens, draws=SILENT, training=None):
         """Returns the specs of the mixed tokens and of the record."""
-        batch, length = tokens.shape[:2]
-        choices = (batch, self.router.top_k, length)
-
-        def spec(*shape, dtype="float32"):
-            return keras.KerasTensor(shape, dtype=dtype)
-
-        record = RoutingRecord(
-            balance_loss=spec(),
-            z_loss=spec(),
-            expert_fraction=spec(self.experts.num_experts),
-            mean_probability=spec(self.experts.num_experts),
-            dropped_fraction=spec(),
-            experts=spec(*choices, dtype="int32"),
-            gates=spec(*choices),
-        )
-        return spec(*tokens.shape, dtype=self.compute_dtype), record
+        facts = facts_spec(*tokens.shape[:2], self.router.spec)
+        mixed = keras.KerasTensor(tokens.shape, self.compute_dtype)
+        return mixed, record_spec(facts)
 
     def get_config(self):
         """Returns the constructor's arguments."""

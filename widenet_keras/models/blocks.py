@@ -2,7 +2,7 @@
 
 from widenet_keras.layers.attention import Attention
 from widenet_keras.layers.block import Block
-from widenet_keras.layers.experts import FeedForward
+from widenet_keras.layers.feed_forward import FeedForward
 from widenet_keras.layers.mixture_of_experts import routed_experts
 
 

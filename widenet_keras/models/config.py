@@ -2,7 +2,6 @@
 
 import dataclasses
 
-from widenet_keras.layers.activations import ACTIVATIONS
 from widenet_keras.layers.depth import REMATS, SCANS
 from widenet_keras.layers.head import POOLINGS
 from widenet_keras.layers.sharing import block_of_step, check_sharing
@@ -10,6 +9,7 @@ from widenet_keras.routing.capacity import check_capacity
 from widenet_keras.routing.engines import check_engine
 from widenet_keras.routing.router import ROUTERS, check_groups
 from widenet_keras.utils import checks
+from widenet_keras.utils.numerics import ACTIVATIONS
 
 OWNER = "WideNetConfig"
 

@@ -70,7 +70,7 @@ def block_values(weights, source, tied, index, random):
             ffns = of_steps(f"feed_forward/{name.replace('_', '/')}", dense)
             value = experts_of(ffns, config.num_experts, random)
             if name.startswith("outer"):
-                softmaxes = block.feed_forward.router.softmaxes
+                softmaxes = block.feed_forward.softmaxes
                 value *= config.num_experts / (config.top_k * softmaxes)
         values[path] = value
     return values

@@ -3,15 +3,18 @@
 from keras import ops
 
 
-def expert_fraction(mask):
-    """Returns the fraction of all choices that went to each expert, (E,).
+def expert_fraction(experts, num_experts):
+    """Returns the fraction of all choices that went to each expert, (..., E).
 
     Choices count before any is dropped, and carry no gradient.
 
     Args:
-        mask: (B, K, T, E) one-hot choices.
+        experts: (..., B, K, T) int32, the chosen experts.
+        num_experts: E.
     """
-    return ops.stop_gradient(ops.mean(mask, axis=(0, 1, 2)))
+    numbers = ops.arange(num_experts, dtype="int32")
+    chosen = ops.cast(ops.equal(ops.expand_dims(experts, -1), numbers), "float32")
+    return ops.stop_gradient(ops.mean(chosen, axis=(-4, -3, -2)))
 
 
 def balance_loss(probabilities, fraction, softmaxes=1):
@@ -31,13 +34,13 @@ def balance_loss(probabilities, fraction, softmaxes=1):
 
 
 def mean_probability(probabilities, softmaxes=1):
-    """Returns P, the mean router probability of each expert, (E,); sums to 1.
+    """Returns P, the mean router probability of each expert, (..., E); sums to 1.
 
     Args:
-        probabilities: As for `balance_loss`.
+        probabilities: (..., B, T, E), as for `balance_loss`.
         softmaxes: As for `balance_loss`.
     """
-    return ops.mean(probabilities, axis=(0, 1)) / softmaxes
+    return ops.mean(probabilities, axis=(-3, -2)) / softmaxes
 
 
 def balance_of(fraction, probability):
@@ -54,12 +57,12 @@ def balance_of(fraction, probability):
 
 
 def router_z_loss(logits):
-    """Returns mean(logsumexp(logits)^2) over the tokens.
+    """Returns mean(logsumexp(logits)^2) over the tokens, (...,).
 
     Source: "ST-MoE: Designing Stable and Transferable Sparse Expert Models",
     equation 5. It pulls the logits towards values that float32 can hold.
 
     Args:
-        logits: (B, T, E), before noise.
+        logits: (..., B, T, E), before noise.
     """
-    return ops.mean(ops.square(ops.logsumexp(logits, axis=-1)))
+    return ops.mean(ops.square(ops.logsumexp(logits, axis=-1)), axis=(-2, -1))

@@ -9,8 +9,28 @@ import keras
 from keras import ops
 
 from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number, check_top_k
 from widenet_keras.utils.numerics import softmax
+from widenet_keras.utils.roles import Role, weight_with_role
+
+ROLE = Role("core", "router", exact=True)
+
+
+class RouterSpec(NamedTuple):
+    """What is static about a router.
+
+    Attributes:
+        router: The class, a subclass of `Router`.
+        num_experts: E.
+        top_k: K.
+        noise: Standard deviation of the noise in training, in units of 1/E.
+    """
+
+    router: type
+    num_experts: int
+    top_k: int
+    noise: float
 
 
 class Choices(NamedTuple):
@@ -60,6 +80,22 @@ def first_maximum(values):
     return is_maximum * ops.cast(ops.equal(rank, 1.0), "float32")
 
 
+def choices_of(tokens, kernel, spec, draws):
+    """Returns the `Choices` of (B, T, D) tokens, computed in float32.
+
+    Args:
+        tokens: (B, T, D).
+        kernel: (D, E) float32.
+        spec: `RouterSpec`.
+        draws: `RandomDraws`.
+    """
+    logits = ops.matmul(numerics.cast(tokens, "float32"), kernel)
+    noisy = draws.add_normal(logits, spec.noise / spec.num_experts)
+    probabilities, mask = spec.router.choose(noisy, spec.top_k)
+    gates = ops.sum(mask * ops.expand_dims(probabilities, 1), axis=-1)
+    return Choices(logits, probabilities, gates, mask)
+
+
 class Router(keras.layers.Layer):
     """Base of the routers: a (D, E) kernel without bias, always in float32.
 
@@ -85,15 +121,18 @@ class Router(keras.layers.Layer):
         self.num_experts = num_experts
         self.top_k = top_k
         self.noise = noise
+        self.spec = RouterSpec(type(self), num_experts, top_k, noise)
 
-    @property
-    def softmaxes(self):
+    @staticmethod
+    def softmaxes(top_k):
         """How many softmaxes the probabilities of a token consist of."""
         return 1
 
     def build(self, tokens_shape):
         """Makes the kernel for tokens of shape (B, T, D)."""
-        self.kernel = self.add_weight(
+        self.kernel = weight_with_role(
+            self,
+            ROLE,
             name="kernel",
             shape=(tokens_shape[-1], self.num_experts),
             initializer="glorot_uniform",
@@ -108,13 +147,11 @@ class Router(keras.layers.Layer):
             tokens: (B, T, D).
             draws: `RandomDraws` of the owner; the default adds no noise.
         """
-        logits = ops.matmul(tokens, self.kernel)
-        noisy = draws.add_normal(logits, self.noise / self.num_experts)
-        probabilities, mask = self.choose(noisy)
-        gates = ops.sum(mask * ops.expand_dims(probabilities, 1), axis=-1)
-        return Choices(logits, probabilities, gates, mask)
+        with numerics.weights_as_stored() as read:
+            return choices_of(tokens, read(self.kernel), self.spec, draws)
 
-    def choose(self, logits):
+    @staticmethod
+    def choose(logits, top_k):
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         raise NotImplementedError
 
@@ -136,12 +173,13 @@ class TopKRouter(Router):
     values, not renormalised over the K chosen.
     """
 
-    def choose(self, logits):
+    @staticmethod
+    def choose(logits, top_k):
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         probabilities = softmax(logits)
         left = probabilities
         masks = []
-        for _ in range(self.top_k):
+        for _ in range(top_k):
             chosen = ops.stop_gradient(first_maximum(left))
             masks.append(chosen)
             # Probabilities are >= 0, so -1 is never the maximum again.
@@ -168,26 +206,27 @@ class GroupedTop1Router(Router):
         super().__init__(num_experts, top_k, noise, **kwargs)
         check_groups("GroupedTop1Router", top_k, num_experts)
 
-    @property
-    def softmaxes(self):
+    @staticmethod
+    def softmaxes(top_k):
         """One softmax for each group."""
-        return self.top_k
+        return top_k
 
-    def choose(self, logits):
+    @staticmethod
+    def choose(logits, top_k):
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
-        tokens = ops.shape(logits)[1]
-        size = self.num_experts // self.top_k
-        grouped = ops.reshape(logits, (-1, tokens, self.top_k, size))
+        tokens, experts = logits.shape[1:]
+        size = experts // top_k
+        grouped = ops.reshape(logits, (-1, tokens, top_k, size))
         grouped = softmax(grouped)
         chosen = ops.stop_gradient(first_maximum(grouped))
         masks = [
             ops.pad(
                 chosen[:, :, group, :],
-                ((0, 0), (0, 0), (group * size, self.num_experts - (group + 1) * size)),
+                ((0, 0), (0, 0), (group * size, experts - (group + 1) * size)),
             )
-            for group in range(self.top_k)
+            for group in range(top_k)
         ]
-        probabilities = ops.reshape(grouped, (-1, tokens, self.num_experts))
+        probabilities = ops.reshape(grouped, (-1, tokens, experts))
         return probabilities, ops.stack(masks, axis=1)
 
 

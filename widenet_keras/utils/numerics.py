@@ -1,16 +1,27 @@
-"""Numerics that every layer should do the same way."""
+"""Arithmetic on tensors of the running backend, each thing done in one way.
 
-from keras import ops
+On torch these are torch's own functions: what runs as it is called pays for every
+layer of Python above them. Elsewhere a compiler removes those, and they are Keras'.
+"""
 
+import keras
 
-def softmax(logits):
-    """Softmax of the last axis in float32, also where that axis has one entry.
+if keras.backend.backend() == "torch":
+    from widenet_keras.utils import numerics_torch as _numerics
+else:
+    from widenet_keras.utils import numerics_traced as _numerics
 
-    Keras warns of a softmax over one entry as a likely mistake; here it is the
-    router of a single expert, or the attention of a single token.
-    """
-    logits = ops.cast(logits, "float32")
-    if logits.shape[-1] == 1:
-        # Written so that the gradient is zero rather than missing.
-        return logits * 0.0 + 1.0
-    return ops.softmax(logits, axis=-1)
+ACTIVATIONS = _numerics.ACTIVATIONS
+attended = _numerics.attended
+cast = _numerics.cast
+concatenated = _numerics.concatenated
+linear = _numerics.linear
+mean = _numerics.mean
+normalized = _numerics.normalized
+patches = _numerics.patches
+reshaped = _numerics.reshaped
+rows_of = _numerics.rows_of
+softmax = _numerics.softmax
+stacked = _numerics.stacked
+tanh = _numerics.tanh
+weights_as_stored = _numerics.weights_as_stored

@@ -14,11 +14,14 @@ class Engine:
         demand: `Demand` of the tokens.
 
     Attributes:
+        one_by_one: Whether each expert computes rows of its own number, in runs or
+            in a list, of the class.
         sizes: None where the rows of `dispatch` are stacked by expert, or (E,)
             int32, the rows of each expert where they stand in runs.
         kept: (G, K, N) float32, 1 where a choice is served.
     """
 
+    one_by_one = False
     sizes = None
 
     def __init__(self, demand):

@@ -17,6 +17,8 @@ class Listed(Engine):
     capacity.
     """
 
+    one_by_one = True
+
     def __init__(self, demand):
         super().__init__(demand)
         experts = demand.mask.shape[-1]

@@ -17,6 +17,8 @@ class Sorted(Engine):
     dropless dispatch; the inverse gather is MaxText's `custom_sort_vjp`.
     """
 
+    one_by_one = True
+
     def __init__(self, demand):
         super().__init__(demand)
         mask = demand.mask

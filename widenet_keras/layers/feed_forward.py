@@ -1,0 +1,131 @@
+"""The dense feed-forward part: one MLP, the same for every token."""
+
+import keras
+
+from widenet_keras.layers.linear import Linear, built_linear, linear
+from widenet_keras.layers.mlp import Mlp
+from widenet_keras.layers.pieces.step_pieces import NO_PIECES
+from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.utils import numerics
+from widenet_keras.utils.checks import check_choice, check_integer, check_number
+from widenet_keras.utils.roles import Role
+
+# Biases start at almost zero, as in the authors' network.
+BIAS_INITIALIZER = {
+    "class_name": "RandomNormal",
+    "config": {"mean": 0.0, "stddev": 1e-6},
+}
+
+
+def bias_initializer():
+    """Returns a fresh initializer, so that no two biases share its seed."""
+    return keras.initializers.get(BIAS_INITIALIZER)
+
+
+def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
+    """Returns the MLP of tokens, (B, T, D).
+
+    Args:
+        tokens: (B, T, D).
+        weights: The `Product`s of the hidden and the outer layer, a pair.
+        mlp: `Mlp`.
+        draws: `RandomDraws`.
+        pieces: What the step keeps for itself.
+    """
+    hidden = linear(tokens, weights[0])
+    if pieces:
+        hidden = pieces.linear("hidden", tokens, hidden, draws)
+    hidden = numerics.ACTIVATIONS[mlp.activation](hidden)
+    hidden = draws.dropout(hidden, mlp.dropout)
+    output = linear(hidden, weights[1])
+    if pieces:
+        output = pieces.linear("outer", hidden, output, draws)
+    if mlp.output_activation is None:
+        return output
+    return numerics.ACTIVATIONS[mlp.output_activation](output)
+
+
+class FeedForwardBase(keras.layers.Layer):
+    """What the dense MLP and the bank of experts have in common."""
+
+    def __init__(
+        self,
+        hidden_dim,
+        activation="gelu_tanh",
+        output_activation=None,
+        dropout=0.0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        owner, known = type(self).__name__, tuple(numerics.ACTIVATIONS)
+        check_integer(owner, "hidden_dim", hidden_dim, 1)
+        check_number(owner, "dropout", dropout, 0.0, below=1.0)
+        check_choice(owner, "activation", activation, known)
+        if output_activation is not None:
+            check_choice(owner, "output_activation", output_activation, known)
+        self.hidden_dim = hidden_dim
+        self.activation = activation
+        self.output_activation = output_activation
+        self.dropout = dropout
+        self.mlp = Mlp(activation, output_activation, dropout)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "hidden_dim": self.hidden_dim,
+            "activation": self.activation,
+            "output_activation": self.output_activation,
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class FeedForward(FeedForwardBase):
+    """One dense MLP: D -> F -> D, the same for every token.
+
+    Args:
+        hidden_dim: F.
+        activation: Name of the activation of the hidden layer.
+        output_activation: Name of an activation of the output, or None. The
+            authors' network has "gelu_tanh" here; the paper has none.
+        dropout: Dropout rate of the hidden layer in training.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If an argument is out of range; the line says what is allowed.
+    """
+
+    def build(self, tokens_shape):
+        """Makes the two products for tokens of shape (B, T, D)."""
+        role = Role("core", "dense MLPs")
+
+        def product(name, units, shape):
+            layer = Linear(
+                units,
+                bias_initializer=bias_initializer(),
+                dtype=self.dtype_policy,
+                name=name,
+            )
+            return built_linear(layer, shape, role)
+
+        self.hidden = product("hidden", self.hidden_dim, tokens_shape)
+        hidden_shape = (*tokens_shape[:-1], self.hidden_dim)
+        self.outer = product("outer", tokens_shape[-1], hidden_shape)
+
+    def read(self, read):
+        """Returns the `Product`s of the hidden and the outer layer.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+        """
+        return self.hidden.read(read), self.outer.read(read)
+
+    def call(self, tokens, draws=SILENT):
+        """Returns (B, T, D) for tokens (B, T, D); `draws` as for `Attention`."""
+        with numerics.weights_as_stored() as read:
+            return feed_forward(tokens, self.read(read), self.mlp, draws)
+
+    def compute_output_shape(self, tokens_shape, **kwargs):
+        """Returns the shape of the tokens."""
+        return tokens_shape

@@ -1,0 +1,39 @@
+"""What a block sees of the pieces: one method for each place where they act."""
+
+
+class StepPieces:
+    """The pieces of a step with its weights, asked in their order.
+
+    True if there is any, so that a block without pieces need not ask.
+
+    Args:
+        pieces: Tuple of `Piece`s.
+        weights: Tuple of their NamedTuples of weights, of this step.
+    """
+
+    def __init__(self, pieces=(), weights=()):
+        self._pairs = tuple(zip(pieces, weights, strict=True))
+
+    def __bool__(self):
+        return bool(self._pairs)
+
+    def linear(self, name, inputs, output, draws):
+        """Returns a product with what the pieces add; see `Piece.linear`."""
+        for piece, weights in self._pairs:
+            output = piece.linear(weights, name, inputs, output, draws)
+        return output
+
+    def feed_forward(self, output, draws):
+        """Returns the output of the feed-forward part; see `Piece.feed_forward`."""
+        for piece, weights in self._pairs:
+            output = piece.feed_forward(weights, output, draws)
+        return output
+
+    def after(self, tokens, draws):
+        """Returns the tokens at the end of the step; see `Piece.after`."""
+        for piece, weights in self._pairs:
+            tokens = piece.after(weights, tokens, draws)
+        return tokens
+
+
+NO_PIECES = StepPieces()

@@ -1,0 +1,88 @@
+"""Arithmetic where a graph is traced and compiled: TensorFlow and JAX."""
+
+import contextlib
+
+from keras import ops
+from keras.src.backend.common.variables import AutocastScope
+
+# The tanh form is what the authors' network and the ViT lineage compute.
+ACTIVATIONS = {
+    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    "gelu": lambda x: ops.gelu(x, approximate=False),
+    "relu": ops.relu,
+    "silu": ops.silu,
+}
+cast = ops.cast
+concatenated = ops.concatenate
+mean = ops.mean
+reshaped = ops.reshape
+stacked = ops.stack
+tanh = ops.tanh
+
+
+@contextlib.contextmanager
+def weights_as_stored():
+    """Context that gives a function from a Keras variable to its tensor.
+
+    In the dtype that it is stored in: rounded for a whole pass, the gradients of a
+    weight that many steps read would be added up in half precision.
+    """
+    with AutocastScope(None):
+        yield ops.convert_to_tensor
+
+
+def linear(x, kernel, bias):
+    """Returns x @ kernel + bias, for x (..., D) and a kernel of any rank >= 2."""
+    return ops.matmul(x, kernel) + bias
+
+
+def softmax(logits):
+    """Softmax of the last axis in float32, also where that axis has one entry.
+
+    Keras warns of a softmax over one entry as a likely mistake; here it is the
+    router of a single expert, or the attention of a single token.
+    """
+    logits = ops.cast(logits, "float32")
+    if logits.shape[-1] == 1:
+        # Written so that the gradient is zero rather than missing.
+        return logits * 0.0 + 1.0
+    return ops.softmax(logits, axis=-1)
+
+
+def normalized(x, gamma, beta, epsilon):
+    """Normalises the last axis in float32; returns the dtype of `x`."""
+    normal = ops.layer_normalization(
+        ops.cast(x, "float32"),
+        ops.cast(gamma, "float32"),
+        ops.cast(beta, "float32"),
+        epsilon=epsilon,
+    )
+    return ops.cast(normal, x.dtype)
+
+
+def attended(query, key, value):
+    """Returns softmax(query key^T / sqrt(d)) value, (B, T, H, d) of (B, T, H, d)."""
+    return ops.dot_product_attention(query, key, value)
+
+
+def patches(images, kernel, bias):
+    """Returns projected patches (B, rows, columns, D) of (B, height, width, c).
+
+    Args:
+        images: Images of whole patches.
+        kernel: (p, p, c, D).
+        bias: (D,).
+    """
+    found = ops.conv(
+        images,
+        kernel,
+        strides=kernel.shape[0],
+        padding="valid",
+        data_format="channels_last",
+    )
+    return found + ops.reshape(bias, (1, 1, 1, -1))
+
+
+def rows_of(tensor, count):
+    """Returns what stands in each place of the first axis, a sequence of `count`."""
+    return [tensor[index] for index in range(count)]
