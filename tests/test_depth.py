@@ -6,8 +6,8 @@ import pytest
 from conftest import BACKEND, numpy, tiny_images, tiny_model
 from gradients import value_and_gradients
 
+from widenet_keras.layers.plan import Segment, segments_of
 from widenet_keras.layers.sharing import block_of_step
-from widenet_keras.layers.step import Segment, segments_of
 from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils.execution import execution
 

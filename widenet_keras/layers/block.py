@@ -25,7 +25,7 @@ from widenet_keras.layers.routed_experts import (
     routed_experts,
 )
 from widenet_keras.routing.random_draws import SILENT
-from widenet_keras.routing.record import facts_spec, record_of
+from widenet_keras.routing.record import record_of
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_number
@@ -185,16 +185,6 @@ class Block(keras.layers.Layer):
             weights, spec = self.read(read, training), self.spec(training)
             tokens, facts, _ = block(tokens, norms, weights, spec, draws, drop_path)
         return tokens, record_of(facts, self.feed_forward.softmaxes) if facts else ()
-
-    def facts_spec(self, tokens):
-        """Returns the specs of the `RoutingFacts` of a step, or `()`.
-
-        Args:
-            tokens: `KerasTensor` or tensor (B, T, D).
-        """
-        if not self.is_routed:
-            return ()
-        return facts_spec(*tokens.shape[:2], self.feed_forward.router.spec)
 
     def compute_output_spec(self, tokens, *args, **kwargs):
         """Returns the specs of the tokens and of the record."""

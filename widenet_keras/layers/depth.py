@@ -1,7 +1,13 @@
-"""Repeating a round of steps over the depth: unrolled, or as one compiled loop."""
+"""All steps of the depth, one after the other or as compiled loops."""
+
+import functools
+from typing import NamedTuple
 
 import keras
 
+from widenet_keras.layers.block import BlockSpec
+from widenet_keras.layers.plan import Segment, segments_of
+from widenet_keras.layers.step import Outputs, outputs_spec, step
 from widenet_keras.utils import numerics
 from widenet_keras.utils.execution import must_unroll, shapes_are_static
 from widenet_keras.utils.trees import leaves, mapped, packed
@@ -13,60 +19,152 @@ elif keras.backend.backend() == "torch":
 else:
     from widenet_keras.layers import depth_tensorflow as _backend
 
-remat = _backend.remat
 SCANS = ("auto", "always", "never")
 REMATS = ("none", "full")
 
 
-def repeat(one_round, tokens, private, weights, rounds, outputs, scan="auto"):
-    """Applies a round of steps again and again, each with its private pieces.
+class Depth(NamedTuple):
+    """What is static about all steps of a forward pass.
+
+    Attributes:
+        plans: `Plan` of every step.
+        specs: `BlockSpec` of every unique block.
+        pieces: The `Piece`s that every step has.
+        scan: One of `SCANS`.
+        remat: Whether activations are computed again for the gradients.
+    """
+
+    plans: tuple
+    specs: tuple[BlockSpec, ...]
+    pieces: tuple
+    scan: str
+    remat: bool
+
+
+def through(tokens, private, weights, depth):
+    """Returns the tokens after all steps, and their `Outputs`, stacked.
 
     Args:
-        one_round: Function of tokens, the pieces of one round and the weights that
-            all rounds read; returns tokens and a tree of outputs.
         tokens: (B, T, D).
-        private: Tree of arrays with a leading axis of rounds.
-        weights: Tree of what all rounds read.
-        rounds: How many.
-        outputs: Tree of `keras.KerasTensor`s like the outputs of a round.
-        scan: One of `SCANS`.
-
-    Returns:
-        Tokens, and the outputs with a leading axis of rounds.
+        private: `Private` of all steps, with a leading axis L.
+        weights: `BlockWeights` of every unique block.
+        depth: `Depth`.
     """
-    loop = _backend.loop
-    wanted = scan == "always" or (
-        scan == "auto" and rounds >= _backend.SHORTEST and _backend.is_traced(tokens)
-    )
+    found, alone, rows = [], [], None
+    for segment in _segments(tokens, depth):
+        if segment.rounds > 1:
+            found += [_stacked_outputs(alone)] if alone else []
+            alone = []
+            tokens, outputs = _looped(tokens, private, weights, segment, depth)
+            found.append(_merged(outputs))
+            continue
+        if rows is None:
+            rows = _rows(private, len(depth.plans))
+        for place, plan in enumerate(segment.pattern, segment.first):
+            function = _step_of(plan, depth)
+            tokens, outputs = function(tokens, rows[place], weights[plan.block])
+            alone.append(outputs)
+    found += [_stacked_outputs(alone)] if alone else []
+    return tokens, _present(found, _joined)
+
+
+def _segments(tokens, depth):
+    """Returns the `Segment`s, of which those of more than one round become loops."""
+    whole = (Segment(0, depth.plans, 1),)
     # In a loop XLA needs every shape as a constant, the number of images too.
-    possible = loop is not None and not (
-        must_unroll() or (shapes_are_static() and tokens.shape[0] is None)
+    static = shapes_are_static() and tokens.shape[0] is None
+    if depth.scan == "never" or _backend.loop is None or must_unroll() or static:
+        return whole
+    if depth.scan == "auto" and not _backend.is_traced(tokens):
+        return whole
+    least = 2 if depth.scan == "always" else _backend.SHORTEST
+    return tuple(
+        segment
+        if segment.rounds >= least
+        else Segment(segment.first, segment.pattern * segment.rounds, 1)
+        for segment in segments_of(depth.plans)
     )
-    if wanted and possible and rounds > 1:
-        return loop(one_round, tokens, private, weights, rounds, outputs)
-    rows = zip(
-        *(numerics.rows_of(leaf, rounds) for leaf in leaves(private)), strict=True
+
+
+def _step_of(plan, depth):
+    """Returns the function of tokens, pieces and weights that a step is."""
+    function = functools.partial(
+        step, spec=depth.specs[plan.block], plan=plan, pieces=depth.pieces
     )
-    found = []
-    for row in rows:
-        tokens, made = one_round(tokens, packed(private, row), weights)
-        found.append(made)
-    return tokens, stacked(found)
+    return functools.partial(_backend.remat, function) if depth.remat else function
 
 
-def stacked(trees):
-    """Returns one tree of many like it, stacked on a new leading axis."""
-    return mapped(lambda *leaves: numerics.stacked(leaves), *trees)
+def _looped(tokens, private, weights, segment, depth):
+    """Returns the tokens after a segment, and its `Outputs`, (rounds, r, ...)."""
+    pattern = segment.pattern
+    functions = [_step_of(plan, depth) for plan in pattern]
+
+    def one_round(tokens, private, weights):
+        found = []
+        for place, function in enumerate(functions):
+            mine = mapped(lambda leaf, place=place: leaf[place], private)
+            tokens, outputs = function(tokens, mine, weights[place])
+            found.append(outputs)
+        return tokens, _stacked_outputs(found)
+
+    specs = [outputs_spec(tokens, depth.specs[plan.block], plan) for plan in pattern]
+    return _backend.loop(
+        one_round,
+        tokens,
+        _rounds(private, segment.first, segment.end, len(pattern)),
+        tuple(weights[plan.block] for plan in pattern),
+        segment.rounds,
+        _present(specs, stacked_specs),
+    )
 
 
-def joined(trees):
+def _rows(private, steps):
+    """Returns the pieces of every step, a list of trees without a leading axis."""
+    rows = [numerics.rows_of(leaf, steps) for leaf in leaves(private)]
+    return [packed(private, row) for row in zip(*rows, strict=True)]
+
+
+def _rounds(private, first, end, period):
+    """Returns the pieces of the steps from `first` to `end`, (rounds, period, ...)."""
+    return mapped(
+        lambda leaf: numerics.reshaped(leaf[first:end], (-1, period, *leaf.shape[1:])),
+        private,
+    )
+
+
+def _present(outputs, together):
+    """Returns one `Outputs` of many, of which some have no facts, or nothing seen.
+
+    Args:
+        outputs: List of `Outputs`.
+        together: Function of the list of those of a part that are there.
+    """
+    parts = ([part for part in parts if part] for parts in zip(*outputs, strict=True))
+    return Outputs(*(together(part) if part else () for part in parts))
+
+
+def _stacked_outputs(outputs):
+    """Returns one `Outputs` of those of steps, stacked on a new leading axis."""
+    return _present(
+        outputs, lambda trees: mapped(lambda *x: numerics.stacked(x), *trees)
+    )
+
+
+def _joined(trees):
     """Returns one tree of many like it, concatenated along the leading axis."""
     if len(trees) == 1:
         return trees[0]
     return mapped(lambda *leaves: numerics.concatenated(leaves), *trees)
 
 
-def merged(tree):
+def stacked_specs(specs):
+    """Returns the spec of trees like the first one, stacked on a new leading axis."""
+    return mapped(
+        lambda spec: keras.KerasTensor((len(specs), *spec.shape), spec.dtype), specs[0]
+    )
+
+
+def _merged(tree):
     """(rounds, r, ...) -> (rounds * r, ...)."""
     return mapped(
         lambda leaf: numerics.reshaped(

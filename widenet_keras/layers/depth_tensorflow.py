@@ -45,7 +45,8 @@ def loop(one_round, tokens, private, weights, rounds, outputs):
     """Returns the tokens and the outputs of all rounds, (rounds, ...).
 
     Args:
-        one_round: As for `depth.repeat`, and the other arguments too.
+        one_round: Function of tokens, the pieces of one round and the weights that
+            all rounds read; returns tokens and a tree of outputs.
         tokens: (B, T, D).
         private: Tree of arrays (rounds, ...).
         weights: Tree of arrays.

@@ -1,10 +1,50 @@
 """Patch embedding with a position table that follows the image size."""
 
+from typing import NamedTuple
+
 import keras
 import numpy as np
 from keras import ops
 
+from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_flag, check_integer
+from widenet_keras.utils.roles import Role, built_with_role, weight_with_role
+
+ROLE = Role("embedding", "embedding")
+
+
+class EmbeddingWeights(NamedTuple):
+    """The weights of an embedding.
+
+    Attributes:
+        kernel: (p, p, channels, D).
+        bias: (D,).
+        position: (T, D).
+    """
+
+    kernel: object
+    bias: object
+    position: object
+
+
+def embedded(images, weights):
+    """Returns tokens (B, T, D) of images (B, height, width, channels).
+
+    Where the position table has a row more than there are patches, it is that of a
+    class token, a constant zero.
+
+    Args:
+        images: Images of whole patches.
+        weights: `EmbeddingWeights`.
+    """
+    kernel, bias, position = (numerics.cast(weight, images.dtype) for weight in weights)
+    patches = numerics.patches(images, kernel, bias)
+    rows = patches.shape[1] * patches.shape[2]
+    patches = numerics.reshaped(patches, (-1, rows, kernel.shape[-1]))
+    if position.shape[0] == rows:
+        return patches + position
+    token = ops.zeros_like(patches[:, :1]) + position[:1]
+    return numerics.concatenated([token, patches + position[1:]], 1)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -54,8 +94,10 @@ class PatchEmbedding(keras.layers.Layer):
     def build(self, images_shape):
         """Makes projection and position table for the size of these images."""
         rows, columns = self.grid(images_shape)
-        self.projection.build(images_shape)
-        self.position = self.add_weight(
+        built_with_role(self.projection, images_shape, ROLE)
+        self.position = weight_with_role(
+            self,
+            ROLE._replace(decayed=False),
             name="position",
             shape=(int(self.class_token) + rows * columns, self.width),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
@@ -63,14 +105,17 @@ class PatchEmbedding(keras.layers.Layer):
 
     def call(self, images):
         """Returns tokens (B, T, D) of images (B, height, width, channels)."""
-        patches = self.projection(images)
-        position = ops.cast(self.position, patches.dtype)
-        first = int(self.class_token)
-        patches = ops.reshape(patches, (-1, position.shape[0] - first, self.width))
-        if not self.class_token:
-            return patches + position
-        token = ops.zeros_like(patches[:, :1]) + position[:1]
-        return ops.concatenate([token, patches + position[1:]], axis=1)
+        with numerics.weights_as_stored() as read:
+            return embedded(images, self.read(read))
+
+    def read(self, read):
+        """Returns the `EmbeddingWeights`.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+        """
+        stored = self.projection.kernel, self.projection.bias, self.position
+        return EmbeddingWeights(*map(read, stored))
 
     def compute_output_shape(self, images_shape):
         """Returns (B, T, D)."""

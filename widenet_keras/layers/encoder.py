@@ -1,19 +1,15 @@
 """The encoder: L steps over U unique blocks. Only this file knows of sharing."""
 
-import functools
-
 import keras
 from keras import ops
 
 from widenet_keras.layers import depth
-from widenet_keras.layers.attention import Heads
-from widenet_keras.layers.block import block
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
-from widenet_keras.layers.pieces.step_pieces import StepPieces
+from widenet_keras.layers.plan import Plan
 from widenet_keras.layers.sharing import block_of_step, check_sharing
-from widenet_keras.layers.step import Outputs, Plan, Private, Seen, segments_of
+from widenet_keras.layers.step import Private, outputs_spec
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import record_of, record_spec
 from widenet_keras.utils import numerics
@@ -134,33 +130,21 @@ class Encoder(keras.layers.Layer):
         As `call`, for who may have no use for a record.
         """
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
-        specs = [each.spec(training) for each in self.blocks]
-
-        def one_round(tokens, private, weights, pattern):
-            return self._round(tokens, private, weights, specs, pattern, training)
-
+        how = self._depth(training, look_at)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
             weights = self._weights(read, training, tokens.shape[-1])
-            found = []
-            for segment in segments_of(self._plans(look_at)):
-                pattern = segment.pattern
-                mine = _rounds(private, segment.first, segment.end, len(pattern))
-                tokens, outputs = depth.repeat(
-                    functools.partial(one_round, pattern=pattern),
-                    tokens,
-                    mine,
-                    tuple(weights[plan.block] for plan in pattern),
-                    segment.rounds,
-                    self._outputs_spec(tokens, pattern),
-                    self.scan,
-                )
-                found.append(depth.merged(outputs))
-        parts = (
-            depth.joined([part for part in parts if part]) if any(parts) else ()
-            for parts in zip(*found, strict=True)
+            return depth.through(tokens, private, weights, how)
+
+    def _depth(self, training, look_at):
+        """Returns the `Depth` of a forward pass."""
+        return depth.Depth(
+            self._plans(look_at),
+            tuple(each.spec(training) for each in self.blocks),
+            self.pieces,
+            self.scan,
+            bool(self.remat == "full" and training),
         )
-        return tokens, Outputs(*parts)
 
     def record(self, outputs):
         """Returns the `RoutingRecord` of `Outputs`, or `()` if no block is routed."""
@@ -194,76 +178,17 @@ class Encoder(keras.layers.Layer):
             for index, each in enumerate(self.blocks)
         ]
 
-    def _round(self, tokens, private, weights, specs, pattern, training):
-        """Applies the blocks of a pattern with the private pieces of its steps."""
-        found = []
-        for place, plan in enumerate(pattern):
-            step = functools.partial(self._step, spec=specs[plan.block], plan=plan)
-            mine = mapped(lambda leaf, place=place: leaf[place], private)
-            if self.remat == "full" and training:
-                tokens, outputs = depth.remat(step, tokens, mine, weights[place])
-            else:
-                tokens, outputs = step(tokens, mine, weights[place])
-            found.append(outputs)
-        parts = (
-            depth.stacked([part for part in parts if part]) if any(parts) else ()
-            for parts in zip(*found, strict=True)
-        )
-        return tokens, Outputs(*parts)
-
-    def _step(self, tokens, private, weights, spec, plan):
-        """Returns the tokens after a step and its `Outputs`."""
-        drop_path = private.drop_path
-        tokens, facts, heads = block(
-            tokens,
-            private.norms,
-            weights,
-            spec,
-            RandomDraws(None if isinstance(private.seed, tuple) else private.seed),
-            0.0 if isinstance(drop_path, tuple) else drop_path,
-            StepPieces(self.pieces, private.pieces),
-        )
-        return tokens, Outputs(facts, Seen(tokens, heads) if plan.looked_at else ())
-
-    def _outputs_spec(self, tokens, pattern):
-        """Returns the specs of the `Outputs` of one round."""
-        parts = zip(
-            *(self._outputs_of_step(tokens, plan) for plan in pattern), strict=True
-        )
-
-        def many(specs):
-            return mapped(
-                lambda spec: keras.KerasTensor((len(specs), *spec.shape), spec.dtype),
-                specs[0],
-            )
-
-        parts = ([spec for spec in specs if spec] for specs in parts)
-        return Outputs(*(many(specs) if specs else () for specs in parts))
-
-    def _outputs_of_step(self, tokens, plan):
-        """Returns the specs of the `Outputs` of one step."""
-        mine, seen = self.blocks[plan.block], ()
-        if plan.looked_at:
-            batch, length, width = tokens.shape
-            heads, key_dim, value_dim, _ = mine.attention.spec
-            dims = (key_dim, key_dim, value_dim)
-
-            def spec(*shape):
-                return keras.KerasTensor(shape, self.compute_dtype)
-
-            heads = Heads(*(spec(batch, length, heads, dim) for dim in dims))
-            seen = Seen(spec(batch, length, width), heads)
-        return Outputs(mine.facts_spec(tokens), seen)
-
     def compute_output_spec(self, tokens, training=None, look_at=()):
         """Returns the specs of the tokens and of the stacked record."""
         result = keras.KerasTensor(tokens.shape, self.compute_dtype)
-        facts = [each.facts_spec(tokens) for each in self.blocks if each.is_routed]
-        record = record_spec(facts[0], len(self.routed_steps)) if facts else ()
+        how = self._depth(training, look_at)
+        found = [outputs_spec(result, how.specs[p.block], p) for p in how.plans]
+        facts = [outputs.facts for outputs in found if outputs.facts]
+        record = record_spec(facts[0], len(facts)) if facts else ()
         if not look_at:
             return result, record
-        seen = self._outputs_spec(tokens, [p for p in self._plans(look_at) if p[1]])
-        return result, record, seen.seen
+        seen = [outputs.seen for outputs in found if outputs.seen]
+        return result, record, depth.stacked_specs(seen)
 
     def _private(self, read, draws):
         """Returns the `Private` pieces of all steps, with a leading axis L."""
@@ -315,11 +240,3 @@ class Encoder(keras.layers.Layer):
         """Rebuilds the encoder and its blocks."""
         blocks = [keras.saving.deserialize_keras_object(b) for b in config["blocks"]]
         return cls(**{**config, "blocks": blocks})
-
-
-def _rounds(private, first, end, period):
-    """Pieces of the steps from `first` to `end`, (rounds, period, ...)."""
-    return mapped(
-        lambda leaf: numerics.reshaped(leaf[first:end], (-1, period, *leaf.shape[1:])),
-        private,
-    )

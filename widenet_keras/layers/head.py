@@ -1,12 +1,52 @@
 """The classifier's head: final norm, pooling, representation, logits."""
 
-import keras
-from keras import ops
+from typing import NamedTuple
 
-from widenet_keras.layers.normalization import EPSILON
+import keras
+
+from widenet_keras.layers.linear import Linear, Product, built_linear, linear
+from widenet_keras.layers.normalization import EPSILON, layer_norm
+from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_flag, check_integer
+from widenet_keras.utils.roles import Role, built_with_role
 
 POOLINGS = ("mean", "token")
+ROLE = Role("head", "head")
+
+
+class HeadWeights(NamedTuple):
+    """The weights of a head.
+
+    Attributes:
+        gamma: (D,) of the final norm.
+        beta: (D,) of the final norm.
+        representation: `Product` from D to D, absent where there is none.
+        logits: `Product` from D to the classes.
+    """
+
+    gamma: object
+    beta: object
+    representation: Product | tuple
+    logits: Product
+
+
+def head(tokens, weights, pooling):
+    """Returns the logits, (B, classes) float32, of tokens (B, T, D).
+
+    Args:
+        tokens: (B, T, D).
+        weights: `HeadWeights`.
+        pooling: One of `POOLINGS`.
+    """
+    # The norm is each token's own: before it, the first one is all that is needed.
+    tokens = tokens[:, 0] if pooling == "token" else tokens
+    features = layer_norm(tokens, weights.gamma, weights.beta)
+    if pooling == "mean":
+        features = numerics.mean(features, 1)
+    if weights.representation:
+        features = numerics.tanh(linear(features, weights.representation))
+    # The loss needs float32 whatever the policy computes in.
+    return numerics.cast(linear(features, weights.logits), "float32")
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -34,32 +74,39 @@ class ClassifierHead(keras.layers.Layer):
         self.norm = keras.layers.LayerNormalization(
             epsilon=EPSILON, dtype=self.dtype_policy, name="norm"
         )
-        self.logits = keras.layers.Dense(
-            num_classes, dtype=self.dtype_policy, name="logits"
-        )
+        self.logits = Linear(num_classes, dtype=self.dtype_policy, name="logits")
 
     def build(self, tokens_shape):
         """Makes norm, representation and logits for tokens (B, T, D)."""
         pooled_shape = (tokens_shape[0], tokens_shape[-1])
-        self.norm.build(tokens_shape)
+        built_with_role(self.norm, tokens_shape, ROLE._replace(exact=True))
         if self.representation:
-            self.representation_layer = keras.layers.Dense(
-                tokens_shape[-1],
-                activation="tanh",
-                dtype=self.dtype_policy,
-                name="representation",
+            self.representation_layer = Linear(
+                tokens_shape[-1], dtype=self.dtype_policy, name="representation"
             )
-            self.representation_layer.build(pooled_shape)
-        self.logits.build(pooled_shape)
+            built_linear(self.representation_layer, pooled_shape, ROLE)
+        built_linear(self.logits, pooled_shape, ROLE)
+
+    def read(self, read):
+        """Returns the `HeadWeights`.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+        """
+        representation = ()
+        if self.representation:
+            representation = self.representation_layer.read(read)
+        return HeadWeights(
+            read(self.norm.gamma),
+            read(self.norm.beta),
+            representation,
+            self.logits.read(read),
+        )
 
     def call(self, tokens):
         """Returns the logits, (B, classes), of tokens (B, T, D)."""
-        tokens = self.norm(tokens)
-        features = ops.mean(tokens, axis=1) if self.pooling == "mean" else tokens[:, 0]
-        if self.representation:
-            features = self.representation_layer(features)
-        # The loss needs float32 whatever the policy computes in.
-        return ops.cast(self.logits(features), "float32")
+        with numerics.weights_as_stored() as read:
+            return head(tokens, self.read(read), self.pooling)
 
     def compute_output_spec(self, tokens):
         """Returns the spec of the logits."""

@@ -6,9 +6,14 @@ over the steps and ride through the loop over the depth by name.
 
 from typing import NamedTuple
 
+import keras
+
 from widenet_keras.layers.attention import Heads
+from widenet_keras.layers.block import block
 from widenet_keras.layers.normalization import StepNorms
-from widenet_keras.routing.record import RoutingFacts
+from widenet_keras.layers.pieces.step_pieces import StepPieces
+from widenet_keras.routing.random_draws import RandomDraws
+from widenet_keras.routing.record import RoutingFacts, facts_spec
 
 
 class Private(NamedTuple):
@@ -27,18 +32,6 @@ class Private(NamedTuple):
     seed: object = ()
     drop_path: object = ()
     pieces: tuple = ()
-
-
-class Plan(NamedTuple):
-    """What is known of a step before anything is compiled; it cuts the depth.
-
-    Attributes:
-        block: Index of the unique block that it reads.
-        looked_at: Whether it returns what it computed with.
-    """
-
-    block: int
-    looked_at: bool = False
 
 
 class Seen(NamedTuple):
@@ -65,44 +58,50 @@ class Outputs(NamedTuple):
     seen: Seen | tuple = ()
 
 
-class Segment(NamedTuple):
-    """Neighbouring steps that repeat one pattern of plans.
-
-    Attributes:
-        first: Index of its first step.
-        pattern: Plans of one round, p of them.
-        rounds: How often the pattern is repeated.
-    """
-
-    first: int
-    pattern: tuple[Plan, ...]
-    rounds: int
-
-    @property
-    def end(self):
-        """Index of the step after its last one."""
-        return self.first + len(self.pattern) * self.rounds
-
-
-def segments_of(plans):
-    """Returns the `Segment`s of a depth: its smallest period, else equal neighbours.
-
-    A last round of a period may be cut short; its steps are segments of their own.
+def step(tokens, private, weights, spec, plan, pieces):
+    """Returns the tokens after a step, (B, T, D), and its `Outputs`.
 
     Args:
-        plans: What is known of each step, a tuple of L equal or unequal things.
+        tokens: (B, T, D).
+        private: `Private` of this step, without leading axes.
+        weights: `BlockWeights` of the block that it reads.
+        spec: `BlockSpec` of that block.
+        plan: `Plan` of the step.
+        pieces: Tuple of `Piece`s.
     """
-    steps = len(plans)
-    found, first = [], 0
-    for period in range(1, steps // 2 + 1):
-        if all(plans[step] == plans[step - period] for step in range(period, steps)):
-            rounds = steps // period
-            found, first = [Segment(0, plans[:period], rounds)], rounds * period
-            break
-    while first < steps:
-        end = first
-        while end < steps and plans[end] == plans[first]:
-            end += 1
-        found.append(Segment(first, (plans[first],), end - first))
-        first = end
-    return tuple(found)
+    seed, drop_path = private.seed, private.drop_path
+    tokens, facts, heads = block(
+        tokens,
+        private.norms,
+        weights,
+        spec,
+        RandomDraws(None if isinstance(seed, tuple) else seed),
+        0.0 if isinstance(drop_path, tuple) else drop_path,
+        StepPieces(pieces, private.pieces),
+    )
+    return tokens, Outputs(facts, Seen(tokens, heads) if plan.looked_at else ())
+
+
+def outputs_spec(tokens, spec, plan):
+    """Returns the `Outputs` of a step as `keras.KerasTensor`s.
+
+    Args:
+        tokens: (B, T, D), or its spec.
+        spec: As for `step`.
+        plan: As for `step`.
+    """
+    batch, length, width = tokens.shape
+    dtype = keras.backend.standardize_dtype(tokens.dtype)
+    facts, seen = (), ()
+    if spec.is_routed:
+        facts = facts_spec(batch, length, spec.feed_forward.router)
+    if plan.looked_at:
+        heads, key_dim, value_dim, _ = spec.attention
+        heads = Heads(
+            *(
+                keras.KerasTensor((batch, length, heads, size), dtype)
+                for size in (key_dim, key_dim, value_dim)
+            )
+        )
+        seen = Seen(keras.KerasTensor((batch, length, width), dtype), heads)
+    return Outputs(facts, seen)

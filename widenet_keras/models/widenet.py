@@ -3,9 +3,9 @@
 import keras
 import numpy as np
 
-from widenet_keras.layers.embedding import PatchEmbedding
+from widenet_keras.layers.embedding import PatchEmbedding, embedded
 from widenet_keras.layers.encoder import Encoder
-from widenet_keras.layers.head import ClassifierHead
+from widenet_keras.layers.head import ClassifierHead, head
 from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import block_of
 from widenet_keras.models.config import WideNetConfig
@@ -14,6 +14,7 @@ from widenet_keras.models.presets import preset_config
 from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.routing_map import RoutingMap
 from widenet_keras.models.saving import save_beside
+from widenet_keras.utils import numerics
 
 
 class WideNet(keras.Model):
@@ -125,11 +126,13 @@ class WideNet(keras.Model):
             logits and a `RoutingRecord` stacked over the S routed steps (`()` for
             a model without experts).
         """
-        tokens = self.embedding(images)
-        tokens = self.embedding_dropout(tokens, training=training)
-        tokens, record = self.encoder(tokens, training=training)
-        logits = self.head(tokens)
-        return (logits, record) if return_routing else logits
+        with numerics.weights_as_stored() as read:
+            tokens = embedded(images, self.embedding.read(read))
+            if training and self.config.dropout:
+                tokens = self.embedding_dropout(tokens, training=True)
+            tokens, outputs = self.encoder.run(tokens, training)
+            logits = head(tokens, self.head.read(read), self.head.pooling)
+        return (logits, self.encoder.record(outputs)) if return_routing else logits
 
     def routing(self, images, batch_size=32):
         """Returns where every token of some images goes at inference.

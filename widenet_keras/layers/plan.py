@@ -1,0 +1,58 @@
+"""What is known of the steps before anything is compiled, and how it cuts the depth."""
+
+from typing import NamedTuple
+
+
+class Plan(NamedTuple):
+    """What is known of a step before anything is compiled; it cuts the depth.
+
+    Attributes:
+        block: Index of the unique block that it reads.
+        looked_at: Whether it returns what it computed with.
+    """
+
+    block: int
+    looked_at: bool = False
+
+
+class Segment(NamedTuple):
+    """Neighbouring steps that repeat one pattern of plans.
+
+    Attributes:
+        first: Index of its first step.
+        pattern: Plans of one round, p of them.
+        rounds: How often the pattern is repeated.
+    """
+
+    first: int
+    pattern: tuple[Plan, ...]
+    rounds: int
+
+    @property
+    def end(self):
+        """Index of the step after its last one."""
+        return self.first + len(self.pattern) * self.rounds
+
+
+def segments_of(plans):
+    """Returns the `Segment`s of a depth: its smallest period, else equal neighbours.
+
+    A last round of a period may be cut short; its steps are segments of their own.
+
+    Args:
+        plans: What is known of each step, a tuple of L equal or unequal things.
+    """
+    steps = len(plans)
+    found, first = [], 0
+    for period in range(1, steps // 2 + 1):
+        if all(plans[step] == plans[step - period] for step in range(period, steps)):
+            rounds = steps // period
+            found, first = [Segment(0, plans[:period], rounds)], rounds * period
+            break
+    while first < steps:
+        end = first
+        while end < steps and plans[end] == plans[first]:
+            end += 1
+        found.append(Segment(first, (plans[first],), end - first))
+        first = end
+    return tuple(found)
