@@ -50,7 +50,11 @@ BACKEND_FILES = {
         "jax_step.py",
     },
     "torch": {
+        "depth_torch.py",
         "expert_runs_torch.py",
+        "numerics_torch.py",
+        "optimizers_torch.py",
+        "routed_experts_torch.py",
         "torch_job.py",
         "torch_processes.py",
         "torch_step.py",

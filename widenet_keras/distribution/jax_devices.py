@@ -11,13 +11,9 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution.single import Distribution, Replicated
+from widenet_keras.utils.roles import said_role
 
 BATCH, EXPERT = "batch", "expert"
-# The weights of a bank of experts by their path; the first axis is the experts'.
-EXPERT_LAYOUTS = {
-    r".*experts/(hidden|outer)_kernel": (EXPERT, None, None),
-    r".*experts/(hidden|outer)_bias": (EXPERT, None),
-}
 
 
 class ExpertParallel(keras.distribution.ModelParallel):
@@ -28,11 +24,10 @@ class ExpertParallel(keras.distribution.ModelParallel):
     """
 
     def __init__(self, mesh):
-        layouts = keras.distribution.LayoutMap(mesh)
-        for path, axes in EXPERT_LAYOUTS.items():
-            layouts[path] = axes
         super().__init__(
-            layout_map=layouts, batch_dim_name=BATCH, auto_shard_dataset=False
+            layout_map=keras.distribution.LayoutMap(mesh),
+            batch_dim_name=BATCH,
+            auto_shard_dataset=False,
         )
 
     def get_variable_layout(self, variable):
@@ -41,14 +36,17 @@ class ExpertParallel(keras.distribution.ModelParallel):
         Raises:
             ValueError: If the experts do not divide the devices.
         """
-        layout = super().get_variable_layout(variable)
+        role = said_role(variable)
+        if role is None or role.stacked != "experts":
+            return super().get_variable_layout(variable)
         devices = self.device_mesh.shape[1]
-        if layout.axes[:1] == (EXPERT,) and variable.shape[0] % devices:
+        if variable.shape[0] % devices:
             raise ValueError(
                 f"{variable.shape[0]} experts do not split evenly over expert_devices="
                 f"{devices}; use a number of devices that divides the experts."
             )
-        return layout
+        axes = (EXPERT, *(None for _ in variable.shape[1:]))
+        return keras.distribution.TensorLayout(axes, self.device_mesh)
 
 
 class DeviceDistribution(Replicated):

@@ -6,12 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from widenet_keras.models.adapt import path_of
-from widenet_keras.utils.execution import execution, made_once
+from widenet_keras.utils.execution import execution
+from widenet_keras.utils.roles import role_of
 
-# Smaller weights cost nothing, and norms and routers decide too much.
+# Smaller weights cost nothing.
 _SMALLEST_QUANTIZED = 1024
-_KEPT = ("router", "norm")
 
 
 class StoredWeight(tf.Module):
@@ -55,14 +54,14 @@ class Network(tf.Module):
 
     def __init__(self, model, quantize="none", engine=None, unrolled=False):
         super().__init__()
-        used = _used(model)
+        used = model.weights
         self.weights = [StoredWeight(weight, quantize) for weight in used]
 
         def forward(images):
             values = [weight() for weight in self.weights]
             mapping = list(zip(used, values, strict=True))
             scope = keras.StatelessScope(state_mapping=mapping)
-            with execution(engine=engine, unrolled=unrolled), made_once(), scope:
+            with execution(engine=engine, unrolled=unrolled), scope:
                 return model(images, training=False)
 
         self.forward = forward
@@ -78,16 +77,19 @@ def counted(names):
     return dict(sorted(collections.Counter(names).items()))
 
 
-def _used(model):
-    """Returns the weights that inference reads: not seeds, not metrics."""
-    return [w for w in model.weights if "seed_generator" not in w.path]
+def router_kernels(model):
+    """Returns the kernels of the routers as NumPy, which no file may round."""
+    return [
+        keras.ops.convert_to_numpy(weight)
+        for weight in model.weights
+        if role_of(weight).part == "router"
+    ]
 
 
 def _is_large(weight):
-    path = path_of(weight)
     return (
         len(weight.shape) >= 2
         and np.prod(weight.shape) >= _SMALLEST_QUANTIZED
         and weight.dtype == "float32"
-        and not any(part in path for part in _KEPT)
+        and not role_of(weight).exact
     )

@@ -1,10 +1,10 @@
 """LiteRT models in int8: products of weights, with ranges calibrated on images."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports.calibration import calibration_batches
+from widenet_keras.exports.tensorflow_graphs import router_kernels
 from widenet_keras.inference.litert import (
     interpreter_of,
     operations_of,
@@ -48,11 +48,7 @@ def quantized(converter, model, options, images):
 
 def _router_nodes(content, operations, model):
     """Returns the names of what the products with routers' kernels give."""
-    kernels = [
-        keras.ops.convert_to_numpy(weight).T
-        for weight in model.weights
-        if weight.path.endswith("router/kernel")
-    ]
+    kernels = [kernel.T for kernel in router_kernels(model)]
     interpreter = interpreter_of(content)
     tensors = {each["index"]: each for each in interpreter.get_tensor_details()}
     nodes = []

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports import onnx_weights
 from widenet_keras.exports.quiet import quiet
-from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
+from widenet_keras.exports.tensorflow_graphs import (
+    Network,
+    counted,
+    router_kernels,
+    scaled,
+)
 from widenet_keras.inference.checksums import sealed_onnx
 from widenet_keras.inference.onnx import KEY
 
@@ -31,11 +35,7 @@ def write_onnx(model, path, options, manifest, images):
     """
     proto = _converted(model, options)
     onnx_weights.stored_once(proto)
-    kernels = [
-        keras.ops.convert_to_numpy(weight)
-        for weight in model.weights
-        if weight.path.endswith("router/kernel")
-    ]
+    kernels = router_kernels(model)
     if options.quantize in ("float16", "dynamic_int8"):
         onnx_weights.stored_smaller(proto, options.quantize, kernels)
     elif options.quantize == "int8":

@@ -39,7 +39,7 @@ def adapted(model, dtype=None, **fields):
         )
     fresh_head = config.num_classes != model.config.num_classes
     for path, weight in theirs.items():
-        if fresh_head and path.startswith("head/logits/"):
+        if fresh_head and any(weight is own for own in other.head.logits.weights):
             continue
         value = keras.ops.convert_to_numpy(mine[path])
         if mine[path] is model.embedding.position:

@@ -3,17 +3,7 @@
 import math
 
 from widenet_keras.models.flops import forward_flops
-
-_PARTS = {
-    "embedding": "embedding",
-    "attention": "attention",
-    "router": "router",
-    "experts": "experts",
-    "feed_forward": "dense MLPs",
-    "norm1": "norms of the steps",
-    "norm2": "norms of the steps",
-    "head": "head",
-}
+from widenet_keras.utils.roles import PARTS, role_of
 
 
 def describe(model):
@@ -46,16 +36,7 @@ def parameters_of_parts(model):
     Args:
         model: A `WideNet` or `ImageClassifier` that is built.
     """
-    counts = {}
+    counts = dict.fromkeys(PARTS, 0)
     for weight in model.weights:
-        part = _part_of(weight.path)
-        counts[part] = counts.get(part, 0) + math.prod(weight.shape)
-    return counts
-
-
-def _part_of(path):
-    # From the inside: experts stand in the place of the feed-forward part.
-    for name in reversed(path.split("/")[1:]):
-        if name in _PARTS:
-            return _PARTS[name]
-    return "other"
+        counts[role_of(weight).part] += math.prod(weight.shape)
+    return {part: count for part, count in counts.items() if count}

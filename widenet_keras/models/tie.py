@@ -11,6 +11,7 @@ from widenet_keras.models.tied_weights import (
 )
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.roles import role_of
 
 # What the weights that are carried over were made for.
 _KEPT = (
@@ -101,17 +102,20 @@ def tie(model, *, seed=0, **fields):
         )
     config = _tied_config(model.config, fields)
     tied = type(model)(config, seed=model.seed, dtype=model.dtype_policy)
-    weights = weights_by_path(model)
     random = np.random.default_rng(seed)
-    values = {}
     for index in range(config.num_unique_blocks):
-        values |= block_values(weights, model.config, tied, index, random)
+        for weight, value in block_values(model, tied, index, random):
+            weight.assign(value.astype("float32"))
+    sources = weights_by_path(model)
     for path, weight in weights_by_path(tied).items():
-        value = values[path] if path in values else read(weights[path])
-        if path == "embedding/position":
+        role = role_of(weight)
+        if role.group == "core":
+            continue
+        value = read(sources[path])
+        if weight is tied.embedding.position:
             # Without a class token its row, the first, is left out.
             value = value[len(value) - weight.shape[0] :]
-        elif path.startswith("encoder/norm") and config.shared_norms:
+        elif role.group == "norms" and config.shared_norms:
             value = mean_of_groups(value, config.block_of_step)
         weight.assign(value.astype("float32"))
     return tied

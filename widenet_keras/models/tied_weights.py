@@ -3,8 +3,6 @@
 import keras
 import numpy as np
 
-from widenet_keras.models.adapt import path_of
-
 # Logits of a normalised token vary by about this much under a fresh router.
 ROUTER_SPREAD = 0.1
 # Noise on a repeated FFN, relative to the spread of each of its kernels.
@@ -35,45 +33,48 @@ def mean_of_groups(rows, block_of_step):
     return np.stack([rows[blocks == b].mean(axis=0) for b in range(max(blocks) + 1)])
 
 
-def block_values(weights, source, tied, index, random):
-    """Returns the values of the weights of one shared block, by path.
+def block_values(model, tied, index, random):
+    """Yields the weights of one shared block, each with its value.
 
     Args:
-        weights: Weights of the source, by path.
-        source: `WideNetConfig` of the source.
+        model: The source.
         tied: The shared model.
         index: Which of its blocks.
         random: `numpy.random.Generator` of new routers and of noise.
     """
     config, block = tied.config, tied.encoder.blocks[index]
-    mixtures, dense = group_of(config, source, index)
+    mixtures, dense = group_of(config, model.config, index)
 
-    def of_steps(part, steps):
-        return [read(weights[f"encoder/block_{step}/{part}"]) for step in steps]
+    def parts(name, steps):
+        return [getattr(model.encoder.blocks[step], name) for step in steps]
 
-    values = {}
-    for weight in block.weights:
-        path = path_of(weight)
-        part = path.removeprefix(f"encoder/block_{index}/")
-        if part.startswith("attention/"):
-            value = np.mean(of_steps(part, sorted(mixtures + dense)), axis=0)
-        elif not block.is_routed:
-            value = np.mean(of_steps(part, dense), axis=0)
-        elif mixtures:
-            value = np.mean(of_steps(part, mixtures), axis=0)
-        elif part == "feed_forward/router/kernel":
-            value = random.normal(size=weight.shape)
-            value *= ROUTER_SPREAD / config.width**0.5
-        else:
-            # "experts/hidden_kernel" is made from "hidden/kernel".
-            name = part.removeprefix("feed_forward/experts/")
-            ffns = of_steps(f"feed_forward/{name.replace('_', '/')}", dense)
-            value = experts_of(ffns, config.num_experts, random)
-            if name.startswith("outer"):
-                softmaxes = block.feed_forward.softmaxes
-                value *= config.num_experts / (config.top_k * softmaxes)
-        values[path] = value
-    return values
+    mine, steps = block.feed_forward, sorted(mixtures + dense)
+    yield from _means(block.attention, parts("attention", steps))
+    if not block.is_routed:
+        yield from _means(mine, parts("feed_forward", dense))
+    elif mixtures:
+        yield from _means(mine, parts("feed_forward", mixtures))
+    else:
+        kernel = mine.router.kernel
+        spread = ROUTER_SPREAD / config.width**0.5
+        yield kernel, random.normal(size=kernel.shape) * spread
+        factor = config.num_experts / (config.top_k * mine.softmaxes)
+        ffns, bank = parts("feed_forward", dense), mine.experts
+        for weight, sources, scale in (
+            (bank.hidden_kernel, [ffn.hidden.kernel for ffn in ffns], 1.0),
+            (bank.hidden_bias, [ffn.hidden.bias for ffn in ffns], 1.0),
+            (bank.outer_kernel, [ffn.outer.kernel for ffn in ffns], factor),
+            (bank.outer_bias, [ffn.outer.bias for ffn in ffns], factor),
+        ):
+            values = [read(source) for source in sources]
+            yield weight, scale * experts_of(values, config.num_experts, random)
+
+
+def _means(layer, others):
+    """Yields the weights of a layer, each with the mean of those of layers like it."""
+    sources = zip(*(other.weights for other in others), strict=True)
+    for weight, mine in zip(layer.weights, sources, strict=True):
+        yield weight, np.mean([read(each) for each in mine], axis=0)
 
 
 def experts_of(ffns, experts, random):

@@ -70,8 +70,8 @@ class AdamW(_Decoupled, keras.optimizers.Adam):
         learning_rate: Float or `LearningRateSchedule`.
         weight_decay: Decay, times the learning rate; norms, biases and the
             position table are left out.
-        rates: Dict from group ("embedding", "core", "norms", "head") to a factor
-            of the learning rate; 0 freezes a group, 1 is the default.
+        rates: Dict from group ("embedding", "core", "norms", "pieces", "head") to a
+            factor of the learning rate; 0 freezes a group, 1 is the default.
         **kwargs: As for `keras.optimizers.Adam`.
 
     Raises:

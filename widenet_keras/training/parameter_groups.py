@@ -1,49 +1,47 @@
-"""Which weights of a model an optimizer treats alike, read from their paths."""
+"""Which weights of a model an optimizer treats alike, read from their roles.
+
+Layer-wise decay has no meaning where one weight serves every depth; the groups are
+what a WideNet has instead.
+"""
 
 from widenet_keras.utils.checks import check_choice, check_number
-
-# Layer-wise decay has no meaning where one weight serves every depth; these
-# four are what a WideNet has instead.
-GROUPS = ("embedding", "core", "norms", "head")
-_UNDECAYED = ("bias", "gamma", "beta", "position")
-_NORMS = ("norm1", "norm2")
+from widenet_keras.utils.roles import GROUPS, said_role
 
 
 def group_of(variable):
-    """Returns the group of a weight: "embedding", "core", "norms" or "head".
+    """Returns the group of a weight, one of `GROUPS`.
 
-    "norms" are the private LayerNorms of the steps, "core" is what the steps
-    share: attention, router, experts, dense MLPs. Weights of other models are
-    "core".
+    "norms" and "pieces" are what steps keep for themselves, "core" is what they
+    share: attention, router, experts, dense MLPs. Weights of layers of other packages
+    are "core".
 
     Args:
         variable: `keras.Variable`.
     """
-    layers = variable.path.split("/")[:-1]
-    if "encoder" in layers:
-        return "norms" if any(name in layers for name in _NORMS) else "core"
-    for group in ("embedding", "head"):
-        if group in layers:
-            return group
-    return "core"
+    role = said_role(variable)
+    return "core" if role is None else role.group
 
 
 def is_decayed(variable):
-    """Whether weight decay applies: not to norms, biases, the position table."""
-    return not variable.path.split("/")[-1].endswith(_UNDECAYED)
+    """Whether weight decay applies: not to norms, biases, the position table.
+
+    Of layers of other packages vectors are left out.
+    """
+    role = said_role(variable)
+    return len(variable.shape) > 1 if role is None else role.decayed
 
 
 def is_stacked(variable):
     """Whether a weight is a stack of independent ones along its first axis.
 
-    So are the weights of a bank of experts, one per expert, and the norms of an
-    encoder, one per step.
+    So are the weights of a bank of experts, one per expert, and what the steps of an
+    encoder keep for themselves, one per step.
 
     Args:
         variable: `keras.Variable`.
     """
-    layers = variable.path.split("/")[:-1]
-    return "experts" in layers or group_of(variable) == "norms"
+    role = said_role(variable)
+    return role is not None and role.stacked is not None
 
 
 def checked_rates(owner, rates):

@@ -12,7 +12,6 @@ class _Execution(threading.local):
     static_shapes = False
     unrolled = False
     replica = None
-    made = None
 
 
 _current = _Execution()
@@ -44,34 +43,6 @@ def execution(*, engine=None, static_shapes=None, unrolled=None, replica=None):
     finally:
         for name, value in before.items():
             setattr(_current, name, value)
-
-
-@contextlib.contextmanager
-def made_once():
-    """Context in which `once` makes a thing a single time, for graphs that unroll."""
-    before, _current.made = _current.made, {}
-    try:
-        yield
-    finally:
-        _current.made = before
-
-
-def once(tensors, make):
-    """Returns `make()`, or what it returned before for the same tensors.
-
-    Outside of `made_once` it is made anew each time.
-
-    Args:
-        tensors: Tuple of tensors that the result is made of.
-        make: Function without arguments.
-    """
-    if _current.made is None:
-        return make()
-    key = tuple(map(id, tensors))
-    if key not in _current.made:
-        # The tensors are kept, so that no other one gets their identity.
-        _current.made[key] = tensors, make()
-    return _current.made[key][1]
 
 
 def auto_engine():
