@@ -268,3 +268,46 @@ def test_a_warm_up_longer_than_the_run_is_refused():
         ValueError, match="warmup_steps=300 is more than total_steps=20"
     ):
         Optimization().build(20, 10)
+
+
+STEPPED = {
+    "adamw": (AdamW, {"weight_decay": 0.1}),
+    "adamw by group": (AdamW, {"weight_decay": 0.1, "rates": {"norms": 0.3}}),
+    "sgd": (SGD, {"momentum": 0.9, "weight_decay": 0.1}),
+    "nesterov": (SGD, {"momentum": 0.9, "nesterov": True, "rates": {"core": 0.5}}),
+    "plain sgd": (SGD, {"momentum": 0.0}),
+    "lamb": (Lamb, {"weight_decay": 0.1, "rates": {"norms": 0.3}}),
+    "lamb of decayed": (Lamb, {"weight_decay": 0.1, "adapt": "decayed"}),
+}
+MANNERS = {
+    "plain": {},
+    "clipped": {"global_clipnorm": 0.5},
+    "accumulated": {"gradient_accumulation_steps": 2},
+    "averaged": {"use_ema": True, "ema_momentum": 0.7},
+}
+
+
+@pytest.mark.parametrize("manner", MANNERS)
+@pytest.mark.parametrize("name", STEPPED)
+def test_all_at_once_is_one_by_one(name, manner, rng, monkeypatch):
+    """On torch all variables are stepped at once; that changes no number."""
+    from widenet_keras.training.optimizers_torch import AllAtOnce
+
+    kind, settings = STEPPED[name]
+    roles = (KERNEL, BIAS, EXPERTS, NORM)
+    starts = [rng.normal(size=size) for size in ((3, 4), (4,), (2, 3, 4), (3, 4))]
+    gradients = [[rng.normal(size=s.shape) for s in starts] for _ in range(6)]
+
+    def run():
+        variables = [variable(s, r) for s, r in zip(starts, roles, strict=True)]
+        optimizer = kind(0.05, **settings, **MANNERS[manner])
+        for each in gradients:
+            step(optimizer, variables, each)
+        return [numpy(v) for v in (*variables, *optimizer.variables)]
+
+    found = run()
+    for method in [name for name in vars(AllAtOnce) if name.startswith("_")]:
+        if callable(getattr(AllAtOnce, method)) and not method.startswith("__"):
+            monkeypatch.delattr(AllAtOnce, method)
+    for one, other in zip(found, run(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-6)

@@ -16,8 +16,15 @@ from widenet_keras.training.parameter_groups import (
 )
 from widenet_keras.utils.checks import check_choice, check_number
 
+if keras.backend.backend() == "torch":
+    from widenet_keras.training import optimizers_torch as _at_once
 
-class _Grouped:
+    _AllAtOnce = _at_once.AllAtOnce
+else:
+    _at_once, _AllAtOnce = None, object
+
+
+class _Grouped(_AllAtOnce):
     """Mixin: learning rates by group, and decay of what should decay."""
 
     def _take_settings(self, weight_decay, rates):
@@ -82,6 +89,10 @@ class AdamW(_Decoupled, keras.optimizers.Adam):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._take_settings(weight_decay, rates)
 
+    def step_all(self, *arguments):
+        """Takes a step of all variables, on torch; as `update_step` does of one."""
+        return _at_once.adam_step(self, *arguments)
+
 
 @keras.saving.register_keras_serializable("widenet_keras")
 class SGD(_Decoupled, keras.optimizers.SGD):
@@ -100,6 +111,10 @@ class SGD(_Decoupled, keras.optimizers.SGD):
     ):
         super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
         self._take_settings(weight_decay, rates)
+
+    def step_all(self, *arguments):
+        """Takes a step of all variables, on torch; as `update_step` does of one."""
+        return _at_once.sgd_step(self, *arguments)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -155,6 +170,10 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
         self.epsilon = epsilon
         self.adapt = adapt
         self._take_settings(weight_decay, rates)
+
+    def step_all(self, *arguments):
+        """Takes a step of all variables, on torch; as `update_step` does of one."""
+        return _at_once.lamb_step(self, *arguments)
 
     def build(self, variables):
         """Makes the two moments of every variable."""
