@@ -45,20 +45,28 @@ class AttentionWeights(NamedTuple):
 
 
 class Heads(NamedTuple):
-    """Queries, keys and values of one step, each (B, T, H, d)."""
+    """Queries, keys and values of one step.
+
+    Each as `numerics.attended` takes them; `tokens_first` makes them (B, T, H, d).
+    """
 
     queries: object
     keys: object
     values: object
+
+    def tokens_first(self):
+        """Returns them as (B, T, H, d)."""
+        return Heads(*map(numerics.tokens_first, self))
 
 
 def joined_inner(weights):
     """Returns `AttentionWeights` with one product for query, key and value.
 
     One large product is faster than three where joining the kernels, a copy, is paid
-    once for many of them.
+    once for many of them. What is quantised, or of unequal sizes, stays apart.
     """
-    if len(weights.inner) == 1 or any(
+    sizes = {product.kernel.shape[1] for product in weights.inner}
+    if len(sizes) > 1 or any(
         not isinstance(product.scale, tuple) for product in weights.inner
     ):
         return weights
@@ -79,50 +87,43 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES):
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
     """
-    sizes = (spec.key_dim, spec.key_dim, spec.value_dim)
-    length = tokens.shape[1]
-    if len(weights.inner) == 1:
+    joined = len(weights.inner) == 1
+    if joined and not pieces:
         made = linear(tokens, weights.inner[0])
-        ends = [spec.heads * sum(sizes[: place + 1]) for place in range(3)]
-        made = [
-            made[..., end - spec.heads * size : end]
-            for end, size in zip(ends, sizes, strict=True)
-        ]
+        heads = Heads(*numerics.split_joined(made, spec.heads))
     else:
-        made = [linear(tokens, product) for product in weights.inner]
-    if pieces:
-        names = ("query", "key", "value")
-        made = [
-            pieces.linear(name, tokens, each, draws)
-            for name, each in zip(names, made, strict=True)
-        ]
-    heads = Heads(
-        *(
-            numerics.reshaped(each, (-1, length, spec.heads, size))
-            for each, size in zip(made, sizes, strict=True)
-        )
-    )
+        heads = _heads_apart(tokens, weights, spec, draws, pieces)
     if spec.key_dim != spec.value_dim or (spec.dropout and not draws.silent):
-        mixed = _attended_step_by_step(*heads, spec.dropout, draws)
+        mixed = _attended_in_parts(*heads, spec, draws)
     else:
         mixed = numerics.attended(*heads)
-    mixed = numerics.reshaped(mixed, (-1, length, spec.heads * spec.value_dim))
     output = linear(mixed, weights.output)
     if pieces:
         output = pieces.linear("output", mixed, output, draws)
     return output, heads
 
 
-def _attended_step_by_step(query, key, value, dropout, draws):
-    """The same attention with its probabilities at hand."""
-    scale = query.shape[-1] ** -0.5
-    query = ops.transpose(query, (0, 2, 1, 3))
-    key = ops.transpose(key, (0, 2, 3, 1))
-    value = ops.transpose(value, (0, 2, 1, 3))
-    logits = ops.matmul(query * scale, key)
+def _heads_apart(tokens, weights, spec, draws, pieces):
+    """Returns the `Heads` by a product for each of query, key and value."""
+    made = [linear(tokens, product) for product in weights.inner]
+    if pieces:
+        names = ("query", "key", "value")
+        made = [
+            pieces.linear(name, tokens, each, draws)
+            for name, each in zip(names, made, strict=True)
+        ]
+    return Heads(*(numerics.split_heads(each, spec.heads) for each in made))
+
+
+def _attended_in_parts(query, key, value, spec, draws):
+    """The same as `numerics.attended`, with the probabilities at hand."""
+    query, key, value = map(numerics.heads_first, (query, key, value))
+    key = ops.transpose(key, (0, 1, 3, 2))
+    logits = ops.matmul(query * spec.key_dim**-0.5, key)
     probabilities = numerics.cast(numerics.softmax(logits), value.dtype)
-    probabilities = draws.dropout(probabilities, dropout)
-    return ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
+    probabilities = draws.dropout(probabilities, spec.dropout)
+    mixed = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
+    return ops.reshape(mixed, (-1, mixed.shape[1], spec.heads * spec.value_dim))
 
 
 @keras.saving.register_keras_serializable("widenet_keras")

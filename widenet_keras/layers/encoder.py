@@ -173,7 +173,8 @@ class Encoder(keras.layers.Layer):
             each.read(
                 read,
                 training,
-                joins=width <= _SMALL_WIDTH or self.block_of_step.count(index) > 1,
+                joins=not self.pieces
+                and (width <= _SMALL_WIDTH or self.block_of_step.count(index) > 1),
             )
             for index, each in enumerate(self.blocks)
         ]
@@ -219,6 +220,12 @@ class Encoder(keras.layers.Layer):
             for step, index in enumerate(self.block_of_step)
             if self.blocks[index].is_routed
         )
+
+    def _clear_losses(self):
+        """Does nothing: no part of an encoder adds losses.
+
+        Keras walks all parts at every call of a model, which takes as long as a step.
+        """
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -16,6 +16,21 @@ def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
             kernels are (CUDA, bfloat16, compute capability 8.0). It never waits
             for the sizes, which one product per run must know on the host.
     """
+    ends = torch.cumsum(sizes, dim=0, dtype=torch.int32)
+    return run_to_ends(mlp, rows, ends, bank, draws, grouped)
+
+
+def run_to_ends(mlp, rows, ends, bank, draws, grouped=None):
+    """The same, for runs given by their ends.
+
+    Args:
+        mlp: `Mlp`.
+        rows: (N, D), sorted by expert.
+        ends: (E,) int, the row behind the run of each expert.
+        bank: `Bank` in the dtype of the rows.
+        draws: `RandomDraws`.
+        grouped: As for `run_by_expert`.
+    """
     if grouped is None:
         grouped = (
             rows.is_cuda
@@ -25,20 +40,21 @@ def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
             and torch.cuda.get_device_capability(rows.device) >= (8, 0)
         )
     if grouped:
-        return _grouped(mlp, rows, sizes, bank.stacked, draws)
-    sizes = sizes.tolist()
-    *runs, unserved = rows.split([*sizes, len(rows) - sum(sizes)])
+        return _grouped(mlp, rows, ends.int(), bank.stacked, draws)
+    ends = ends.tolist()
+    sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+    unserved = len(rows) - ends[-1]
+    *runs, behind = rows.split([*sizes, unserved])
     outputs = [mlp(run, each, draws) for run, each in zip(runs, bank.each, strict=True)]
-    return torch.cat([*outputs, torch.zeros_like(unserved)])
+    return torch.cat([*outputs, torch.zeros_like(behind)] if unserved else outputs)
 
 
-def _grouped(mlp, rows, sizes, weights, draws):
-    ends = torch.cumsum(sizes, dim=0, dtype=torch.int32)
+def _grouped(mlp, rows, ends, weights, draws):
     place = torch.arange(len(rows), device=rows.device)
     expert = torch.bucketize(place, ends, right=True)
-    served = (expert < len(sizes)).unsqueeze(1)
+    served = (expert < len(ends)).unsqueeze(1)
     # Unserved rows borrow the last bias, and lose it at the end.
-    expert = torch.clamp(expert, max=len(sizes) - 1)
+    expert = torch.clamp(expert, max=len(ends) - 1)
 
     def linear(rows, kernel, bias):
         # Behind the last run grouped_mm writes nothing, forward or backward.

@@ -31,8 +31,7 @@ def linear(x, product):
         product: `Product` of a kernel (D, F).
     """
     if isinstance(product.scale, tuple):
-        kernel, bias = (numerics.cast(part, x.dtype) for part in product[:2])
-        return numerics.linear(x, kernel, bias)
+        return numerics.linear(x, product.kernel, product.bias)
     return _int8_linear(x, product)
 
 

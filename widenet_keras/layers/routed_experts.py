@@ -80,9 +80,9 @@ def routed_experts(tokens, weights, spec, draws):
     return mixed, RoutingFacts(
         logits=choices.logits,
         probabilities=choices.probabilities,
-        experts=choices.experts(),
-        gates=choices.gates,
-        dropped=engine.dropped_fraction(),
+        experts=ops.swapaxes(choices.experts(), 1, 2),
+        gates=ops.swapaxes(choices.gates, 1, 2),
+        dropped=() if demand.capacity is None else engine.dropped_fraction(),
     )
 
 
@@ -189,7 +189,7 @@ class RoutedExperts(keras.layers.Layer):
 
     def compute_output_spec(self, tokens, draws=SILENT, training=None):
         """Returns the specs of the mixed tokens and of the record."""
-        facts = facts_spec(*tokens.shape[:2], self.router.spec)
+        facts = facts_spec(*tokens.shape[:2], self.router.spec, training)
         mixed = keras.KerasTensor(tokens.shape, self.compute_dtype)
         return mixed, record_spec(facts)
 

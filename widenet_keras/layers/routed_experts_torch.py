@@ -8,7 +8,7 @@ by bisection.
 
 import torch
 
-from widenet_keras.layers.expert_runs_torch import run_by_expert
+from widenet_keras.layers.expert_runs_torch import run_to_ends
 from widenet_keras.layers.mlp import Bank
 from widenet_keras.routing.capacity import capacity_for
 from widenet_keras.routing.engines.sorted import Sorted
@@ -37,7 +37,7 @@ def routed_experts(tokens, weights, spec, draws):
         ).view(logits.shape)
     probabilities, chosen = _chosen(noisy, router)
     gates = probabilities.gather(-1, chosen)  # (BT, K)
-    kept, dropped = None, logits.new_zeros(())
+    kept, dropped = None, ()
     expert_of_choice = chosen
     if spec.capacity_factor is not None:
         capacity = capacity_for(
@@ -48,20 +48,17 @@ def routed_experts(tokens, weights, spec, draws):
         # Behind the last run nothing is computed.
         expert_of_choice = torch.where(kept, chosen, router.num_experts)
     sorted_experts, order = expert_of_choice.reshape(-1).sort(stable=True)
-    row_of_choice = torch.empty_like(order)
-    row_of_choice[order] = torch.arange(len(order), device=order.device)
+    places = torch.arange(len(order), device=order.device)
+    row_of_choice = torch.empty_like(order).scatter_(0, order, places)
     token_of_row, top_k = order // router.top_k, router.top_k
     learning = torch.is_grad_enabled()
     if learning:
         mine = _Dispatch.apply(rows, token_of_row, row_of_choice, top_k)
     else:
         mine = rows.index_select(0, token_of_row)
-    numbers = torch.arange(router.num_experts, device=rows.device)
-    ends = torch.searchsorted(sorted_experts, numbers, right=True)
-    sizes = torch.diff(ends, prepend=ends.new_zeros(1))
-    outputs = run_by_expert(
-        spec.mlp, mine, sizes, _in_dtype(weights.bank, rows.dtype), draws
-    )
+    ends = torch.searchsorted(sorted_experts, places[: router.num_experts], right=True)
+    bank = _in_dtype(weights.bank, rows.dtype)
+    outputs = run_to_ends(spec.mlp, mine, ends, bank, draws)
     if learning:
         each = _Permuted.apply(outputs, row_of_choice, order)
     else:
@@ -70,15 +67,12 @@ def routed_experts(tokens, weights, spec, draws):
     weight = weight.to(each.dtype).unsqueeze(1)
     mixed = torch.bmm(weight, each.view(-1, top_k, width))
 
-    def by_choice(values):  # (BT, K) -> (B, K, T)
-        return values.view(batch, length, -1).transpose(1, 2)
-
     facts = RoutingFacts(
-        logits=logits.view(batch, length, -1),
-        probabilities=probabilities.view(batch, length, -1),
-        experts=by_choice(chosen).int(),
-        gates=by_choice(gates),
-        dropped=dropped,
+        *(
+            fact.view(batch, length, -1)
+            for fact in (logits, probabilities, chosen, gates)
+        ),
+        dropped,
     )
     return mixed.view(tokens.shape), facts
 

@@ -79,7 +79,8 @@ def step(tokens, private, weights, spec, plan, pieces):
         0.0 if isinstance(drop_path, tuple) else drop_path,
         StepPieces(pieces, private.pieces),
     )
-    return tokens, Outputs(facts, Seen(tokens, heads) if plan.looked_at else ())
+    seen = Seen(tokens, heads.tokens_first()) if plan.looked_at else ()
+    return tokens, Outputs(facts, seen)
 
 
 def outputs_spec(tokens, spec, plan):
@@ -94,7 +95,9 @@ def outputs_spec(tokens, spec, plan):
     dtype = keras.backend.standardize_dtype(tokens.dtype)
     facts, seen = (), ()
     if spec.is_routed:
-        facts = facts_spec(batch, length, spec.feed_forward.router)
+        part = spec.feed_forward
+        has_capacity = part.capacity_factor is not None
+        facts = facts_spec(batch, length, part.router, has_capacity)
     if plan.looked_at:
         heads, key_dim, value_dim, _ = spec.attention
         heads = Heads(

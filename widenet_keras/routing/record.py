@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import keras
+from keras import ops
 
 from widenet_keras.routing.losses import (
     balance_of,
@@ -18,9 +19,10 @@ class RoutingFacts(NamedTuple):
     Attributes:
         logits: (B, T, E) float32 of the router, before noise.
         probabilities: (B, T, E) float32, after noise and softmax.
-        experts: (B, K, T) int32, chosen experts, best first.
-        gates: (B, K, T) float32, probability of each choice.
-        dropped: () float32, fraction of the choices over capacity.
+        experts: (B, T, K) int, chosen experts, best first.
+        gates: (B, T, K) float32, probability of each choice.
+        dropped: () float32, fraction of the choices over capacity; absent where
+            there is none.
     """
 
     logits: object
@@ -53,7 +55,7 @@ class RoutingRecord(NamedTuple):
     gates: object
 
 
-def facts_spec(batch, length, router):
+def facts_spec(batch, length, router, has_capacity):
     """Returns the `RoutingFacts` of one step as `keras.KerasTensor`s.
 
     The one place that says which shapes and dtypes a step hands out.
@@ -62,17 +64,18 @@ def facts_spec(batch, length, router):
         batch: B, or None.
         length: T.
         router: `RouterSpec`.
+        has_capacity: Whether experts take a limited number of tokens.
     """
     scores, choices = (
         (batch, length, router.num_experts),
-        (batch, router.top_k, length),
+        (batch, length, router.top_k),
     )
     return RoutingFacts(
         logits=keras.KerasTensor(scores, "float32"),
         probabilities=keras.KerasTensor(scores, "float32"),
         experts=keras.KerasTensor(choices, "int32"),
         gates=keras.KerasTensor(choices, "float32"),
-        dropped=keras.KerasTensor((), "float32"),
+        dropped=keras.KerasTensor((), "float32") if has_capacity else (),
     )
 
 
@@ -85,17 +88,25 @@ def record_of(facts, softmaxes=1):
         facts: `RoutingFacts`.
         softmaxes: How many softmaxes make up the probabilities of a token.
     """
-    fraction = expert_fraction(facts.experts, facts.logits.shape[-1])
+    experts = ops.swapaxes(ops.cast(facts.experts, "int32"), -1, -2)
+    fraction = expert_fraction(experts, facts.logits.shape[-1])
     probability = mean_probability(facts.probabilities, softmaxes)
     return RoutingRecord(
         balance_loss=balance_of(fraction, probability),
         z_loss=router_z_loss(facts.logits),
         expert_fraction=fraction,
         mean_probability=probability,
-        dropped_fraction=facts.dropped,
-        experts=facts.experts,
-        gates=facts.gates,
+        dropped_fraction=_dropped(facts),
+        experts=experts,
+        gates=ops.swapaxes(facts.gates, -1, -2),
     )
+
+
+def _dropped(facts):
+    """Returns the fraction of the choices that were dropped, (...,)."""
+    if isinstance(facts.dropped, tuple):
+        return ops.zeros(facts.logits.shape[:-3], dtype="float32")
+    return facts.dropped
 
 
 def record_spec(facts, steps=None):
@@ -107,6 +118,7 @@ def record_spec(facts, steps=None):
     """
     lead = () if steps is None else (steps,)
     experts = facts.logits.shape[-1]
+    batch, length, top_k = facts.gates.shape
 
     def spec(*shape, dtype="float32"):
         return keras.KerasTensor((*lead, *shape), dtype)
@@ -117,6 +129,6 @@ def record_spec(facts, steps=None):
         expert_fraction=spec(experts),
         mean_probability=spec(experts),
         dropped_fraction=spec(),
-        experts=spec(*facts.experts.shape, dtype="int32"),
-        gates=spec(*facts.gates.shape),
+        experts=spec(batch, top_k, length, dtype="int32"),
+        gates=spec(batch, top_k, length),
     )

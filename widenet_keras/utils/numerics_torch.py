@@ -47,14 +47,16 @@ def weights_as_stored():
 
 
 def linear(x, kernel, bias):
-    """Returns x @ kernel + bias, for x (..., D) and a kernel of any rank >= 2."""
+    """Returns x @ kernel + bias in the dtype of x, for a kernel of any rank >= 2."""
+    if kernel.dtype != x.dtype:
+        kernel, bias = kernel.to(x.dtype), bias.to(x.dtype)
     if kernel.ndim > 2:
         return torch.matmul(x, kernel) + bias
     if x.ndim == 2:
         # One pass over the result instead of two.
         return torch.addmm(bias, x, kernel)
-    rows = torch.addmm(bias, x.reshape(-1, x.shape[-1]), kernel)
-    return rows.view(*x.shape[:-1], -1)
+    rows = x.view(-1, x.shape[-1]) if x.is_contiguous() else x.flatten(0, -2)
+    return torch.addmm(bias, rows, kernel).view(*x.shape[:-1], -1)
 
 
 def softmax(logits):
@@ -70,10 +72,30 @@ def normalized(x, gamma, beta, epsilon):
     return normal.to(x.dtype)
 
 
+def split_heads(x, heads):
+    """(B, T, H * d) -> heads as `attended` takes them, here (B, H, T, d)."""
+    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+
+
+def split_joined(x, heads):
+    """(B, T, 3 * H * d) -> queries, keys and values as `attended` takes them."""
+    return x.view(*x.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+
+
+def heads_first(x):
+    """Returns heads as (B, H, T, d)."""
+    return x
+
+
+def tokens_first(x):
+    """Returns heads as (B, T, H, d)."""
+    return x.transpose(1, 2)
+
+
 def attended(query, key, value):
-    """Returns softmax(query key^T / sqrt(d)) value, (B, T, H, d) of (B, T, H, d)."""
-    parts = (each.transpose(1, 2) for each in (query, key, value))
-    return F.scaled_dot_product_attention(*parts).transpose(1, 2)
+    """Returns softmax(query key^T / sqrt(d)) value of heads, (B, T, H * d)."""
+    mixed = F.scaled_dot_product_attention(query, key, value)
+    return mixed.transpose(1, 2).flatten(2)
 
 
 def patches(images, kernel, bias):

@@ -32,8 +32,8 @@ def weights_as_stored():
 
 
 def linear(x, kernel, bias):
-    """Returns x @ kernel + bias, for x (..., D) and a kernel of any rank >= 2."""
-    return ops.matmul(x, kernel) + bias
+    """Returns x @ kernel + bias in the dtype of x, for a kernel of any rank >= 2."""
+    return ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.cast(bias, x.dtype)
 
 
 def softmax(logits):
@@ -60,9 +60,30 @@ def normalized(x, gamma, beta, epsilon):
     return ops.cast(normal, x.dtype)
 
 
+def split_heads(x, heads):
+    """(B, T, H * d) -> heads as `attended` takes them, here (B, T, H, d)."""
+    return ops.reshape(x, (-1, x.shape[1], heads, x.shape[2] // heads))
+
+
+def split_joined(x, heads):
+    """(B, T, 3 * H * d) -> queries, keys and values as `attended` takes them."""
+    return tuple(split_heads(part, heads) for part in ops.split(x, 3, axis=-1))
+
+
+def heads_first(x):
+    """Returns heads as (B, H, T, d)."""
+    return ops.transpose(x, (0, 2, 1, 3))
+
+
+def tokens_first(x):
+    """Returns heads as (B, T, H, d)."""
+    return x
+
+
 def attended(query, key, value):
-    """Returns softmax(query key^T / sqrt(d)) value, (B, T, H, d) of (B, T, H, d)."""
-    return ops.dot_product_attention(query, key, value)
+    """Returns softmax(query key^T / sqrt(d)) value of heads, (B, T, H * d)."""
+    mixed = ops.dot_product_attention(query, key, value)
+    return ops.reshape(mixed, (-1, mixed.shape[1], mixed.shape[2] * mixed.shape[3]))
 
 
 def patches(images, kernel, bias):
