@@ -107,6 +107,7 @@ ONLY = {
     "test_exports.py::test_an_earlier_export_and_an_empty_folder": READS,
     "test_exports.py::test_what_a_user_said_of_precision_stays": ("torch",),
     "test_exports.py::test_the_report_reads_well": READS,
+    "test_pieces.py::test_pieces_are_exported": READS,
     "test_optimizers.py::test_all_at_once_is_one_by_one": ("torch",),
     # The notebook is for TPUs, which JAX trains on.
     "test_notebook.py::test_it_runs_from_top_to_bottom": ("jax",),

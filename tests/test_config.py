@@ -89,6 +89,9 @@ WRONG = [
     ({"moe_blocks": (0.0,)}, ["moe_blocks=(0.0,)", "from -1 to 0"]),
     ({"moe_blocks": 0}, ["moe_blocks=0", "tuple"]),
     ({"moe_blocks": None}, ["moe_blocks=None", "tuple"]),
+    ({"pieces": "lora"}, ["pieces='lora'", "list of pieces"]),
+    ({"pieces": [3]}, ["pieces has 3", "a dict with a 'kind'"]),
+    ({"pieces": [{"kind": "telescope"}]}, ["kind='telescope'"]),
 ]
 
 

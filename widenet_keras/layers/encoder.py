@@ -7,7 +7,7 @@ from widenet_keras.layers import depth
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
-from widenet_keras.layers.plan import Plan
+from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.sharing import block_of_step, check_sharing
 from widenet_keras.layers.step import Private, outputs_spec
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
@@ -17,7 +17,6 @@ from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import (
     check_choice,
     check_flag,
-    check_integer,
     check_number,
 )
 from widenet_keras.utils.trees import mapped
@@ -107,6 +106,13 @@ class Encoder(keras.layers.Layer):
                 )
             build_once(self.stacked_pieces, sizes.pop())
 
+    def __call__(self, tokens, *args, look_at=(), **kwargs):
+        """Checks which steps are looked at, then calls the layer as Keras does."""
+        # Checked here because Keras wraps what `call` raises in many lines.
+        check_looked_at("Encoder", look_at, self.steps)
+        look = {"look_at": tuple(look_at)} if look_at else {}
+        return super().__call__(tokens, *args, **look, **kwargs)
+
     def call(self, tokens, training=None, look_at=()):
         """Returns the encoded tokens and the routing record of all steps.
 
@@ -139,7 +145,7 @@ class Encoder(keras.layers.Layer):
     def _depth(self, training, look_at):
         """Returns the `Depth` of a forward pass."""
         return depth.Depth(
-            self._plans(look_at),
+            plans_of(self.block_of_step, look_at),
             tuple(each.spec(training) for each in self.blocks),
             self.pieces,
             self.scan,
@@ -152,20 +158,6 @@ class Encoder(keras.layers.Layer):
             return ()
         [part, *_] = [each.feed_forward for each in self.blocks if each.is_routed]
         return record_of(outputs.facts, part.softmaxes)
-
-    def _plans(self, look_at):
-        """Returns the `Plan` of every step."""
-        for step in look_at:
-            check_integer("Encoder", "look_at", step, 0)
-            if step >= self.steps:
-                raise ValueError(
-                    f"Encoder: look_at has step {step} and there are {self.steps}; "
-                    f"use 0 to {self.steps - 1}."
-                )
-        return tuple(
-            Plan(index, step in look_at)
-            for step, index in enumerate(self.block_of_step)
-        )
 
     def _weights(self, read, training, width):
         """Returns the `BlockWeights` of every unique block, read once for all steps."""

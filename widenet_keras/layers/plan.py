@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from widenet_keras.utils.checks import check_integer
+
 
 class Plan(NamedTuple):
     """What is known of a step before anything is compiled; it cuts the depth.
@@ -56,3 +58,30 @@ def segments_of(plans):
         found.append(Segment(first, (plans[first],), end - first))
         first = end
     return tuple(found)
+
+
+def plans_of(block_of_step, look_at=()):
+    """Returns the `Plan` of every step.
+
+    Args:
+        block_of_step: The block that each step reads, a tuple of length L.
+        look_at: Steps that return what they computed with.
+    """
+    return tuple(Plan(b, step in look_at) for step, b in enumerate(block_of_step))
+
+
+def check_looked_at(owner, look_at, steps):
+    """Raises `ValueError` unless all of `look_at` are steps, from 0 to L - 1.
+
+    Args:
+        owner: Name that starts the message.
+        look_at: Sequence of steps.
+        steps: L.
+    """
+    for step in look_at:
+        check_integer(owner, "look_at", step, 0)
+        if step >= steps:
+            raise ValueError(
+                f"{owner}: look_at has step {step} and there are {steps}; use 0 to "
+                f"{steps - 1}."
+            )

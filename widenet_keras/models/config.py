@@ -2,16 +2,10 @@
 
 import dataclasses
 
-from widenet_keras.layers.depth import REMATS, SCANS
-from widenet_keras.layers.head import POOLINGS
-from widenet_keras.layers.sharing import block_of_step, check_sharing
-from widenet_keras.routing.capacity import check_capacity
-from widenet_keras.routing.engines import check_engine
-from widenet_keras.routing.router import ROUTERS, check_groups
+from widenet_keras.layers.pieces import Piece, as_dicts, pieces_of
+from widenet_keras.layers.sharing import block_of_step
+from widenet_keras.models.config_checks import OWNER, check_config
 from widenet_keras.utils import checks
-from widenet_keras.utils.numerics import ACTIVATIONS
-
-OWNER = "WideNetConfig"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,6 +58,8 @@ class WideNetConfig:
             nothing, so it always takes them one by one. Same numbers.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations, "none" keeps them. Same numbers.
+        pieces: What every step keeps for itself besides its norms: `Piece`s of
+            `widenet_keras.layers.pieces`, or dicts such as `{"kind": ...}`.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -102,87 +98,13 @@ class WideNetConfig:
     engine: str = "auto"
     scan: str = "auto"
     remat: str = "none"
+    pieces: tuple[Piece, ...] = ()
 
     def __post_init__(self):
         if isinstance(self.moe_blocks, list):
             object.__setattr__(self, "moe_blocks", tuple(self.moe_blocks))
-        self._check_ranges()
-        self._check_choices()
-        self._check_fit()
-
-    def _check_ranges(self):
-        for field in [
-            "image_size",
-            "channels",
-            "patch_size",
-            "width",
-            "steps",
-            "heads",
-            "mlp_dim",
-            "num_experts",
-            "expert_dim",
-            "top_k",
-            "images_per_group",
-            "num_classes",
-        ]:
-            checks.check_integer(OWNER, field, getattr(self, field), 1)
-        for field in ["dropout", "attention_dropout", "stochastic_depth"]:
-            checks.check_number(OWNER, field, getattr(self, field), 0.0, below=1.0)
-        for field in ["router_noise", "balance_loss_weight", "router_z_loss_weight"]:
-            checks.check_number(OWNER, field, getattr(self, field), 0.0)
-        for field in ["shared_norms", "class_token", "representation"]:
-            checks.check_flag(OWNER, field, getattr(self, field))
-        check_capacity(OWNER, self.capacity_factor)
-
-    def _check_choices(self):
-        checks.check_choice(OWNER, "router", self.router, tuple(ROUTERS))
-        check_engine(OWNER, self.engine)
-        checks.check_choice(OWNER, "scan", self.scan, SCANS)
-        checks.check_choice(OWNER, "remat", self.remat, REMATS)
-        checks.check_choice(OWNER, "pooling", self.pooling, POOLINGS)
-        names = tuple(ACTIVATIONS)
-        checks.check_choice(OWNER, "activation", self.activation, names)
-        checks.check_choice(
-            OWNER, "output_activation", self.output_activation, (None, *names)
-        )
-
-    def _check_fit(self):
-        """Checks that the fields fit each other."""
-        if self.image_size % self.patch_size:
-            raise ValueError(
-                f"{OWNER}: image_size={self.image_size} is not divisible by "
-                f"patch_size={self.patch_size}; change one of them."
-            )
-        if self.width % self.heads:
-            raise ValueError(
-                f"{OWNER}: width={self.width} is not divisible by "
-                f"heads={self.heads}; change one of them."
-            )
-        if self.pooling == "token" and not self.class_token:
-            raise ValueError(
-                f"{OWNER}: pooling='token' needs class_token=True; set it, or use "
-                "pooling='mean'."
-            )
-        checks.check_top_k(OWNER, self.top_k, self.num_experts)
-        if self.router == "grouped_top_1":
-            check_groups(OWNER, self.top_k, self.num_experts)
-        check_sharing(OWNER, self.sharing, self.steps, self.unique_blocks)
-        self._check_moe_blocks()
-
-    def _check_moe_blocks(self):
-        blocks, unique = self.moe_blocks, self.num_unique_blocks
-        if blocks in ("all", "none"):
-            return
-        fits = isinstance(blocks, tuple) and all(
-            isinstance(b, int) and not isinstance(b, bool) and -unique <= b < unique
-            for b in blocks
-        )
-        if not fits:
-            raise ValueError(
-                f"{OWNER}: moe_blocks={blocks!r} must be 'all', 'none' or a tuple of "
-                f"block indices from {-unique} to {unique - 1} (there are {unique} "
-                "unique blocks)."
-            )
+        object.__setattr__(self, "pieces", pieces_of(OWNER, self.pieces))
+        check_config(self)
 
     @property
     def num_unique_blocks(self):
@@ -241,4 +163,6 @@ class WideNetConfig:
         fields = dataclasses.asdict(self)
         if isinstance(self.moe_blocks, tuple):
             fields["moe_blocks"] = list(self.moe_blocks)
-        return fields
+        # Left out where there are none, so that runs begun before there were go on.
+        fields.pop("pieces")
+        return fields | ({"pieces": as_dicts(self.pieces)} if self.pieces else {})

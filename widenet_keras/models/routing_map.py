@@ -2,7 +2,10 @@
 
 import dataclasses
 
+import keras
 import numpy as np
+
+from widenet_keras.models.image_checks import check_images
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,3 +44,36 @@ class RoutingMap:
         first = int(self.class_token)
         patches = self.experts[:, image, first:, choice]
         return patches.reshape(len(self.steps), *self.grid)
+
+
+def routing_of(model, images, batch_size):
+    """Returns the `RoutingMap` of some images; see `WideNet.routing`.
+
+    Args:
+        model: A `WideNet`.
+        images: NumPy array (B, height, width, channels) float.
+        batch_size: Images per forward pass.
+    """
+    if not model.config.routed_steps:
+        raise ValueError(
+            f"{model.name} has no mixture of experts (moe_blocks="
+            f"{model.config.moe_blocks!r}), so there is no routing to show; use a "
+            "model with experts."
+        )
+    check_images(images, model.config.image_shape)
+    experts, gates = [], []
+    for start in range(0, len(images), batch_size):
+        _, record = model(
+            images[start : start + batch_size], training=False, return_routing=True
+        )
+        experts.append(keras.ops.convert_to_numpy(record.experts))
+        gates.append(keras.ops.convert_to_numpy(record.gates))
+    # (S, B, K, T) -> (S, B, T, K)
+    return RoutingMap(
+        experts=np.swapaxes(np.concatenate(experts, axis=1), 2, 3),
+        gates=np.swapaxes(np.concatenate(gates, axis=1), 2, 3),
+        steps=model.config.routed_steps,
+        num_experts=model.config.num_experts,
+        grid=model.config.grid,
+        class_token=model.config.class_token,
+    )

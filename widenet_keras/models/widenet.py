@@ -1,7 +1,6 @@
 """The network: embedding, encoder, head. One model for WideNet, ViT and ViT-MoE."""
 
 import keras
-import numpy as np
 
 from widenet_keras.layers.embedding import PatchEmbedding, embedded
 from widenet_keras.layers.encoder import Encoder
@@ -12,7 +11,7 @@ from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.presets import preset_config
 from widenet_keras.models.quantization import quantize_in_place
-from widenet_keras.models.routing_map import RoutingMap
+from widenet_keras.models.routing_map import routing_of
 from widenet_keras.models.saving import save_beside
 from widenet_keras.utils import numerics
 
@@ -62,6 +61,7 @@ class WideNet(keras.Model):
             stochastic_depth=config.stochastic_depth,
             scan=config.scan,
             remat=config.remat,
+            pieces=config.pieces,
             seed=seed,
             dtype=policy,
             name="encoder",
@@ -147,29 +147,7 @@ class WideNet(keras.Model):
         Raises:
             ValueError: If the model has no experts, or the images do not fit.
         """
-        if not self.config.routed_steps:
-            raise ValueError(
-                f"{self.name} has no mixture of experts (moe_blocks="
-                f"{self.config.moe_blocks!r}), so there is no routing to show; use a "
-                "model with experts."
-            )
-        check_images(images, self.config.image_shape)
-        experts, gates = [], []
-        for start in range(0, len(images), batch_size):
-            _, record = self(
-                images[start : start + batch_size], training=False, return_routing=True
-            )
-            experts.append(keras.ops.convert_to_numpy(record.experts))
-            gates.append(keras.ops.convert_to_numpy(record.gates))
-        # (S, B, K, T) -> (S, B, T, K)
-        return RoutingMap(
-            experts=np.swapaxes(np.concatenate(experts, axis=1), 2, 3),
-            gates=np.swapaxes(np.concatenate(gates, axis=1), 2, 3),
-            steps=self.config.routed_steps,
-            num_experts=self.config.num_experts,
-            grid=self.config.grid,
-            class_token=self.config.class_token,
-        )
+        return routing_of(self, images, batch_size)
 
     def adapted(self, dtype=None, **fields):
         """Returns a copy with some fields changed and all weights that fit.
