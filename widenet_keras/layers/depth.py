@@ -10,7 +10,7 @@ from widenet_keras.layers.plan import Segment, segments_of
 from widenet_keras.layers.step import Outputs, outputs_spec, step
 from widenet_keras.utils import numerics
 from widenet_keras.utils.execution import must_unroll, shapes_are_static
-from widenet_keras.utils.trees import leaves, mapped, packed
+from widenet_keras.utils.trees import mapped, rows_of
 
 if keras.backend.backend() == "jax":
     from widenet_keras.layers import depth_jax as _backend
@@ -59,7 +59,7 @@ def through(tokens, private, weights, depth):
             found.append(_merged(outputs))
             continue
         if rows is None:
-            rows = _rows(private, len(depth.plans))
+            rows = rows_of(private, len(depth.plans), numerics.rows_of)
         for place, plan in enumerate(segment.pattern, segment.first):
             function = _step_of(plan, depth)
             tokens, outputs = function(tokens, rows[place], weights[plan.block])
@@ -116,12 +116,6 @@ def _looped(tokens, private, weights, segment, depth):
         segment.rounds,
         _present(specs, stacked_specs),
     )
-
-
-def _rows(private, steps):
-    """Returns the pieces of every step, a list of trees without a leading axis."""
-    rows = [numerics.rows_of(leaf, steps) for leaf in leaves(private)]
-    return [packed(private, row) for row in zip(*rows, strict=True)]
 
 
 def _rounds(private, first, end, period):

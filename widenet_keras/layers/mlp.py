@@ -86,10 +86,9 @@ class Mlp(NamedTuple):
             draws: `RandomDraws`.
             linear: Function of rows, kernel and bias.
         """
-        hidden = self.hidden(rows, weights.hidden_kernel, weights.hidden_bias, linear)
-        return self.output(
-            hidden, weights.outer_kernel, weights.outer_bias, draws, linear
-        )
+        hidden_kernel, hidden_bias, outer_kernel, outer_bias = weights
+        hidden = linear(rows, hidden_kernel, hidden_bias)
+        return self.output(hidden, outer_kernel, outer_bias, draws, linear)
 
     def hidden(self, rows, kernel, bias, linear=linear):
         """Returns the hidden layer before its activation, (..., N, F)."""
@@ -97,7 +96,9 @@ class Mlp(NamedTuple):
 
     def output(self, hidden, kernel, bias, draws, linear=linear):
         """Returns the output for the hidden layer before its activation."""
-        hidden = draws.dropout(ACTIVATIONS[self.activation](hidden), self.dropout)
+        hidden = ACTIVATIONS[self.activation](hidden)
+        if self.dropout:
+            hidden = draws.dropout(hidden, self.dropout)
         output = linear(hidden, kernel, bias)
         if self.output_activation is None:
             return output

@@ -91,8 +91,13 @@ def adam_step(optimizer, gradients, weights, index, rate):
     alpha = rate * (1 - optimizer.beta_2**step).sqrt() / (1 - optimizer.beta_1**step)
     below = torch._foreach_sqrt(second)
     torch._foreach_add_(below, optimizer.epsilon)
-    update = torch._foreach_div(torch._foreach_mul(first, alpha), below)
-    torch._foreach_sub_(weights, _by_group(optimizer, update, index))
+    if alpha.is_cuda:
+        # A scalar of the host would wait for the device.
+        torch._foreach_div_(below, alpha)
+        scalars = [-factor for factor in _factors(optimizer, index)]
+    else:
+        scalars = [-alpha.item() * factor for factor in _factors(optimizer, index)]
+    torch._foreach_addcdiv_(weights, first, below, scalars)
     return None
 
 
@@ -147,18 +152,23 @@ def _moments(optimizer, gradients, index):
 
 def decay(optimizer, weights, index, rate):
     """Takes decoupled weight decay off the weights, w <- w - rate * decay * w."""
-    for size in {optimizer._decays[i] for i in index} - {0}:
-        places = [p for p, i in enumerate(index) if optimizer._decays[i] == size]
-        mine = [weights[p] for p in places]
-        lost = torch._foreach_mul(mine, rate * size)
-        torch._foreach_sub_(
-            mine, _by_group(optimizer, lost, [index[p] for p in places])
-        )
+    groups = {}
+    for place, i in enumerate(index):
+        if optimizer._decays[i]:
+            size = optimizer._decays[i] * optimizer._factors[i]
+            groups.setdefault(size, []).append(weights[place])
+    for size, mine in groups.items():
+        torch._foreach_mul_(mine, 1 - rate * size)
+
+
+def _factors(optimizer, index):
+    """Returns the factors of the rate of some variables, a list."""
+    return [optimizer._factors[i] for i in index]
 
 
 def _by_group(optimizer, update, index):
     """Returns updates times the factors of their groups."""
-    factors = [optimizer._factors[i] for i in index]
+    factors = _factors(optimizer, index)
     if any(factor != 1.0 for factor in factors):
         torch._foreach_mul_(update, factors)
     return update

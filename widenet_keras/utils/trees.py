@@ -35,3 +35,21 @@ def packed(tree, values):
     """
     values = iter(values)
     return mapped(lambda _: next(values), tree)
+
+
+def rows_of(tree, count, apart):
+    """Returns the trees of the rows of the leaves of a tree, a list.
+
+    Args:
+        tree: A tree whose leaves have a leading axis of `count` rows.
+        count: How many.
+        apart: Function of a leaf and `count` that returns its rows.
+    """
+    if not isinstance(tree, tuple):
+        return apart(tree, count)
+    if not tree:
+        return [tree] * count
+    rows = zip(*(rows_of(part, count, apart) for part in tree), strict=True)
+    if hasattr(tree, "_fields"):
+        return [type(tree)(*row) for row in rows]
+    return list(rows)
