@@ -9,6 +9,7 @@ from pathlib import Path
 import compile_time
 import exports
 import harness
+import host_time
 import moe_layer
 import pytest
 import timed
@@ -144,3 +145,29 @@ def test_gpu_form_reports_the_large_product(arguments, monkeypatch):
     products = [row for row in rows if row["engine"] == "matmul"]
     assert len(products) == 2
     assert all(row["tflops"] > 0 and row["dtype"] == "mixed_bfloat16" for row in rows)
+
+
+def test_operations_of_an_inference_on_torch():
+    """What Python costs there goes with their number, which no machine changes."""
+    cases = host_time.cases_of(host_time.SMALL, {"ViT": host_time.VIT, "WideNet": {}})
+    count = {
+        name: host_time.aten(case)
+        for name, case in cases.items()
+        if "inference" in name
+    }
+    assert count["ViT, inference"] <= 1250
+    # With one `addmm` for each layer of each expert.
+    assert count["WideNet, inference"] <= 3000
+
+
+def test_host_time(arguments, monkeypatch, capsys):
+    sizes = {**host_time.SMALL, "steps": 2}
+    for name in ("SMALL", "WIDE"):
+        monkeypatch.setattr(host_time, name, sizes)
+    monkeypatch.setattr(host_time, "RUNS", 1)
+    parsed = arguments(host_time, "--repeats 1")
+    rows = list(host_time.measure(parsed))
+    assert {row["table"] for row in rows} == {"python", "arithmetic", "optimizers"}
+    assert all(row["milliseconds"] > 0 and row["over_plain"] > 0 for row in rows)
+    host_time.present([{**row, "backend": BACKEND} for row in rows], parsed)
+    assert "over_plain" in capsys.readouterr().out
