@@ -106,4 +106,4 @@ def patches(images, kernel, bias):
 
 def rows_of(tensor, count):
     """Returns what stands in each place of the first axis, a sequence of `count`."""
-    return [tensor[index] for index in range(count)]
+    return ops.unstack(tensor, count)
