@@ -61,6 +61,7 @@ ONCE = {
     "test_exports.py::test_a_quantised_model_is_held_to_its_rounding": READS,
     "test_exports.py::test_pixels_to_compare_on_are_scaled": QUICK,
     "test_exports_digits.py": READS,
+    "test_exports_digits.py::test_answers_of_keras_files": QUICK,
     "test_serve_jpeg.py": READS,
 }
 ONLY = {
@@ -85,6 +86,9 @@ ONLY = {
         "tensorflow",
         "torch",
     ),
+    # On the others two processes compile for long; the slow test has them.
+    "test_distribution.py::test_a_lost_worker_ends_the_others": ("torch",),
+    "test_distribution.py::test_a_lost_worker_ends_the_others_and_one": EVERY,
     "test_distribution.py::test_scaled_gradients_are_not_clipped_apart": READS,
     "test_distribution.py::test_a_keras_that_shares_torch_batches": ("torch",),
     # Everything but `.keras` is written by TensorFlow; others start a process of it.

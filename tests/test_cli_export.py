@@ -44,7 +44,7 @@ def photos(tmp_path_factory):
         slow("saved_model", "model_saved_model"),
         ("litert", "model.tflite"),
         slow("onnx", "model.onnx"),
-        ("keras", "model_dynamic_int8.keras"),
+        slow("keras", "model_dynamic_int8.keras"),
     ],
 )
 def test_all_formats_predict_alike(model, photos, capsys, format, name):

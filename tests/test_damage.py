@@ -12,6 +12,7 @@ from conftest import (
     BACKEND,
     numpy,
     one_line,
+    slow,
     tiny_images,
     tiny_model,
 )
@@ -21,7 +22,7 @@ import widenet_keras
 from widenet_keras.inference import open_predictor
 from widenet_keras.models.loading import load_classifier
 
-COUNT = 200
+COUNTS = (60, slow(400))
 FORMATS = list(NAMES) if BACKEND == "tensorflow" else ["keras"]
 
 
@@ -58,8 +59,9 @@ def copied(source, target):
     return target
 
 
+@pytest.mark.parametrize("count", COUNTS)
 @pytest.mark.parametrize("format", FORMATS)
-def test_damaged_files_end_in_one_line(format, tmp_path):
+def test_damaged_files_end_in_one_line(format, count, tmp_path):
     if format != "keras":
         pytest.importorskip("tensorflow")
     model, images = tiny_model(), tiny_images(2)
@@ -67,7 +69,7 @@ def test_damaged_files_end_in_one_line(format, tmp_path):
     whole = tmp_path / NAMES[format]
     widenet_keras.export(model, whole, format, class_names=CLASSES, say=silent)
     random, refused = np.random.default_rng(0), 0
-    for index in range(COUNT):
+    for index in range(count):
         folder = tmp_path / str(index)
         folder.mkdir()
         path = copied(whole, folder / whole.name)
@@ -86,7 +88,7 @@ def test_damaged_files_end_in_one_line(format, tmp_path):
             np.testing.assert_allclose(predictor.logits(images), logits, atol=1e-5)
             assert predictor.class_names == CLASSES
         shutil.rmtree(folder)
-    assert refused > 0.8 * COUNT
+    assert refused > 0.8 * count
 
 
 def test_a_changed_manifest_is_refused(tmp_path):

@@ -217,10 +217,8 @@ def test_torchrun_ends_all_with_a_line(tmp_path):
     assert "one of the 2 workers was lost" in errors.lower(), errors[-3000:]
 
 
-@pytest.mark.parametrize(
-    "victim", [1, slow(0)] if BACKEND == "torch" else [slow(1), slow(0)]
-)
-def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path, victim):
+def lose_a_worker(tmp_path, victim):
+    """Kills one of two workers, of which the other tells; returns their command."""
     command = small_run(tmp_path, epochs=2)
     job = jobs.start(command, processes=2)
     wait_for(tmp_path / "run" / "checkpoints" / "last.keras", job)
@@ -235,8 +233,17 @@ def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path, victim):
     lines = ["One of the 2 workers was lost", "another task died"]
     assert any(line in errors for line in lines), errors[-3000:]
     job[victim].communicate()
+    return command
 
-    [alone] = jobs.start(command)
+
+def test_a_lost_worker_ends_the_others(tmp_path):
+    lose_a_worker(tmp_path, 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", [1, 0])
+def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path, victim):
+    [alone] = jobs.start(lose_a_worker(tmp_path, victim))
     output, errors = alone.communicate(timeout=240)
     assert alone.returncode == 0, errors[-3000:]
     assert "going on after epoch" in output

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, tiny_config, tiny_images, tiny_model
+from conftest import BACKEND, numpy, slow, tiny_config, tiny_images, tiny_model
 from gradients import value_and_gradients
 from oracle import model_forward, weights_by_path
 
@@ -44,7 +44,9 @@ def test_plan(sharing, steps, unique, expected):
     assert block_of_step(sharing, steps, unique) == expected
 
 
-@pytest.mark.parametrize("plan", PLANS)
+@pytest.mark.parametrize(
+    "plan", [slow(p, when=BACKEND == "jax" and p != "cycle") for p in PLANS]
+)
 def test_shared_equals_untied_copies_and_their_gradients_add_up(plan):
     model = tiny_model(steps=4, **PLANS[plan])
     copies = untied(model)

@@ -72,6 +72,7 @@ def test_engines_give_a_model_the_same_logits_and_losses():
             np.testing.assert_allclose(mine, theirs, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_jit_compile_takes_static_engines_and_loops_over_static_batches():
     import tensorflow as tf
 

@@ -130,7 +130,7 @@ def test_fields_that_are_not_the_defaults(format, fields, tmp_path):
         # What the process is told is the same for all; README exports to LiteRT.
         slow("saved_model", when=BACKEND != "torch"),
         slow("litert"),
-        slow("onnx", when=BACKEND != "jax"),
+        slow("onnx"),
     ],
 )
 def test_other_backends_export_through_tensorflow(format, tmp_path):

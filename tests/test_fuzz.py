@@ -154,7 +154,7 @@ def status_of(module, arguments):
     return 0
 
 
-@pytest.mark.parametrize("count", [12, slow(1000)])
+@pytest.mark.parametrize("count", [8, slow(1000)])
 def test_command_lines(count, tmp_path, capsys):
     random = np.random.default_rng(count)
     data = tmp_path / "set.npz"
