@@ -69,6 +69,7 @@ def test_loop_and_remat_change_no_number(plan):
     assert_equal(losses(fields, scan="always", remat="full"), expected)
     if plan == "all":
         assert_equal(losses(fields, scan="always", remat="none"), expected)
+    if plan == "all" and BACKEND != "jax":
         assert_equal(losses(fields, scan="never", remat="full"), expected)
 
 

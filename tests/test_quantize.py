@@ -3,12 +3,16 @@
 import keras
 import numpy as np
 import pytest
-from conftest import KINDS, numpy, one_line, tiny_images, tiny_model
+from conftest import BACKEND, KINDS, numpy, one_line, slow, tiny_images, tiny_model
 
 import widenet_keras
 
 
-@pytest.fixture(scope="module", params=list(KINDS))
+# A ViT-MoE has dense and routed blocks; where models compile for long it stands for all.
+@pytest.fixture(
+    scope="module",
+    params=[slow(k, when=BACKEND != "torch" and k != "vit_moe") for k in KINDS],
+)
 def pair(request):
     """A float model and its quantised copy; tests leave both as they are."""
     model = tiny_model(request.param, width=48, heads=4, expert_dim=64, mlp_dim=64)

@@ -9,7 +9,7 @@ from widenet_keras.layers.block import BlockSpec
 from widenet_keras.layers.plan import Segment, segments_of
 from widenet_keras.layers.step import Outputs, outputs_spec, step
 from widenet_keras.utils import numerics
-from widenet_keras.utils.execution import must_unroll, shapes_are_static
+from widenet_keras.utils.execution import shapes_are_static
 from widenet_keras.utils.trees import mapped, rows_of
 
 if keras.backend.backend() == "jax":
@@ -50,6 +50,10 @@ def through(tokens, private, weights, depth):
         weights: `BlockWeights` of every unique block.
         depth: `Depth`.
     """
+    return _backend.compiled(_through, tokens)(tokens, private, weights, depth)
+
+
+def _through(tokens, private, weights, depth):
     found, alone, rows = [], [], None
     for segment in _segments(tokens, depth):
         if segment.rounds > 1:
@@ -73,7 +77,7 @@ def _segments(tokens, depth):
     whole = (Segment(0, depth.plans, 1),)
     # In a loop XLA needs every shape as a constant, the number of images too.
     static = shapes_are_static() and tokens.shape[0] is None
-    if depth.scan == "never" or _backend.loop is None or must_unroll() or static:
+    if depth.scan == "never" or _backend.loop is None or static:
         return whole
     if depth.scan == "auto" and not _backend.is_traced(tokens):
         return whole

@@ -1,8 +1,29 @@
 """The depth as one `jax.lax.scan`: compile time does not grow with it."""
 
+import functools
+
 import jax
 
 SHORTEST = 2  # rounds that make a loop worth compiling
+
+
+@functools.cache
+def _jitted(function):
+    return jax.jit(function, static_argnums=3)
+
+
+def compiled(function, tokens):
+    """Returns a function of tensors and a static last argument, compiled if need be.
+
+    Called outside of any compilation, JAX would compile the operations of a model one
+    by one, which takes longer than all of them together; like this, models of one
+    description share a program.
+
+    Args:
+        function: Of tokens, two trees of tensors and something hashable.
+        tokens: What it will be called with.
+    """
+    return function if is_traced(tokens) else _jitted(function)
 
 
 def remat(function, tokens, private, weights):

@@ -19,6 +19,7 @@ from widenet_keras.utils.checks import (
     check_flag,
     check_number,
 )
+from widenet_keras.utils.execution import must_unroll
 from widenet_keras.utils.trees import mapped
 
 # Joining the kernels of query, key and value pays where a block is read more than
@@ -148,7 +149,7 @@ class Encoder(keras.layers.Layer):
             plans_of(self.block_of_step, look_at),
             tuple(each.spec(training) for each in self.blocks),
             self.pieces,
-            self.scan,
+            "never" if must_unroll() else self.scan,
             bool(self.remat == "full" and training),
         )
 
