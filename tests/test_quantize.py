@@ -8,7 +8,7 @@ from conftest import BACKEND, KINDS, numpy, one_line, slow, tiny_images, tiny_mo
 import widenet_keras
 
 
-# A ViT-MoE has dense and routed blocks; where models compile for long it stands for all.
+# A ViT-MoE has dense and routed blocks; where models compile it stands for all.
 @pytest.fixture(
     scope="module",
     params=[slow(k, when=BACKEND != "torch" and k != "vit_moe") for k in KINDS],

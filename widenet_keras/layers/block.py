@@ -142,14 +142,15 @@ class Block(keras.layers.Layer):
         experts = hidden.num_experts if self.is_routed else 0
         return Sizes(width, *inner[:3], hidden.hidden_dim, experts)
 
-    def spec(self, training):
+    def spec(self, training, hands_out=True):
         """Returns the `BlockSpec` of a forward pass.
 
         Args:
             training: Whether capacity holds in a mixture of experts.
+            hands_out: Whether somebody wants the `RoutingFacts`.
         """
         part = self.feed_forward
-        part = part.spec(training) if self.is_routed else part.mlp
+        part = part.spec(training, hands_out) if self.is_routed else part.mlp
         return BlockSpec(self.attention.spec, part, self.dropout)
 
     def read(self, read, training, joins=False):

@@ -131,23 +131,23 @@ class Encoder(keras.layers.Layer):
         record = self.record(outputs)
         return (tokens, record, outputs.seen) if look_at else (tokens, record)
 
-    def run(self, tokens, training, look_at=()):
+    def run(self, tokens, training, look_at=(), hands_out=True):
         """Returns the encoded tokens and the `Outputs` of the steps, stacked.
 
-        As `call`, for who may have no use for a record.
+        As `call`; without `hands_out` for who has no use for a record.
         """
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
-        how = self._depth(training, look_at)
+        how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
             weights = self._weights(read, training, tokens.shape[-1])
             return depth.through(tokens, private, weights, how)
 
-    def _depth(self, training, look_at):
+    def _depth(self, training, look_at, hands_out=True):
         """Returns the `Depth` of a forward pass."""
         return depth.Depth(
             plans_of(self.block_of_step, look_at),
-            tuple(each.spec(training) for each in self.blocks),
+            tuple(each.spec(training, hands_out) for each in self.blocks),
             self.pieces,
             "never" if must_unroll() else self.scan,
             bool(self.remat == "full" and training),

@@ -44,7 +44,7 @@ def run_to_ends(mlp, rows, ends, bank, draws, grouped=None):
     ends = ends.tolist()
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     unserved = len(rows) - ends[-1]
-    *runs, behind = rows.split([*sizes, unserved])
+    *runs, behind = torch.split_with_sizes(rows, [*sizes, unserved])
     outputs = [mlp(*each, draws) for each in zip(runs, bank.each, strict=True)]
     return torch.cat([*outputs, torch.zeros_like(behind)] if unserved else outputs)
 

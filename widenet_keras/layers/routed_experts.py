@@ -37,6 +37,7 @@ class RoutedSpec(NamedTuple):
         capacity_factor: C's factor, or None where nothing is dropped.
         images_per_group: Images that share a capacity.
         engine: The class of the dispatch engine.
+        hands_out: Whether somebody wants the `RoutingFacts`.
     """
 
     router: RouterSpec
@@ -44,6 +45,7 @@ class RoutedSpec(NamedTuple):
     capacity_factor: float | None
     images_per_group: int
     engine: type
+    hands_out: bool = True
 
 
 class RoutedWeights(NamedTuple):
@@ -59,7 +61,7 @@ class RoutedWeights(NamedTuple):
 
 
 def routed_experts(tokens, weights, spec, draws):
-    """Returns the mixed tokens, (B, T, D), and the `RoutingFacts`.
+    """Returns the mixed tokens, (B, T, D), and the `RoutingFacts`, or `()`.
 
     Args:
         tokens: (B, T, D).
@@ -77,6 +79,8 @@ def routed_experts(tokens, weights, spec, draws):
     mixed = ops.reshape(engine.combine(outputs), (-1, *tokens.shape[1:]))
     # The last group of images may have been padded.
     mixed = mixed[: ops.shape(tokens)[0]]
+    if not spec.hands_out:
+        return mixed, ()
     return mixed, RoutingFacts(
         logits=choices.logits,
         probabilities=choices.probabilities,
@@ -143,11 +147,12 @@ class RoutedExperts(keras.layers.Layer):
         build_once(self.router, tokens_shape)
         build_once(self.experts, rows_shape)
 
-    def spec(self, training):
+    def spec(self, training, hands_out=True):
         """Returns the `RoutedSpec` of a forward pass.
 
         Args:
             training: Whether the capacity holds.
+            hands_out: Whether somebody wants the `RoutingFacts`.
         """
         factor = self.capacity_factor if training else None
         return RoutedSpec(
@@ -156,6 +161,7 @@ class RoutedExperts(keras.layers.Layer):
             factor,
             self.images_per_group,
             engine_named(self.engine, factor is not None),
+            hands_out,
         )
 
     def read(self, read, training):

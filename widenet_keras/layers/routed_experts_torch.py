@@ -67,6 +67,9 @@ def routed_experts(tokens, weights, spec, draws):
     weight = weight.to(each.dtype).unsqueeze(1)
     mixed = torch.bmm(weight, each.view(-1, top_k, width))
 
+    mixed = mixed.view(tokens.shape)
+    if not spec.hands_out:
+        return mixed, ()
     facts = RoutingFacts(
         *(
             fact.view(batch, length, -1)
@@ -74,7 +77,7 @@ def routed_experts(tokens, weights, spec, draws):
         ),
         dropped,
     )
-    return mixed.view(tokens.shape), facts
+    return mixed, facts
 
 
 def _chosen(logits, router):

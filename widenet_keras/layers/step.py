@@ -94,7 +94,7 @@ def outputs_spec(tokens, spec, plan):
     batch, length, width = tokens.shape
     dtype = keras.backend.standardize_dtype(tokens.dtype)
     facts, seen = (), ()
-    if spec.is_routed:
+    if spec.is_routed and spec.feed_forward.hands_out:
         part = spec.feed_forward
         has_capacity = part.capacity_factor is not None
         facts = facts_spec(batch, length, part.router, has_capacity)

@@ -130,7 +130,8 @@ class WideNet(keras.Model):
             tokens = embedded(images, self.embedding.read(read))
             if training and self.config.dropout:
                 tokens = self.embedding_dropout(tokens, training=True)
-            tokens, outputs = self.encoder.run(tokens, training)
+            run = self.encoder.run
+            tokens, outputs = run(tokens, training, hands_out=return_routing)
             logits = head(tokens, self.head.read(read), self.head.pooling)
         return (logits, self.encoder.record(outputs)) if return_routing else logits
 
