@@ -134,3 +134,25 @@ def test_exports_of_a_small_model():
     ]
     text = " ".join(LINES)
     assert "{} as a SavedModel, {} as LiteRT, {} as ONNX".format(*sizes) in text
+
+
+def test_what_python_costs_on_torch():
+    def ratio(table, case):
+        found = value("host_time", "over_plain", table=table, case=case)
+        return f"{found:.2f}"
+
+    assert table("| over plain torch |") == [
+        [
+            f"{model}, width {width}",
+            *(ratio(of, f"{model}, {mode}") for mode in ("inference", "training")),
+        ]
+        for model, width, of in (
+            ("ViT", 16, "python"),
+            ("WideNet", 16, "python"),
+            ("ViT", 768, "arithmetic"),
+        )
+    ]
+    names = ("AdamW", "SGD", "LAMB, clipping", "LAMB, clipping, average")
+    assert table("| optimizer | over torch's AdamW |") == [
+        [name, ratio("optimizers", name)] for name in names
+    ]
