@@ -56,6 +56,11 @@ NORMS = layers.StepNorms(*(values(12, seed=seed) for seed in range(4)))
 # Name -> (factory of a dtype policy, first input, further arguments of the call).
 LAYERS = {
     "Attention": (lambda d: layers.Attention(3, 0.1, dtype=d), TOKENS, {}),
+    "Attention narrow": (
+        lambda d: layers.Attention(2, 0.1, key_dim=5, value_dim=3, dtype=d),
+        TOKENS,
+        {},
+    ),
     "Block": (block, TOKENS, {"norms": NORMS}),
     "Block dense": (lambda d: block(d, dense), TOKENS, {"norms": NORMS}),
     "Encoder": (lambda d: encoder(d, sharing="cycle"), TOKENS, {}),
