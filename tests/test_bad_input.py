@@ -80,6 +80,25 @@ def test_experts_that_do_not_split_into_groups():
         layers.GroupedTop1Router(4, 3)
 
 
+def test_mixtures_of_different_kinds_in_one_encoder():
+    def block(router, name):
+        part = layers.RoutedExperts(router, layers.Experts(4, 14))
+        return layers.Block(layers.Attention(3), part, name=name)
+
+    blocks = [block(layers.TopKRouter(4), "a"), block(layers.GroupedTop1Router(4), "b")]
+    with met_with("Encoder", "of 2 kinds"):
+        layers.Encoder(blocks, 2, sharing="none").build((None, 10, 12))
+
+
+def test_a_router_with_a_call_of_its_own():
+    class Hot(layers.TopKRouter):
+        def call(self, tokens, draws=None):
+            return super().call(tokens * 2.0)
+
+    with met_with("RoutedExperts", "Hot", "`choose`"):
+        layers.RoutedExperts(Hot(4), layers.Experts(4, 14))
+
+
 def test_router_and_experts_of_different_numbers():
     with met_with("RoutedExperts", "knows 4 experts", "the bank has 3"):
         layers.RoutedExperts(layers.TopKRouter(4), layers.Experts(3, 14))

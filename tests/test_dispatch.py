@@ -20,6 +20,7 @@ SCENES = {
     "one image": (1, 10, 6, 8, 4, 2, 1.2, 1, {}),
     "one token": (4, 1, 6, 8, 4, 2, 1.0, 1, {}),
     "one of everything": (1, 1, 3, 2, 1, 1, 1.0, 1, {}),
+    "fewer choices than experts": (1, 1, 3, 2, 4, 2, 1.0, 1, {}),
     "all experts chosen": (2, 6, 6, 8, 3, 3, 1.0, 1, {}),
     "top 1": (3, 8, 6, 8, 4, 1, 1.0, 1, {}),
     "five of seven": (2, 9, 6, 8, 7, 5, 0.6, 1, {}),

@@ -284,6 +284,11 @@ MANNERS = {
     "clipped": {"global_clipnorm": 0.5},
     "accumulated": {"gradient_accumulation_steps": 2},
     "averaged": {"use_ema": True, "ema_momentum": 0.7},
+    "averaged and accumulated": {
+        "use_ema": True,
+        "ema_momentum": 0.7,
+        "gradient_accumulation_steps": 2,
+    },
 }
 
 

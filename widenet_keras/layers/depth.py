@@ -91,7 +91,7 @@ def _segments(tokens, depth):
 
 
 def _step_of(plan, depth):
-    """Returns the function of tokens, pieces and weights that a step is."""
+    """Returns the function of tokens, private tree and weights of a step."""
     function = functools.partial(
         step, spec=depth.specs[plan.block], plan=plan, pieces=depth.pieces
     )
@@ -123,7 +123,7 @@ def _looped(tokens, private, weights, segment, depth):
 
 
 def _rounds(private, first, end, period):
-    """Returns the pieces of the steps from `first` to `end`, (rounds, period, ...)."""
+    """Returns the private tree of steps `first` to `end`, (rounds, period, ...)."""
     return mapped(
         lambda leaf: numerics.reshaped(leaf[first:end], (-1, period, *leaf.shape[1:])),
         private,

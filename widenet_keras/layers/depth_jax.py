@@ -17,7 +17,8 @@ def compiled(function, tokens):
 
     Called outside of any compilation, JAX would compile the operations of a model one
     by one, which takes longer than all of them together; like this, models of one
-    description share a program.
+    description share a program. Switches of Keras that a trace reads, such as that of
+    flash attention, are those of the first call.
 
     Args:
         function: Of tokens, two trees of tensors and something hashable.
@@ -40,7 +41,7 @@ def loop(one_round, tokens, private, weights, rounds, outputs):
     """Returns the tokens and the outputs of all rounds, (rounds, ...).
 
     Args:
-        one_round: Function of tokens, the pieces of one round and the weights that
+        one_round: Function of tokens, what is private to one round and the weights that
             all rounds read; returns tokens and a tree of outputs.
         tokens: (B, T, D).
         private: Tree of arrays (rounds, ...).

@@ -50,7 +50,7 @@ def loop(one_round, tokens, private, weights, rounds, outputs):
     """Returns the tokens and the outputs of all rounds, (rounds, ...).
 
     Args:
-        one_round: Function of tokens, the pieces of one round and the weights that
+        one_round: Function of tokens, what is private to one round and the weights that
             all rounds read; returns tokens and a tree of outputs.
         tokens: (B, T, D).
         private: Tree of arrays (rounds, ...).
@@ -59,14 +59,14 @@ def loop(one_round, tokens, private, weights, rounds, outputs):
         outputs: Tree of `keras.KerasTensor`s like the outputs of a round.
     """
     # Reading from arrays of tensors gives gradients without scatters.
-    pieces = [
+    of_steps = [
         tf.TensorArray(leaf.dtype, size=rounds).unstack(leaf)
         for leaf in leaves(private)
     ]
     shape = tokens.shape
 
     def body(index, tokens, arrays):
-        mine = packed(private, [piece.read(index) for piece in pieces])
+        mine = packed(private, [array.read(index) for array in of_steps])
         tokens, made = one_round(tokens, mine, weights)
         arrays = [
             array.write(index, leaf)

@@ -114,6 +114,11 @@ class PatchEmbedding(keras.layers.Layer):
         Args:
             read: Function from a Keras variable to its tensor.
         """
+        if self.projection.lora_enabled:
+            raise NotImplementedError(
+                f"{self.name}: LoRA on the projection of patches is not supported; use "
+                "it on the products of a block, or train the projection itself."
+            )
         stored = self.projection.kernel, self.projection.bias, self.position
         return EmbeddingWeights(*map(read, stored))
 

@@ -98,6 +98,13 @@ class Encoder(keras.layers.Layer):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
+        routed = [each.feed_forward for each in self.blocks if each.is_routed]
+        kinds = {(part.router.spec[:3], not part.capacity_factor) for part in routed}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"Encoder: its mixtures of experts are of {len(kinds)} kinds; give all "
+                "the same router, experts and top_k, and all a capacity or none."
+            )
         if self.pieces:
             sizes = {each.sizes(tokens_shape[-1]) for each in self.blocks}
             if len(sizes) > 1:
@@ -185,7 +192,7 @@ class Encoder(keras.layers.Layer):
         return result, record, depth.stacked_specs(seen)
 
     def _private(self, read, draws):
-        """Returns the `Private` pieces of all steps, with a leading axis L."""
+        """Returns the `Private` of all steps, with a leading axis L."""
         stored = (
             self.norm1.gamma,
             self.norm1.beta,

@@ -31,15 +31,7 @@ def run_to_ends(mlp, rows, ends, bank, draws, grouped=None):
         draws: `RandomDraws`.
         grouped: As for `run_by_expert`.
     """
-    if grouped is None:
-        grouped = (
-            rows.is_cuda
-            and rows.dtype == torch.bfloat16
-            # grouped_mm wants rows of whole 16 bytes.
-            and all(size % 8 == 0 for size in bank.stacked.hidden_kernel.shape[1:])
-            and torch.cuda.get_device_capability(rows.device) >= (8, 0)
-        )
-    if grouped:
+    if takes_stack(rows, bank) if grouped is None else grouped:
         return _grouped(mlp, rows, ends.int(), bank.stacked, draws)
     ends = ends.tolist()
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
@@ -47,6 +39,22 @@ def run_to_ends(mlp, rows, ends, bank, draws, grouped=None):
     *runs, behind = torch.split_with_sizes(rows, [*sizes, unserved])
     outputs = [mlp(*each, draws) for each in zip(runs, bank.each, strict=True)]
     return torch.cat([*outputs, torch.zeros_like(behind)] if unserved else outputs)
+
+
+def takes_stack(rows, bank):
+    """Whether one grouped product serves the rows here; it reads the stacked weights.
+
+    Args:
+        rows: (N, D).
+        bank: `Bank`, in any dtype.
+    """
+    return (
+        rows.is_cuda
+        and rows.dtype == torch.bfloat16
+        # grouped_mm wants rows of whole 16 bytes.
+        and all(size % 8 == 0 for size in bank.stacked.hidden_kernel.shape[1:])
+        and torch.cuda.get_device_capability(rows.device) >= (8, 0)
+    )
 
 
 def _grouped(mlp, rows, ends, weights, draws):

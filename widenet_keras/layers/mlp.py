@@ -90,7 +90,7 @@ class Mlp(NamedTuple):
         hidden = linear(rows, hidden_kernel, hidden_bias)
         return self.output(hidden, outer_kernel, outer_bias, draws, linear)
 
-    def hidden(self, rows, kernel, bias, linear=linear):
+    def hidden(self, rows, kernel, bias):
         """Returns the hidden layer before its activation, (..., N, F)."""
         return linear(rows, kernel, bias)
 

@@ -17,7 +17,7 @@ from widenet_keras.routing.record import (
     record_of,
     record_spec,
 )
-from widenet_keras.routing.router import RouterSpec, choices_of
+from widenet_keras.routing.router import Router, RouterSpec, choices_of
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_integer
@@ -103,7 +103,7 @@ class RoutedExperts(keras.layers.Layer):
     nothing is dropped, so that no prediction depends on its batch mates.
 
     Args:
-        router: A layer that returns `Choices`, such as `TopKRouter`.
+        router: A `Router`, such as `TopKRouter`; one of your own overrides `choose`.
         experts: An `Experts` layer with as many experts as the router knows.
         capacity_factor: C's factor in training; None drops nothing.
         images_per_group: How many images share a capacity in training (V-MoE
@@ -130,6 +130,11 @@ class RoutedExperts(keras.layers.Layer):
         check_capacity("RoutedExperts", capacity_factor)
         check_engine("RoutedExperts", engine)
         check_integer("RoutedExperts", "images_per_group", images_per_group, 1)
+        if not isinstance(router, Router) or type(router).call is not Router.call:
+            raise ValueError(
+                f"RoutedExperts: the router is a {type(router).__name__}; give a "
+                "Router that overrides its static `choose`, as TopKRouter does."
+            )
         if router.num_experts != experts.num_experts:
             raise ValueError(
                 f"RoutedExperts: the router knows {router.num_experts} experts and "

@@ -8,7 +8,7 @@ by bisection.
 
 import torch
 
-from widenet_keras.layers.expert_runs_torch import run_to_ends
+from widenet_keras.layers.expert_runs_torch import run_to_ends, takes_stack
 from widenet_keras.layers.mlp import Bank
 from widenet_keras.routing.capacity import capacity_for
 from widenet_keras.routing.engines.sorted import Sorted
@@ -56,9 +56,11 @@ def routed_experts(tokens, weights, spec, draws):
         mine = _Dispatch.apply(rows, token_of_row, row_of_choice, top_k)
     else:
         mine = rows.index_select(0, token_of_row)
-    ends = torch.searchsorted(sorted_experts, places[: router.num_experts], right=True)
-    bank = _in_dtype(weights.bank, rows.dtype)
-    outputs = run_to_ends(spec.mlp, mine, ends, bank, draws)
+    numbers = torch.arange(router.num_experts, device=order.device)
+    ends = torch.searchsorted(sorted_experts, numbers, right=True)
+    grouped = takes_stack(rows, weights.bank)
+    bank = _in_dtype(weights.bank, rows.dtype, grouped)
+    outputs = run_to_ends(spec.mlp, mine, ends, bank, draws, grouped)
     if learning:
         each = _Permuted.apply(outputs, row_of_choice, order)
     else:
@@ -72,7 +74,7 @@ def routed_experts(tokens, weights, spec, draws):
         return mixed, ()
     facts = RoutingFacts(
         *(
-            fact.view(batch, length, -1)
+            fact.view(batch, length, fact.shape[-1])
             for fact in (logits, probabilities, chosen, gates)
         ),
         dropped,
@@ -106,11 +108,13 @@ def _kept(chosen, capacity, batch, router):
     return kept.transpose(1, 2).reshape(chosen.shape)
 
 
-def _in_dtype(bank, dtype):
-    """Returns the `Bank` in the dtype of the rows."""
+def _in_dtype(bank, dtype, grouped):
+    """Returns what is read of a `Bank`, in the dtype of the rows."""
     if bank.each[0].hidden_kernel.dtype == dtype:
         return bank
-    return Bank(bank.stacked.cast(dtype), tuple(own.cast(dtype) for own in bank.each))
+    if grouped:
+        return Bank(bank.stacked.cast(dtype))
+    return Bank((), tuple(own.cast(dtype) for own in bank.each))
 
 
 class _Dispatch(torch.autograd.Function):

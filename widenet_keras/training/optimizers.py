@@ -220,8 +220,11 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
 def _trust_ratio(weight, update, stacked):
     """Returns |weight| / |update|, 1 where either is 0; one per slice if stacked."""
     axes = tuple(range(1 if stacked else 0, len(weight.shape)))
+    # A stack of numbers has no axes left; torch would take none for all of them.
     norm, size = (
         ops.sqrt(ops.sum(ops.square(x), axis=axes, keepdims=True))
+        if axes
+        else ops.abs(x)
         for x in (ops.convert_to_tensor(weight), update)
     )
     usable = ops.logical_and(norm > 0, size > 0)

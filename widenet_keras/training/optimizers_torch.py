@@ -31,6 +31,10 @@ class AllAtOnce:
     def _backend_update_step(self, gradients, variables, learning_rate):
         index = [self._get_variable_index(variable) for variable in variables]
         if not in_stateless_scope():
+            gradients = [
+                gradient.to(variable._value.dtype)
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
             rate = torch.as_tensor(
                 getattr(learning_rate, "value", learning_rate), dtype=torch.float32
             )
@@ -52,12 +56,18 @@ class AllAtOnce:
 
     @torch.no_grad()
     def _backend_reset_gradient_accumulators(self):
+        if in_stateless_scope():
+            return super()._backend_reset_gradient_accumulators()
         there = [total for total in self._accumulated_gradients if total is not None]
-        torch._foreach_zero_(values(there))
+        return torch._foreach_zero_(values(there))
 
     @torch.no_grad()
     def _backend_increment_gradient_accumulators(self, gradients, accumulated):
-        torch._foreach_add_(values(accumulated), gradients)
+        if in_stateless_scope():
+            return super()._backend_increment_gradient_accumulators(
+                gradients, accumulated
+            )
+        return torch._foreach_add_(values(accumulated), gradients)
 
     @torch.no_grad()
     def _update_model_variables_moving_average(self, variables):
@@ -67,7 +77,7 @@ class AllAtOnce:
             return super()._update_model_variables_moving_average(variables)
         weights, averages = map(values, zip(*pairs, strict=True))
         # The first average is the weights themselves.
-        momentum = (values([self._iterations])[0] != 0) * self.ema_momentum
+        momentum = (updates(self) != 0) * self.ema_momentum
         torch._foreach_mul_(averages, momentum)
         torch._foreach_add_(averages, torch._foreach_mul(weights, 1 - momentum))
         return None
@@ -78,16 +88,19 @@ def values(variables):
     return [variable._value for variable in variables]
 
 
+def updates(optimizer):
+    """Returns how many updates there were before this one, a scalar tensor."""
+    batches = optimizer._iterations._value
+    return batches // (optimizer.gradient_accumulation_steps or 1)
+
+
 def adam_step(optimizer, gradients, weights, index, rate):
     """As `AdamW.update_step`; see `AllAtOnce.step_all`."""
     if optimizer.amsgrad:
         return False
     decay(optimizer, weights, index, rate)
     first, second = _moments(optimizer, gradients, index)
-    step = values([optimizer._iterations])[0]
-    if optimizer.gradient_accumulation_steps:
-        step = step // optimizer.gradient_accumulation_steps
-    step = step.float() + 1
+    step = updates(optimizer).float() + 1
     alpha = rate * (1 - optimizer.beta_2**step).sqrt() / (1 - optimizer.beta_1**step)
     below = torch._foreach_sqrt(second)
     torch._foreach_add_(below, optimizer.epsilon)
@@ -119,10 +132,7 @@ def sgd_step(optimizer, gradients, weights, index, rate):
 def lamb_step(optimizer, gradients, weights, index, rate):
     """As `Lamb.update_step`; see `AllAtOnce.step_all`."""
     first, second = _moments(optimizer, gradients, index)
-    step = values([optimizer._iterations])[0]
-    if optimizer.gradient_accumulation_steps:
-        step = step // optimizer.gradient_accumulation_steps
-    step = step.float() + 1
+    step = updates(optimizer).float() + 1
     below = torch._foreach_div(second, 1 - optimizer.beta_2**step)
     torch._foreach_sqrt_(below)
     torch._foreach_add_(below, optimizer.epsilon)
@@ -182,6 +192,8 @@ def _trust_ratios(optimizer, weights, update, index):
             axes = tuple(range(1, weights[place].ndim))
             norms = (
                 torch.linalg.vector_norm(each, dim=axes, keepdim=True)
+                if axes
+                else each.abs()
                 for each in (weights[place], update[place])
             )
             ratios[place] = _ratio(*norms)

@@ -56,7 +56,7 @@ def linear(x, kernel, bias):
         # One pass over the result instead of two.
         return torch.addmm(bias, x, kernel)
     rows = x.view(-1, x.shape[-1]) if x.is_contiguous() else x.flatten(0, -2)
-    return torch.addmm(bias, rows, kernel).view(*x.shape[:-1], -1)
+    return torch.addmm(bias, rows, kernel).view(*x.shape[:-1], bias.shape[0])
 
 
 def softmax(logits):
@@ -74,12 +74,13 @@ def normalized(x, gamma, beta, epsilon):
 
 def split_heads(x, heads):
     """(B, T, H * d) -> heads as `attended` takes them, here (B, H, T, d)."""
-    return x.view(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 def split_joined(x, heads):
     """(B, T, 3 * H * d) -> queries, keys and values as `attended` takes them."""
-    return x.view(*x.shape[:2], 3, heads, -1).permute(2, 0, 3, 1, 4).unbind()
+    size = x.shape[2] // (3 * heads)
+    return x.view(*x.shape[:2], 3, heads, size).permute(2, 0, 3, 1, 4).unbind()
 
 
 def heads_first(x):
