@@ -15,9 +15,13 @@ BACKENDS = ("tensorflow", "jax", "torch")
 
 
 def is_near(kind, backend):
-    """Whether a file is this backend's own, or of two kinds that have all weights."""
-    others = BACKENDS[BACKENDS.index(BACKEND) - 1], ("vit_moe", "int8")
-    return backend == BACKEND or (backend == others[0] and kind in others[1])
+    """Whether a file is this backend's own, or of two kinds that have all weights.
+
+    JAX, which compiles for long, reads its own; the others also read JAX's.
+    """
+    if backend == BACKEND:
+        return True
+    return BACKEND != "jax" and backend == "jax" and kind in ("vit_moe", "int8")
 
 
 @pytest.fixture(scope="module", params=VERSIONS, ids=lambda path: path.name)
