@@ -87,8 +87,7 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES):
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
     """
-    joined = len(weights.inner) == 1
-    if joined and not pieces:
+    if len(weights.inner) == 1:
         made = linear(tokens, weights.inner[0])
         heads = Heads(*numerics.split_joined(made, spec.heads))
     else:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from widenet_keras.layers.mlp import ExpertWeights
 from widenet_keras.routing.random_draws import RandomDraws
+from widenet_keras.utils.numerics import linear
 
 # Each size is compiled, so they are few where runs are short and dense where the
 # time goes: any run of over 256 rows fits blocks that waste a few per cent.
@@ -69,7 +70,7 @@ def _forward(mlp, rows, sizes, weights, seed, keeps_hidden=True):
 
     def block(at, size, weights, carry):
         output, hidden = carry
-        before = mlp.hidden(
+        before = linear(
             _rows_at(padded, at, size), weights.hidden_kernel, weights.hidden_bias
         )
         made = mlp.output(
@@ -115,7 +116,7 @@ def _backward(mlp, kept, upstream):
             )
             each, *outer = to_hidden(each)
             _, to_rows = jax.vjp(
-                mlp.hidden,
+                linear,
                 _rows_at(padded, at, size),
                 weights.hidden_kernel,
                 weights.hidden_bias,

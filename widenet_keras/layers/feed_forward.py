@@ -35,14 +35,11 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
     hidden = linear(tokens, weights[0])
     if pieces:
         hidden = pieces.linear("hidden", tokens, hidden, draws)
-    hidden = numerics.ACTIVATIONS[mlp.activation](hidden)
-    hidden = draws.dropout(hidden, mlp.dropout)
+    hidden = mlp.activated(hidden, draws)
     output = linear(hidden, weights[1])
     if pieces:
         output = pieces.linear("outer", hidden, output, draws)
-    if mlp.output_activation is None:
-        return output
-    return numerics.ACTIVATIONS[mlp.output_activation](output)
+    return mlp.finished(output)
 
 
 class FeedForwardBase(keras.layers.Layer):

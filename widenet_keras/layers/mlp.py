@@ -90,16 +90,17 @@ class Mlp(NamedTuple):
         hidden = linear(rows, hidden_kernel, hidden_bias)
         return self.output(hidden, outer_kernel, outer_bias, draws, linear)
 
-    def hidden(self, rows, kernel, bias):
-        """Returns the hidden layer before its activation, (..., N, F)."""
-        return linear(rows, kernel, bias)
-
     def output(self, hidden, kernel, bias, draws, linear=linear):
         """Returns the output for the hidden layer before its activation."""
+        return self.finished(linear(self.activated(hidden, draws), kernel, bias))
+
+    def activated(self, hidden, draws):
+        """Returns the hidden layer as its product gave it, activated and dropped."""
         hidden = ACTIVATIONS[self.activation](hidden)
-        if self.dropout:
-            hidden = draws.dropout(hidden, self.dropout)
-        output = linear(hidden, kernel, bias)
+        return draws.dropout(hidden, self.dropout) if self.dropout else hidden
+
+    def finished(self, output):
+        """Returns the output as its product gave it, activated if that is asked for."""
         if self.output_activation is None:
             return output
         return ACTIVATIONS[self.output_activation](output)

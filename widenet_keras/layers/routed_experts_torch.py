@@ -67,9 +67,7 @@ def routed_experts(tokens, weights, spec, draws):
         each = outputs.index_select(0, row_of_choice)
     weight = gates if kept is None else gates * kept
     weight = weight.to(each.dtype).unsqueeze(1)
-    mixed = torch.bmm(weight, each.view(-1, top_k, width))
-
-    mixed = mixed.view(tokens.shape)
+    mixed = torch.bmm(weight, each.view(-1, top_k, width)).view(tokens.shape)
     if not spec.hands_out:
         return mixed, ()
     facts = RoutingFacts(
