@@ -172,13 +172,21 @@ def test_kill_9(tmp_path):
         import test_resume
         from widenet_keras.training import checkpoints
 
-        def kill(*args):
+        def kill():
             os.kill(os.getpid(), signal.SIGKILL)
+
+        write = checkpoints.zipfile.ZipFile.writestr
+
+        def write_or_die(archive, name, *args, **kwargs):
+            # The last thing that goes into `last.keras`, and into no other file.
+            if name == "progress.json":
+                kill()
+            write(archive, name, *args, **kwargs)
 
         folder = pathlib.Path(sys.argv[2])
         extra = [test_resume.KillAt(1, 0, kill)]
         if sys.argv[3] == "writing":
-            checkpoints.zipfile.ZipFile.writestr = kill
+            checkpoints.zipfile.ZipFile.writestr = write_or_die
             extra = []
         test_resume.train(folder, extra)
         """
