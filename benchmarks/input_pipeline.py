@@ -159,7 +159,7 @@ def of_this_package(**fields):
             arguments.batch,
             Augmentation(**fields),
         )
-        return stream.from_step(0)
+        return stream.from_batch(0)
 
     return case
 

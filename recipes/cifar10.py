@@ -79,7 +79,7 @@ class Recipe:
     epochs: int = 20
     """Passes over the data."""
     batch_size: int = 64
-    """Images per step."""
+    """Images per batch."""
     precision: Literal["float32", "mixed_bfloat16"] | None = None
     """What is computed in, with weights in float32; if not given, that of the
     checkpoint, or float32."""
@@ -99,7 +99,7 @@ class Recipe:
     expert_devices: int = 1
     """JAX: devices that share one bank of experts."""
     dry_run: bool = False
-    """Show the model, the data and the steps, and stop."""
+    """Show the model, the data and the batches, and stop."""
 
     def __post_init__(self):
         check_integer("recipe", "epochs", self.epochs, 1)
@@ -170,19 +170,19 @@ def train(recipe, distribution):
     validation = evaluation_batches(
         test, *shape, recipe.batch_size, on_error=recipe.on_error
     )
-    steps = stream.steps_per_epoch
+    batches = stream.batches_per_epoch
     say = distribution.say
     say(describe(model))
     say(f"train: {data.description}\nvalidation: {test.description}")
     say(
-        f"{recipe.epochs} epochs of {steps} steps of {recipe.batch_size} images, on "
-        f"{distribution.description}"
+        f"{recipe.epochs} epochs of {batches} batches of {recipe.batch_size} images, "
+        f"on {distribution.description}"
     )
     if recipe.dry_run:
         return
 
     model.compile(
-        recipe.optimization.build(recipe.epochs * steps, steps),
+        recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
     run = Run(recipe.output, recipe.settings(), distribution)
@@ -194,7 +194,7 @@ def train(recipe, distribution):
         distribution.training(stream, done.batches),
         initial_epoch=done.epochs,
         epochs=recipe.epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=batches,
         validation_data=validation,
         validation_freq=recipe.validate_every,
         callbacks=run.callbacks(model, recipe.batch_size, samples),

@@ -73,11 +73,11 @@ def train(recipe, epochs, seed, data):
     batches = AugmentedDigits(
         x_train, y_train, recipe.batch_size, seed=seed, smoothing=recipe.smoothing
     )
-    steps = epochs * batches.num_batches
-    warmup = int(recipe.warmup * steps)
+    total = epochs * batches.num_batches
+    warmup = int(recipe.warmup * total)
     rate = keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=recipe.peak_rate / 20,
-        decay_steps=steps - warmup,
+        decay_steps=total - warmup,
         alpha=0.01,
         warmup_target=recipe.peak_rate,
         warmup_steps=warmup,

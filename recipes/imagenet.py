@@ -8,7 +8,7 @@ KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders
 (train/<class>/*.jpg beside validation/<class>/*.jpg), TFRecords in the usual
 ImageNet schema, a NumPy .npz file, or tfds:NAME. Started again with the same
 command, a run that was killed goes on and ends with the same weights. `--dry-run`
-shows the model, the data and the number of steps, and stops.
+shows the model, the data and the number of batches, and stops.
 
 The defaults are the recipe of "Go Wider Instead of Deeper" (arXiv 2107.11817):
 300 epochs of 4,096 images, LAMB, 0.01 after 30 epochs of warm-up, then linearly to
@@ -69,9 +69,9 @@ class Recipe:
     epochs: int = 300
     """Passes over the data."""
     batch_size: int = 4096
-    """Images per step, over all devices."""
-    epoch_steps: int | None = None
-    """Steps after which to validate and save; one pass over the data if not given."""
+    """Images per batch, over all devices."""
+    epoch_batches: int | None = None
+    """Batches after which to validate and save; one pass over the data if not given."""
     precision: Literal["float32", "mixed_bfloat16"] = "float32"
     """What is computed in; weights are float32."""
     seed: int = 0
@@ -86,12 +86,12 @@ class Recipe:
     expert_devices: int = 1
     """JAX: devices that share one bank of experts."""
     dry_run: bool = False
-    """Show the model, the data and the steps, and stop."""
+    """Show the model, the data and the batches, and stop."""
 
     def __post_init__(self):
         check_integer("recipe", "epochs", self.epochs, 1)
-        if self.epoch_steps is not None:
-            check_integer("recipe", "epoch_steps", self.epoch_steps, 1)
+        if self.epoch_batches is not None:
+            check_integer("recipe", "epoch_batches", self.epoch_batches, 1)
 
     def settings(self):
         """Returns what the weights at the end depend on."""
@@ -140,21 +140,21 @@ def train(recipe, distribution):
         test, *shape, recipe.batch_size, on_error=recipe.on_error
     )
     # An epoch of `fit` is what lies between two checkpoints.
-    steps, whole = recipe.epoch_steps, recipe.epochs * stream.steps_per_epoch
-    steps = min(steps or stream.steps_per_epoch, whole)
-    epochs = -(-whole // steps)
+    whole = recipe.epochs * stream.batches_per_epoch
+    batches = min(recipe.epoch_batches or stream.batches_per_epoch, whole)
+    epochs = -(-whole // batches)
     say = distribution.say
     say(describe(model))
     say(f"train: {data.description}\nvalidation: {test.description}")
     say(
-        f"{epochs} epochs of {steps} steps of {recipe.batch_size} images, on "
+        f"{epochs} epochs of {batches} batches of {recipe.batch_size} images, on "
         f"{distribution.description}"
     )
     if recipe.dry_run:
         return
 
     model.compile(
-        recipe.optimization.build(epochs * steps, stream.steps_per_epoch),
+        recipe.optimization.build(epochs * batches, stream.batches_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
     run = Run(recipe.output, recipe.settings(), distribution)
@@ -166,7 +166,7 @@ def train(recipe, distribution):
         distribution.training(stream, done.batches),
         initial_epoch=done.epochs,
         epochs=epochs,
-        steps_per_epoch=steps,
+        steps_per_epoch=batches,
         validation_data=validation,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
         verbose=distribution.verbose,

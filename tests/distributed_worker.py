@@ -23,7 +23,7 @@ from widenet_keras.data import (
 from widenet_keras.distribution import distribute
 from widenet_keras.training.optimizers import AdamW
 
-BATCH, STEPS = 8, 5
+BATCH, BATCHES = 8, 5
 # 9 test images leave 1 for the last batch: fewer than the devices.
 SHAPE = (12, 3, 5)
 
@@ -63,7 +63,7 @@ def main(told):
         )
         history = model.fit(
             distribution.training(batches),
-            steps_per_epoch=STEPS,
+            steps_per_epoch=BATCHES,
             validation_data=test,
             verbose=0,
         ).history
@@ -74,7 +74,7 @@ def main(told):
         # Neither clipped nor divided by its own size, a gradient of another scale
         # shows.
         model.compile(keras.optimizers.SGD(0.01), loss=model.loss)
-        rest = distribution.training(batches, STEPS)
+        rest = distribution.training(batches, BATCHES)
         model.fit(rest, steps_per_epoch=1, verbose=0)
         with distribution.logical_weights(model):
             weights = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]

@@ -44,19 +44,19 @@ def indices(images):
 
 def test_a_run_goes_on_from_any_step(source):
     stream = training_batches(source, 10, 3, 3, 4, MOVING, seed=5)
-    assert stream.steps_per_epoch == 3
-    whole = stream.from_step(0)
+    assert stream.batches_per_epoch == 3
+    whole = stream.from_batch(0)
     assert isinstance(whole, keras.utils.PyDataset)
     assert whole.num_batches is None
-    for step in (1, 4):
-        later = stream.from_step(step)
+    for number in (1, 4):
+        later = stream.from_batch(number)
         for index in (0, 3):
-            for one, other in zip(whole[step + index], later[index], strict=True):
+            for one, other in zip(whole[number + index], later[index], strict=True):
                 np.testing.assert_array_equal(one, other)
 
 
 def test_order_and_labels(source):
-    stream = training_batches(source, 8, 3, 3, 4, STILL).from_step(0)
+    stream = training_batches(source, 8, 3, 3, 4, STILL).from_batch(0)
     found = [stream[index] for index in range(6)]
     rows = indices(np.concatenate([images for images, _ in found]))
     labels = np.concatenate([labels for _, labels in found])
@@ -73,7 +73,7 @@ def test_every_image_is_drawn_for_anew(tmp_path):
     options = Augmentation(randaugment_ops=0, mixup=0)
     stream = training_batches(
         open_source(tmp_path / "one.npz", "train"), 16, 3, 1, 1, options
-    ).from_step(0)
+    ).from_batch(0)
     assert len({stream[index][0].tobytes() for index in range(6)}) == 6
 
 
@@ -99,7 +99,7 @@ def test_images_are_resized_as_one_by_one(tmp_path, size):
     wanted = np.stack([array_augmentation.resized(each, size) for each in pictures])
     found, _ = next(iter(evaluation_batches(source, size, 3, 7, 7)))
     np.testing.assert_allclose((found + 1) * 127.5, wanted, atol=1e-4)
-    images, labels = training_batches(source, size, 3, 7, 7, STILL).from_step(0)[0]
+    images, labels = training_batches(source, size, 3, 7, 7, STILL).from_batch(0)[0]
     wanted = wanted[labels.argmax(axis=1)]
     np.testing.assert_allclose((images + 1) * 127.5, wanted, atol=1e-4)
 
@@ -119,7 +119,7 @@ def test_fit_reads_on_over_epochs(source, monkeypatch):
         return array_augmentation.finish(images, targets, augmentation, random)
 
     monkeypatch.setattr("widenet_keras.data.array_batches.finish", finish)
-    stream = training_batches(source, 8, 3, 3, 4, STILL).from_step(2)
+    stream = training_batches(source, 8, 3, 3, 4, STILL).from_batch(2)
     model.fit(stream, epochs=2, steps_per_epoch=2, verbose=0)
     # Keras looks at the first batches before it trains, and may read ahead after.
     start = len(read) - 1 - read[::-1].index(2)

@@ -18,9 +18,9 @@ def source(tmp_path, rng):
 
 
 def batches_of(source, augmentation, part=None, count=4):
-    """Returns images and labels of the first batches of 12, from step 1 on."""
+    """Returns images and labels of the first batches of 12, from batch 1 on."""
     stream = training_batches(source, 8, 3, 5, 12, augmentation, 3)
-    stream = stream.from_step(1, part)
+    stream = stream.from_batch(1, part)
     if hasattr(stream, "take"):
         taken = list(stream.take(count))
     else:
@@ -50,9 +50,9 @@ def test_parts_are_the_rows_of_the_whole_batch(
             batches_of(source, augmentation, Part(index, count))
             for index in range(count)
         ]
-        for step, batch in enumerate(whole):
+        for number, batch in enumerate(whole):
             for place, values in enumerate(batch):
-                joined = np.concatenate([part[step][place] for part in parts])
+                joined = np.concatenate([part[number][place] for part in parts])
                 # XLA may round a smaller batch otherwise.
                 np.testing.assert_allclose(joined, values, rtol=0, atol=1e-6)
 

@@ -52,13 +52,13 @@ def taken(batches, count):
 
 
 def check_reading(source):
-    """Checks the images and labels of the ten greys, and going on from a step."""
+    """Checks the images and labels of the ten greys, and going on from a batch."""
     assert (source.kind, source.count, source.num_classes) == ("tfds", 10, 2)
     stream = training_batches(source, 8, 3, 2, 3, STILL, seed=4)
-    whole = taken(stream.from_step(0), 7)
-    for step in (2, 4):
-        later = taken(stream.from_step(step), 2)
-        for one, other in zip(whole[step : step + 2], later, strict=True):
+    whole = taken(stream.from_batch(0), 7)
+    for number in (2, 4):
+        later = taken(stream.from_batch(number), 2)
+        for one, other in zip(whole[number : number + 2], later, strict=True):
             np.testing.assert_array_equal(one[0], other[0])
     images = np.concatenate([images for images, _ in whole])
     greys = np.rint((images[:, 0, 0, 0] + 1) * 127.5 / 20).astype(int)
@@ -94,7 +94,7 @@ def test_imagenet_by_tfds_s_own_mock(tmp_path):
         assert train.class_names[0] == "n01440764"
         options = Augmentation(randaugment_ops=0)
         stream = training_batches(train, 16, 3, 1000, 4, options)
-        images, labels = taken(stream.from_step(1), 2)[1]
+        images, labels = taken(stream.from_batch(1), 2)[1]
         assert images.shape == (4, 16, 16, 3)
         assert labels.sum(axis=1) == pytest.approx(1.0)
         evaluated = evaluation_batches(validation, 16, 3, 1000, 4)
@@ -125,7 +125,7 @@ def test_a_broken_image_of_a_data_set_is_named(prepared):
     # In training the place of an image is not known, so its bytes name it.
     stream = training_batches(source, 8, 3, 2, 10, STILL)
     with pytest.raises(Exception, match="cannot be read") as error:
-        taken(stream.from_step(0), 1)
+        taken(stream.from_batch(0), 1)
     assert re.match(
         "The image with checksum [0-9a-f]{8} of tfds:my_greys cannot be read",
         broken_image_message(error.value),

@@ -122,7 +122,7 @@ FLAGS = {
     "--momentum": ("0", "1"),
     "--on-error": ("raise", "skip", "stop"),
     "--data-dir": ("nowhere",),
-    "--epoch-steps": ("1", "2", "0"),
+    "--epoch-batches": ("1", "2", "0"),
     "--precision": ("float32", "mixed_bfloat16", "float8"),
     "--checkpoint": ("nowhere.keras", "PLAIN", "DIGITS"),
     "--fields": (

@@ -243,6 +243,12 @@ def test_no_warm_up_starts_at_the_peak():
     assert float(numpy(WarmupDecay(0.5, 10)(0))) == 0.5
 
 
+def test_a_schedule_of_version_0_1_0_opens():
+    rest = {"peak": 1.0, "decay": "cosine", "final": 0.1}
+    schedule = WarmupDecay.from_config({"total_steps": 12, "warmup_steps": 4, **rest})
+    assert schedule.get_config() == {"batches": 12, "warmup_batches": 4, **rest}
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
@@ -264,9 +270,7 @@ def test_bad_settings_are_told_in_one_line(settings, words):
 
 
 def test_a_warm_up_longer_than_the_run_is_refused():
-    with pytest.raises(
-        ValueError, match="warmup_steps=300 is more than total_steps=20"
-    ):
+    with pytest.raises(ValueError, match="warmup_batches=300 is more than batches=20"):
         Optimization().build(20, 10)
 
 

@@ -71,12 +71,12 @@ def indices(batches):
 @pytest.mark.parametrize("kind", ["arrays", "folders", "tfrecords"])
 def test_a_run_goes_on_from_any_step(sources, kind):
     batches = stream(sources[kind], MOVING)
-    # 13 // 4 = 3 steps are an epoch, so these cross two ends of one.
-    assert batches.steps_per_epoch == 3
-    whole = first(batches.from_step(0), 8)
-    for step in (1, 3, 5):
+    # 13 // 4 = 3 batches are an epoch, so these cross two ends of one.
+    assert batches.batches_per_epoch == 3
+    whole = first(batches.from_batch(0), 8)
+    for number in (1, 3, 5):
         for one, other in zip(
-            whole[step:], first(batches.from_step(step), 8 - step), strict=True
+            whole[number:], first(batches.from_batch(number), 8 - number), strict=True
         ):
             np.testing.assert_array_equal(one[0], other[0])
             np.testing.assert_array_equal(one[1], other[1])
@@ -84,9 +84,9 @@ def test_a_run_goes_on_from_any_step(sources, kind):
 
 def test_a_run_with_randaugment_goes_on_from_any_step(sources):
     batches = stream(sources["folders"], Augmentation())
-    one, other = first(batches.from_step(0), 3)[2], first(batches.from_step(2), 1)[0]
+    one, other = first(batches.from_batch(0), 3)[2], first(batches.from_batch(2), 1)[0]
     np.testing.assert_array_equal(one[0], other[0])
-    assert (one[0] != first(stream(sources["folders"]).from_step(2), 1)[0][0]).any()
+    assert (one[0] != first(stream(sources["folders"]).from_batch(2), 1)[0][0]).any()
 
 
 def test_every_image_is_drawn_for_anew(tmp_path):
@@ -94,14 +94,14 @@ def test_every_image_is_drawn_for_anew(tmp_path):
     np.savez(tmp_path / "one.npz", x_train=picture, y_train=[0])
     options = Augmentation(randaugment_ops=0, mixup=0)
     source = open_source(tmp_path / "one.npz", "train")
-    batches = training_batches(source, SIZE, 3, 1, 1, options).from_step(0)
+    batches = training_batches(source, SIZE, 3, 1, 1, options).from_batch(0)
     assert len({images.tobytes() for images, _ in first(batches, 6)}) == 6
 
 
 @pytest.mark.parametrize("kind", ["arrays", "folders", "tfrecords"])
 def test_order(sources, kind):
     batches = stream(sources[kind])
-    found = indices(first(batches.from_step(0), 30))
+    found = indices(first(batches.from_batch(0), 30))
     epochs = [found[12 * e : 12 * (e + 1)] for e in range(10)]
     # Twelve different images in an epoch, another order in the next one; the one
     # that is left over is another one in time.
@@ -112,8 +112,8 @@ def test_order(sources, kind):
     assert len({(set(range(COUNT)) - set(epoch)).pop() for epoch in epochs}) > 3
     # The seed decides, and no other seed has a part in it.
     keras.utils.set_random_seed(77)
-    assert indices(first(stream(sources[kind]).from_step(0), 3)) == epochs[0]
-    assert indices(first(stream(sources[kind], seed=1).from_step(0), 3)) != epochs[0]
+    assert indices(first(stream(sources[kind]).from_batch(0), 3)) == epochs[0]
+    assert indices(first(stream(sources[kind], seed=1).from_batch(0), 3)) != epochs[0]
 
 
 def empty_images(number):
@@ -153,7 +153,7 @@ def test_orders_are_even():
 @pytest.mark.parametrize("kind", ["arrays", "folders", "tfrecords"])
 def test_images_and_labels(sources, kind):
     source = sources[kind]
-    dataset = stream(source).from_step(0)
+    dataset = stream(source).from_batch(0)
     spec = dataset.element_spec
     assert [tuple(s.shape) for s in spec] == [(4, 16, 16, 3), (4, 3)]
     assert all(s.dtype == "float32" for s in spec)
@@ -179,7 +179,7 @@ def test_images_and_labels(sources, kind):
 
 def test_more_classes_and_one_channel(sources):
     batches = training_batches(sources["folders"], 8, 1, 5, 2, STILL)
-    images, labels = first(batches.from_step(0), 1)[0]
+    images, labels = first(batches.from_batch(0), 1)[0]
     assert images.shape == (2, 8, 8, 1)
     assert labels.shape == (2, 5)
 
@@ -214,7 +214,7 @@ def test_fit_takes_the_stream(sources):
         keras.optimizers.SGD(0.1),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
-    batches = stream(sources["arrays"]).from_step(2)
+    batches = stream(sources["arrays"]).from_batch(2)
     history = model.fit(batches, epochs=2, steps_per_epoch=2, verbose=0)
     assert np.isfinite(history.history["loss"]).all()
 
@@ -236,7 +236,7 @@ def test_a_broken_image_ends_the_run_with_its_name(broken, training):
     (broken / "class0" / "6.png").unlink()
     source = open_source(broken, "train")
     if training:
-        batches = training_batches(source, SIZE, 3, 2, 7, STILL).from_step(0)
+        batches = training_batches(source, SIZE, 3, 2, 7, STILL).from_batch(0)
     else:
         batches = evaluation_batches(source, SIZE, 3, 2, 8)
     with pytest.raises(Exception, match="cannot be read") as error:
@@ -252,7 +252,7 @@ def test_broken_images_are_skipped_in_training(broken, capsys):
     source = open_source(broken, "train")
     fields = {"augmentation": STILL, "on_error": "skip"}
     batches = training_batches(source, SIZE, 3, 2, 4, **fields)
-    found = first(batches.from_step(0), 4)
+    found = first(batches.from_batch(0), 4)
     for images, labels in found:
         rows = indices([(images, labels)])
         assert images.shape == (4, SIZE, SIZE, 3)
@@ -268,7 +268,7 @@ def test_broken_images_are_skipped_in_training(broken, capsys):
         tf.io.encode_png(plain_images()[6]).numpy()
     )
     whole = indices(
-        first(training_batches(source, SIZE, 3, 2, 4, STILL).from_step(0), 4)
+        first(training_batches(source, SIZE, 3, 2, 4, STILL).from_batch(0), 4)
     )
     assert [a for a, b in zip(rows, whole, strict=True) if b not in (3, 6)] == [
         b for b in whole if b not in (3, 6)
@@ -299,7 +299,7 @@ def test_nothing_but_broken_images(tmp_path):
     source = open_source(tmp_path, "train")
     batches = training_batches(source, SIZE, 3, 1, 2, STILL, on_error="skip")
     with pytest.raises(Exception, match="None of the images") as error:
-        first(batches.from_step(0), 1)
+        first(batches.from_batch(0), 1)
     assert broken_image_message(error.value).startswith("None of the images of a batch")
 
 
@@ -312,13 +312,13 @@ def test_records_that_do_not_fit(sources, tmp_path):
     facts.write_text(whole.replace(', "class2"', ""))
     batches = training_batches(open_source(tmp_path, "train"), SIZE, 3, 2, 13, STILL)
     with pytest.raises(Exception, match="its label is not one of 2 classes") as error:
-        first(batches.from_step(0), 1)
+        first(batches.from_batch(0), 1)
     assert "The image class2/" in broken_image_message(error.value)
     # Fewer records than were counted.
     facts.write_text(whole.replace(": 13", ": 14"))
     batches = training_batches(open_source(tmp_path, "train"), SIZE, 3, 3, 7, STILL)
     with pytest.raises(Exception, match="expected to contain") as error:
-        first(batches.from_step(0), 3)
+        first(batches.from_batch(0), 3)
     assert "not hold as many records as" in broken_image_message(error.value)
     # A byte that changed.
     facts.write_text(whole)
@@ -328,7 +328,7 @@ def test_records_that_do_not_fit(sources, tmp_path):
     shard.write_bytes(content)
     batches = training_batches(open_source(tmp_path, "train"), SIZE, 3, 3, 4, STILL)
     with pytest.raises(Exception, match="corrupted record") as error:
-        first(batches.from_step(0), 3)
+        first(batches.from_batch(0), 3)
     assert broken_image_message(error.value).startswith("A TFRecord shard is damaged")
 
 

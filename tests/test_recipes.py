@@ -134,7 +134,7 @@ def test_the_imagenet_recipe_goes_on_where_it_was_killed(
 def check_going_on(tmp_path, arguments, capsys):
     run("imagenet", *arguments, "--output", tmp_path / "whole")
     printed = capsys.readouterr().out
-    assert "2 epochs of 3 steps of 4 images" in printed
+    assert "2 epochs of 3 batches of 4 images" in printed
     assert "validation accuracy: " in printed
     one = [*arguments, "--output", tmp_path / "run"]
     run_killed_after_an_epoch(*one)
@@ -170,7 +170,7 @@ def test_a_dry_run_shows_and_leaves_nothing(tmp_path, arrays, capsys):
         printed = capsys.readouterr().out
         assert "parameters" in printed
         assert "12 images" in printed
-        assert "epochs of 3 steps of 4 images" in printed
+        assert "epochs of 3 batches of 4 images" in printed
         assert not output.exists()
 
 
@@ -181,16 +181,16 @@ def test_a_dry_run_reads_every_kind_of_data(kind, tmp_path, arrays, folders, cap
         options = ["--output", tmp_path / "run", "--dry-run", "--batch-size", "4"]
         run("imagenet", *data, *options, "--fields", *TINY.split())
     # TFDS makes twelve images up for every part of its mock.
-    assert "epochs of 3 steps of 4 images" in capsys.readouterr().out
+    assert "epochs of 3 batches of 4 images" in capsys.readouterr().out
 
 
 def test_an_epoch_is_no_longer_than_the_run(tmp_path, arrays, capsys):
     run(
         "imagenet",
         *["--data", arrays, "--output", tmp_path, "--dry-run", "--epochs", "2"],
-        *["--batch-size", "4", "--epoch-steps", "100", "--fields", *TINY.split()],
+        *["--batch-size", "4", "--epoch-batches", "100", "--fields", *TINY.split()],
     )
-    assert "1 epochs of 6 steps of 4 images" in capsys.readouterr().out
+    assert "1 epochs of 6 batches of 4 images" in capsys.readouterr().out
 
 
 def test_a_checkpoint_of_another_kind_is_told_in_one_line(tmp_path, arrays, capsys):
@@ -277,7 +277,7 @@ def test_fine_tuning_at_another_resolution(tmp_path, arrays, capsys):
         (["--preset", "widenet_b17"], "Did you mean 'widenet_b16'"),
         (["--batch-size", "0"], "batch_size=0"),
         (["--batch-size", "13"], "at most 12"),
-        (["--warmup-epochs", "9", "--epochs", "2"], "warmup_steps=27"),
+        (["--warmup-epochs", "9", "--epochs", "2"], "warmup_batches=27"),
         (["--epochs", "0"], "epochs=0 must be a whole number >= 1"),
         (["--data", "nowhere"], "nowhere does not exist"),
     ],

@@ -18,7 +18,7 @@ from widenet_keras.training.checkpoints import Checkpoints, averaged_weights
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
 
-STEPS, EPOCHS = 3, 3
+BATCHES, EPOCHS = 3, 3
 
 
 slow_where_processes_start_slowly = (
@@ -72,7 +72,7 @@ def start(folder, **settings):
     }
     model = widenet_keras.ImageClassifier(tiny_config(steps=2), seed=3)
     model.compile(
-        Optimization(**settings).build(EPOCHS * STEPS, STEPS),
+        Optimization(**settings).build(EPOCHS * BATCHES, BATCHES),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
     return model, Run(folder, settings)
@@ -86,7 +86,7 @@ def train(folder, extra=(), **settings):
         Stream(done.batches),
         initial_epoch=done.epochs,
         epochs=EPOCHS,
-        steps_per_epoch=STEPS,
+        steps_per_epoch=BATCHES,
         validation_data=Stream(1000)[0],
         callbacks=[*run.callbacks(model, 4, tiny_images(2)), *extra],
         verbose=0,
@@ -210,6 +210,11 @@ def test_a_run_with_other_settings_is_refused(tmp_path):
     with pytest.raises(ValueError, match="other") as error:
         start(tmp_path, learning_rate=0.1)
     assert "learning_rate=0.05 and this one has 0.1" in one_line(error)
+
+
+def test_a_run_of_version_0_1_0_goes_on(tmp_path):
+    (tmp_path / "settings.json").write_text('{"epoch_steps": 3, "ema": 0.5}')
+    Run(tmp_path, {"ema": 0.5, "epoch_batches": 3})
 
 
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):

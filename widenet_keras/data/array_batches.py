@@ -30,18 +30,18 @@ class ArrayTraining(keras.utils.PyDataset):
         layout: `Layout` of the batches.
         augmentation: `Augmentation`, without RandAugment.
         seed: Seed of the run.
-        step: Number of the first batch.
+        first: Number of the first batch.
         rows: `range` of the rows of every batch to make.
         **kwargs: As for `keras.utils.PyDataset`.
     """
 
-    def __init__(self, source, layout, augmentation, seed, step, rows, **kwargs):
+    def __init__(self, source, layout, augmentation, seed, first, rows, **kwargs):
         super().__init__(**kwargs)
         self.source = source
         self.layout = layout
         self.augmentation = augmentation
         self.seed = seed
-        self.step = step
+        self.first = first
         self.rows = slice(rows.start, rows.stop)
 
     @functools.cached_property
@@ -58,14 +58,14 @@ class ArrayTraining(keras.utils.PyDataset):
         return None
 
     def __getitem__(self, index):
-        layout, step = self.layout, self.step + index
-        steps = self.source.count // layout.batch_size
-        random = np.random.default_rng((self.seed, _ORDER, step // steps))
+        layout, number = self.layout, self.first + index
+        per_epoch = self.source.count // layout.batch_size
+        random = np.random.default_rng((self.seed, _ORDER, number // per_epoch))
         order = random.permutation(self.source.count)
-        first = step % steps * layout.batch_size
-        rows = order[first : first + layout.batch_size]
+        start = number % per_epoch * layout.batch_size
+        rows = order[start : start + layout.batch_size]
         images = with_channels(self.images[rows], layout.channels)
-        random = np.random.default_rng((self.seed, _BATCH, step))
+        random = np.random.default_rng((self.seed, _BATCH, number))
         images = crops_and_flips(images, layout.image_size, self.augmentation, random)
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         # All of it first, since images are mixed with their neighbours.

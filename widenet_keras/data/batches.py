@@ -43,10 +43,10 @@ class TrainingBatches:
     An epoch over the data has its own order; what is over when its last batch is
     full appears in other epochs. The order, the crops and everything else that is
     drawn depend on the seed and on the number of the image or of the batch alone, so
-    a run can go on from any step with the batches it would have had.
+    a run can go on from any batch with the batches it would have had.
 
     Attributes:
-        steps_per_epoch: Batches of one pass over the data.
+        batches_per_epoch: Batches of one pass over the data.
         broken: Dict of the broken images that were skipped, names to reasons.
     """
 
@@ -55,7 +55,7 @@ class TrainingBatches:
         self.layout = layout
         self.augmentation = augmentation
         self.seed = seed
-        self.steps_per_epoch = source.count // layout.batch_size
+        self.batches_per_epoch = source.count // layout.batch_size
         self._broken = BrokenImages(on_error)
 
     @property
@@ -63,11 +63,11 @@ class TrainingBatches:
         """The broken images that were skipped, names to reasons."""
         return self._broken.found
 
-    def from_step(self, step, part=None):
+    def from_batch(self, number, part=None):
         """Returns what `model.fit` takes: all batches from one on, without end.
 
         Args:
-            step: Number of the first batch; those before it are not decoded.
+            number: Number of the first batch; those before it are not decoded.
             part: `Part` of every batch to make, for one of several processes;
                 None makes all of it. The rows are those of the whole batch.
 
@@ -76,14 +76,14 @@ class TrainingBatches:
             [-1, 1] and labels (B, classes) float32; without TensorFlow a
             `keras.utils.PyDataset` of the same.
         """
-        check_integer("from_step", "step", step, 0)
+        check_integer("from_batch", "number", number, 0)
         rows = (part or Part()).rows(self.layout.batch_size)
         if has_tensorflow():
-            return self._pipeline.dataset(step, rows)
+            return self._pipeline.dataset(number, rows)
         from widenet_keras.data.array_batches import ArrayTraining
 
         return ArrayTraining(
-            self.source, self.layout, self.augmentation, self.seed, step, rows
+            self.source, self.layout, self.augmentation, self.seed, number, rows
         )
 
     @functools.cached_property

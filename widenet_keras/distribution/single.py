@@ -20,7 +20,7 @@ class Distribution:
     with distribution.scope():
         model = ...
         model.compile(...)
-    model.fit(distribution.training(batches, step), ...)
+    model.fit(distribution.training(batches, first), ...)
     ```
 
     Attributes:
@@ -96,15 +96,15 @@ class Distribution:
                 f"devices; use a multiple of {self.replicas}."
             )
 
-    def training(self, batches, step=0):
+    def training(self, batches, first=0):
         """Returns what `fit` takes: this process's rows of every batch.
 
         Args:
             batches: `TrainingBatches`; its batch size is that of all devices.
-            step: Number of the first batch.
+            first: Number of the first batch.
         """
         self.check_batch_size(batches.layout.batch_size)
-        rows = batches.from_step(step, self.part)
+        rows = batches.from_batch(first, self.part)
         return rows if self.processes == 1 else ProcessRows(rows)
 
     @contextlib.contextmanager

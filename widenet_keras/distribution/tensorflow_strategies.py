@@ -48,15 +48,15 @@ class StrategyDistribution(Replicated):
         rows = self.strategy.experimental_local_results(self.strategy.run(gather))[0]
         return rows.numpy()
 
-    def training(self, batches, step=0):
+    def training(self, batches, first=0):
         """Returns what `fit` takes: this worker's rows of every batch."""
         if self.processes == 1:
-            return super().training(batches, step)
+            return super().training(batches, first)
         self.check_batch_size(batches.layout.batch_size)
         size = batches.layout.batch_size // self.replicas
 
         def own(_):
-            rows = batches.from_step(step, self.part)
+            rows = batches.from_batch(first, self.part)
             # Batches of a replica: those of one worker's replicas come in turn.
             return rows.rebatch(size, drop_remainder=True)
 

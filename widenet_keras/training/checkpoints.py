@@ -47,9 +47,9 @@ class Checkpoints(keras.callbacks.Callback):
     checkpoints = Checkpoints("run/checkpoints")
     done = checkpoints.restore(model)
     model.fit(
-        data.from_step(done.batches),
+        data.from_batch(done.batches),
         initial_epoch=done.epochs,
-        steps_per_epoch=data.steps_per_epoch,
+        steps_per_epoch=data.batches_per_epoch,
         callbacks=[..., checkpoints],
         ...
     )

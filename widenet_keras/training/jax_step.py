@@ -16,7 +16,7 @@ class TrainStep(Objective):
     """Mixin with stateless `train_step` and `test_step` for `jax.jit`."""
 
     def train_step(self, state, data):
-        """Takes one gradient step; returns the logs and the new state."""
+        """Trains on one batch; returns the logs and the new state."""
         trainable, non_trainable, optimizer_variables, metrics_variables = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
 

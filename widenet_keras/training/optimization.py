@@ -37,7 +37,7 @@ class Optimization:
     clip_norm: float = 1.0
     """Largest global norm of the gradients; 0 clips nothing."""
     accumulate: int = 1
-    """Batches whose gradients are averaged before a step."""
+    """Batches whose gradients are averaged before an update."""
     ema: float = 0.0
     """Momentum per batch of the moving average of the weights; 0 keeps none."""
     beta_1: float = 0.9
@@ -70,20 +70,20 @@ class Optimization:
         check_integer(OWNER, "accumulate", self.accumulate, 1)
         checked_rates(OWNER, self.rates)
 
-    def build(self, total_steps, steps_per_epoch):
+    def build(self, batches, batches_per_epoch):
         """Returns the Keras optimizer of a run.
 
         Args:
-            total_steps: Batches of the run.
-            steps_per_epoch: Batches of one pass over the data.
+            batches: Batches of the run.
+            batches_per_epoch: Batches of one pass over the data.
 
         Raises:
             ValueError: If the warm-up is longer than the run.
         """
         schedule = WarmupDecay(
             self.learning_rate,
-            total_steps,
-            round(self.warmup_epochs * steps_per_epoch),
+            batches,
+            round(self.warmup_epochs * batches_per_epoch),
             self.decay,
             self.final_learning_rate,
         )

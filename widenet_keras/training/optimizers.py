@@ -58,10 +58,10 @@ class _Grouped(_AllAtOnce):
 
 
 class _Decoupled(_Grouped):
-    """Mixin: weight decay beside the step, w <- w - rate * decay * w."""
+    """Mixin: weight decay beside the update, w <- w - rate * decay * w."""
 
     def update_step(self, gradient, variable, learning_rate):
-        """Takes one step of one variable, decay first."""
+        """Updates one variable, decay first."""
         rate = self._rate(variable, learning_rate)
         decay = self._decays[self._get_variable_index(variable)]
         if decay:
@@ -89,9 +89,9 @@ class AdamW(_Decoupled, keras.optimizers.Adam):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._take_settings(weight_decay, rates)
 
-    def step_all(self, *arguments):
-        """Takes a step of all variables, on torch; as `update_step` does of one."""
-        return _at_once.adam_step(self, *arguments)
+    def update_all(self, *arguments):
+        """Updates all variables, on torch; as `update_step` does one."""
+        return _at_once.adam_update(self, *arguments)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -112,16 +112,16 @@ class SGD(_Decoupled, keras.optimizers.SGD):
         super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
         self._take_settings(weight_decay, rates)
 
-    def step_all(self, *arguments):
-        """Takes a step of all variables, on torch; as `update_step` does of one."""
-        return _at_once.sgd_step(self, *arguments)
+    def update_all(self, *arguments):
+        """Updates all variables, on torch; as `update_step` does one."""
+        return _at_once.sgd_update(self, *arguments)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
 class Lamb(_Grouped, keras.optimizers.Optimizer):
     """LAMB, with the weight decay inside the trust ratio.
 
-    For every weight w with gradient g at step t = 1, 2, ...:
+    For every weight w with gradient g at update t = 1, 2, ...:
 
         m <- beta_1 m + (1 - beta_1) g;      v <- beta_2 v + (1 - beta_2) g^2
         u = (m / (1 - beta_1^t)) / (sqrt(v / (1 - beta_2^t)) + epsilon) + decay w
@@ -141,7 +141,7 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
         epsilon: Added to the root of the second moment.
         rates: As for `AdamW`.
         adapt: Which weights have a trust ratio: "all", as in the paper, or
-            "decayed", as in the authors' BERT code, which steps norms and biases
+            "decayed", as in the authors' BERT code, which updates norms and biases
             as Adam does.
         **kwargs: As for `keras.optimizers.Optimizer`.
 
@@ -171,9 +171,9 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
         self.adapt = adapt
         self._take_settings(weight_decay, rates)
 
-    def step_all(self, *arguments):
-        """Takes a step of all variables, on torch; as `update_step` does of one."""
-        return _at_once.lamb_step(self, *arguments)
+    def update_all(self, *arguments):
+        """Updates all variables, on torch; as `update_step` does one."""
+        return _at_once.lamb_update(self, *arguments)
 
     def build(self, variables):
         """Makes the two moments of every variable."""
@@ -186,18 +186,18 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
         )
 
     def update_step(self, gradient, variable, learning_rate):
-        """Takes one step of one variable."""
+        """Updates one variable."""
         index = self._get_variable_index(variable)
         dtype = variable.dtype
         gradient = ops.cast(gradient, dtype)
-        step = ops.cast(self.iterations + 1, dtype)
+        count = ops.cast(self.iterations + 1, dtype)
         momentum, velocity = self._momentums[index], self._velocities[index]
         self.assign_add(momentum, (gradient - momentum) * (1.0 - self.beta_1))
         self.assign_add(
             velocity, (ops.square(gradient) - velocity) * (1.0 - self.beta_2)
         )
-        first = momentum / (1.0 - ops.power(ops.cast(self.beta_1, dtype), step))
-        second = velocity / (1.0 - ops.power(ops.cast(self.beta_2, dtype), step))
+        first = momentum / (1.0 - ops.power(ops.cast(self.beta_1, dtype), count))
+        second = velocity / (1.0 - ops.power(ops.cast(self.beta_2, dtype), count))
         update = first / (ops.sqrt(second) + self.epsilon)
         if self._decays[index]:
             update = update + variable * self._decays[index]

@@ -1,7 +1,7 @@
-"""The steps of the optimizers on torch, taken for all variables at once.
+"""The updates of the optimizers on torch, of all variables at once.
 
-Keras steps the variables of an optimizer that is not its own one by one, which costs a
-ViT of 196 tensors ten times what the arithmetic does. The numbers are those of
+Keras updates the variables of an optimizer that is not its own one by one, which costs
+a ViT of 196 tensors ten times what the arithmetic does. The numbers are those of
 `update_step`, up to the order of a product.
 """
 
@@ -10,14 +10,14 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 
 class AllAtOnce:
-    """Mixin of a Keras optimizer with a method `step_all`; it comes first.
+    """Mixin of a Keras optimizer with a method `update_all`; it comes first.
 
     Clipping by the norm of all gradients, accumulation and the moving average, which
     Keras also does one by one, are those of Keras otherwise.
     """
 
-    def step_all(self, gradients, weights, index, learning_rate):
-        """Takes one step of all weights in place; returns False if it cannot.
+    def update_all(self, gradients, weights, index, learning_rate):
+        """Updates all weights in place; returns False if it cannot.
 
         Args:
             gradients: List of tensors.
@@ -38,7 +38,7 @@ class AllAtOnce:
             rate = torch.as_tensor(
                 getattr(learning_rate, "value", learning_rate), dtype=torch.float32
             )
-            if self.step_all(gradients, values(variables), index, rate) is not False:
+            if self.update_all(gradients, values(variables), index, rate) is not False:
                 return
         super()._backend_update_step(gradients, variables, learning_rate)
 
@@ -94,14 +94,14 @@ def updates(optimizer):
     return batches // (optimizer.gradient_accumulation_steps or 1)
 
 
-def adam_step(optimizer, gradients, weights, index, rate):
-    """As `AdamW.update_step`; see `AllAtOnce.step_all`."""
+def adam_update(optimizer, gradients, weights, index, rate):
+    """As `AdamW.update_step`; see `AllAtOnce.update_all`."""
     if optimizer.amsgrad:
         return False
     decay(optimizer, weights, index, rate)
     first, second = _moments(optimizer, gradients, index)
-    step = updates(optimizer).float() + 1
-    alpha = rate * (1 - optimizer.beta_2**step).sqrt() / (1 - optimizer.beta_1**step)
+    count = updates(optimizer).float() + 1
+    alpha = rate * (1 - optimizer.beta_2**count).sqrt() / (1 - optimizer.beta_1**count)
     below = torch._foreach_sqrt(second)
     torch._foreach_add_(below, optimizer.epsilon)
     if alpha.is_cuda:
@@ -114,8 +114,8 @@ def adam_step(optimizer, gradients, weights, index, rate):
     return None
 
 
-def sgd_step(optimizer, gradients, weights, index, rate):
-    """As `SGD.update_step`; see `AllAtOnce.step_all`."""
+def sgd_update(optimizer, gradients, weights, index, rate):
+    """As `SGD.update_step`; see `AllAtOnce.update_all`."""
     decay(optimizer, weights, index, rate)
     update = _by_group(optimizer, torch._foreach_mul(gradients, -rate), index)
     if optimizer.momentum:
@@ -129,14 +129,14 @@ def sgd_step(optimizer, gradients, weights, index, rate):
     torch._foreach_add_(weights, update)
 
 
-def lamb_step(optimizer, gradients, weights, index, rate):
-    """As `Lamb.update_step`; see `AllAtOnce.step_all`."""
+def lamb_update(optimizer, gradients, weights, index, rate):
+    """As `Lamb.update_step`; see `AllAtOnce.update_all`."""
     first, second = _moments(optimizer, gradients, index)
-    step = updates(optimizer).float() + 1
-    below = torch._foreach_div(second, 1 - optimizer.beta_2**step)
+    count = updates(optimizer).float() + 1
+    below = torch._foreach_div(second, 1 - optimizer.beta_2**count)
     torch._foreach_sqrt_(below)
     torch._foreach_add_(below, optimizer.epsilon)
-    update = torch._foreach_div(first, 1 - optimizer.beta_1**step)
+    update = torch._foreach_div(first, 1 - optimizer.beta_1**count)
     torch._foreach_div_(update, below)
     for size in {optimizer._decays[i] for i in index} - {0}:
         places = [p for p, i in enumerate(index) if optimizer._decays[i] == size]

@@ -15,6 +15,9 @@ from widenet_keras.training.checkpoints import AveragedEvaluation, Checkpoints
 from widenet_keras.training.load_maps import LoadMaps, draw_load_table
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
+# What runs of version 0.1.0 and its notebook call a setting.
+_FORMERLY = {"epoch_steps": "epoch_batches", "steps": "epoch_batches"}
+
 
 class Run:
     """What a run keeps in its folder, so that the same command goes on with it.
@@ -118,6 +121,7 @@ def _has_tensorboard():
 
 
 def _check_same(path, there, here):
+    there = {_FORMERLY.get(name, name): value for name, value in there.items()}
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
             raise ValueError(

@@ -8,6 +8,8 @@ from keras import ops
 from widenet_keras.utils.checks import check_choice, check_integer, check_number
 
 DECAYS = ("linear", "cosine", "constant")
+# What files of version 0.1.0 call the arguments.
+_FORMERLY = {"total_steps": "batches", "warmup_steps": "warmup_batches"}
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -22,8 +24,8 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     Args:
         peak: Highest learning rate.
-        total_steps: Batches of the run.
-        warmup_steps: W, batches of the warm-up.
+        batches: Batches of the run.
+        warmup_batches: W, batches of the warm-up.
         decay: "linear", "cosine" or "constant".
         final: Learning rate at the end of the run.
 
@@ -31,46 +33,51 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         ValueError: If a value is out of range; the line says what is allowed.
     """
 
-    def __init__(self, peak, total_steps, warmup_steps=0, decay="linear", final=0.0):
+    def __init__(self, peak, batches, warmup_batches=0, decay="linear", final=0.0):
         super().__init__()
         check_number("WarmupDecay", "peak", peak, 0.0)
         check_number("WarmupDecay", "final", final, 0.0)
-        check_integer("WarmupDecay", "total_steps", total_steps, 1)
-        check_integer("WarmupDecay", "warmup_steps", warmup_steps, 0)
+        check_integer("WarmupDecay", "batches", batches, 1)
+        check_integer("WarmupDecay", "warmup_batches", warmup_batches, 0)
         check_choice("WarmupDecay", "decay", decay, DECAYS)
-        if warmup_steps > total_steps:
+        if warmup_batches > batches:
             raise ValueError(
-                f"WarmupDecay: warmup_steps={warmup_steps} is more than "
-                f"total_steps={total_steps}; warm up for less, or train for longer."
+                f"WarmupDecay: warmup_batches={warmup_batches} is more than "
+                f"batches={batches}; warm up for less, or train for longer."
             )
         self.peak = peak
-        self.total_steps = total_steps
-        self.warmup_steps = warmup_steps
+        self.batches = batches
+        self.warmup_batches = warmup_batches
         self.decay = decay
         self.final = final
 
-    def __call__(self, step):
-        """Returns the learning rate of batch `step`, counted from 0."""
-        step = ops.cast(step, "float32")
-        rest = max(self.total_steps - self.warmup_steps, 1)
-        x = ops.clip((step - self.warmup_steps) / rest, 0.0, 1.0)
+    def __call__(self, batch):
+        """Returns the learning rate of a batch, counted from 0."""
+        batch = ops.cast(batch, "float32")
+        rest = max(self.batches - self.warmup_batches, 1)
+        x = ops.clip((batch - self.warmup_batches) / rest, 0.0, 1.0)
         height = {
             "linear": 1.0 - x,
             "cosine": (1.0 + ops.cos(math.pi * x)) / 2.0,
             "constant": ops.ones_like(x),
         }[self.decay]
         rate = self.final + (self.peak - self.final) * height
-        if not self.warmup_steps:
+        if not self.warmup_batches:
             return rate
-        warming = self.peak * (step + 1.0) / self.warmup_steps
-        return ops.where(step < self.warmup_steps, warming, rate)
+        warming = self.peak * (batch + 1.0) / self.warmup_batches
+        return ops.where(batch < self.warmup_batches, warming, rate)
+
+    @classmethod
+    def from_config(cls, config):
+        """Returns the schedule of a `get_config`, of version 0.1.0 too."""
+        return cls(**{_FORMERLY.get(name, name): config[name] for name in config})
 
     def get_config(self):
         """Returns the constructor's arguments."""
         return {
             "peak": self.peak,
-            "total_steps": self.total_steps,
-            "warmup_steps": self.warmup_steps,
+            "batches": self.batches,
+            "warmup_batches": self.warmup_batches,
             "decay": self.decay,
             "final": self.final,
         }

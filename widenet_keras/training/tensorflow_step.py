@@ -13,7 +13,7 @@ class TrainStep(Objective):
     """Mixin with `train_step` and `test_step` for `tf.function` and strategies."""
 
     def train_step(self, data):
-        """Takes one gradient step and returns the logs."""
+        """Trains on one batch and returns the logs."""
         batch = _batch_of(data)
         with tf.GradientTape() as tape:
             logits, record, task_loss = self._forward(batch, training=True)

@@ -18,10 +18,10 @@ class TrainStep(Objective):
     _own_rows = False
 
     def train_step(self, data):
-        """Takes one gradient step and returns the logs."""
+        """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)
         logits, record = self._forward(batch, training=True)
-        # Gradients of the step before would be added to.
+        # Gradients of the batch before would be added to.
         self.zero_grad()
         task_loss = self._task_loss(batch, logits, training=True)
         loss = task_loss + self.auxiliary_loss(record)

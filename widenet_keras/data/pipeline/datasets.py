@@ -40,11 +40,11 @@ class TrainingPipeline:
         self.augment = image_function(augmentation)
         self.finished = finisher(layout, augmentation, seed)
 
-    def dataset(self, step, rows):
-        """Returns an endless data set of batches, from a step of the run on.
+    def dataset(self, first, rows):
+        """Returns an endless data set of batches, from one of the run on.
 
         Args:
-            step: First step; those before it are not decoded.
+            first: Number of the first batch; those before it are not decoded.
             rows: `range` of the rows of every batch to make.
         """
         batch_size = self.layout.batch_size
@@ -52,8 +52,8 @@ class TrainingPipeline:
         lead = int(len(rows) < batch_size and is_mixed(self.augmentation))
         wanted = [row % batch_size for row in range(rows.start - lead, rows.stop)]
 
-        def numbered(step, records, labels):
-            numbers = step * batch_size + tf.constant(wanted, tf.int64)
+        def numbered(number, records, labels):
+            numbers = number * batch_size + tf.constant(wanted, tf.int64)
             if len(wanted) < batch_size:
                 records, labels = tf.gather(records, wanted), tf.gather(labels, wanted)
             return numbers, records, labels
@@ -61,7 +61,7 @@ class TrainingPipeline:
         def complete(*parts):
             return tuple(part[lead:] for part in self._complete(wanted, *parts))
 
-        batches = self.reader.training(batch_size, self.seed, step).map(numbered)
+        batches = self.reader.training(batch_size, self.seed, first).map(numbered)
         batches = _read(batches, self.reader, self.guard, self.layout, self._image)
         batches = batches.map(
             complete, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True
@@ -118,9 +118,9 @@ def evaluation_dataset(source, layout, broken):
 
     guard = _guard(reader, broken, layout, image)
 
-    def numbered(step, records, labels):
+    def numbered(number, records, labels):
         places = tf.range(tf.size(labels, tf.int64), dtype=tf.int64)
-        return step * layout.batch_size + places, records, labels
+        return number * layout.batch_size + places, records, labels
 
     def complete(numbers, records, labels, places, images, found):
         reported = tf.cond(
@@ -138,8 +138,8 @@ def evaluation_dataset(source, layout, broken):
         complete, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True
     )
     if broken.on_error == "raise" or isinstance(source, ArraySource):
-        steps = -(-source.count // layout.batch_size)
-        dataset = dataset.apply(tf.data.experimental.assert_cardinality(steps))
+        count = -(-source.count // layout.batch_size)
+        dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     else:
         dataset = dataset.filter(lambda images, _: tf.shape(images)[0] > 0)
     return dataset.prefetch(_BATCHES_AT_ONCE)

@@ -15,9 +15,10 @@ def finisher(layout, augmentation, seed):
         seed: Seed of the run.
 
     Returns:
-        Function of the step, the rows of the batch that the images are (list), images
-        uint8 (rows, height, width, C) and labels (rows,) to images float32 in [-1, 1]
-        and labels float32 (rows, classes). The first row is mixed with the last.
+        Function of the batch's number, the rows of the batch that the images are
+        (list), images uint8 (rows, height, width, C) and labels (rows,) to images
+        float32 in [-1, 1] and labels float32 (rows, classes). The first row is mixed
+        with the last.
     """
 
     # One pass over the batch: without XLA there would be one for every operation.
@@ -25,8 +26,8 @@ def finisher(layout, augmentation, seed):
     def apply(images, labels, plan):
         return finish(images, labels, plan, layout.num_classes, augmentation.smoothing)
 
-    def finished(step, rows, images, labels):
-        plan = draw_plan(layout, augmentation, seed, step)
+    def finished(number, rows, images, labels):
+        plan = draw_plan(layout, augmentation, seed, number)
         if len(rows) < layout.batch_size:
             plan = {name: tf.gather(drawn, rows) for name, drawn in plan.items()}
         return apply(images, labels, plan)
@@ -39,14 +40,14 @@ def is_mixed(augmentation):
     return bool(augmentation.mixup or augmentation.cutmix)
 
 
-def draw_plan(layout, augmentation, seed, step):
+def draw_plan(layout, augmentation, seed, number):
     """Draws what is done to a batch.
 
     Args:
         layout: `Layout` of the batches.
         augmentation: `Augmentation`.
         seed: Seed of the run.
-        step: Number of the batch, int64 tensor.
+        number: Number of the batch, int64 tensor.
 
     Returns:
         Dict, without what is turned off: "erased", (B, 4) boxes (top, left, bottom,
@@ -54,7 +55,7 @@ def draw_plan(layout, augmentation, seed, step):
         (B, 4) boxes that cutmix takes from the neighbour.
     """
     batch, size = layout.batch_size, layout.image_size
-    pair = seed_pair(seed, "batch", step)
+    pair = seed_pair(seed, "batch", number)
     draws = tf.unstack(tf.random.stateless_uniform((8, batch), pair))
     plan = {}
     if augmentation.erasing:
@@ -69,9 +70,11 @@ def draw_plan(layout, augmentation, seed, step):
         left = tf.floor(draws[4] * (size - width + 1))
         plan["erased"] = _box(top, left, top + height, left + width)
     if augmentation.mixup:
-        plan["kept"] = _beta(augmentation.mixup, batch, seed_pair(seed, "mixup", step))
+        plan["kept"] = _beta(
+            augmentation.mixup, batch, seed_pair(seed, "mixup", number)
+        )
     if augmentation.cutmix:
-        kept = _beta(augmentation.cutmix, batch, seed_pair(seed, "cutmix", step))
+        kept = _beta(augmentation.cutmix, batch, seed_pair(seed, "cutmix", number))
         half = tf.floor(size * tf.sqrt(1 - kept)) / 2
         row, column = tf.floor(draws[5] * size), tf.floor(draws[6] * size)
         box = _box(

@@ -37,26 +37,26 @@ class IndexReader:
         self.source = source
         self.labels = tf.constant(source.labels)
 
-    def training(self, batch_size, seed, step):
-        """Yields (step, records (B,), labels (B,)) without end, from a step on."""
+    def training(self, batch_size, seed, first):
+        """Yields (number, records (B,), labels (B,)) without end, from a batch on."""
         count = self.source.count
         per_epoch = count // batch_size * batch_size
 
-        def batch(step):
-            numbers = step * batch_size + tf.range(batch_size, dtype=tf.int64)
+        def batch(number):
+            numbers = number * batch_size + tf.range(batch_size, dtype=tf.int64)
             # All images of a batch are of one epoch.
             pair = seed_pair(seed, "order", numbers[0] // per_epoch)
-            return step, *self.rows(_shuffled(numbers % per_epoch, pair, count))
+            return number, *self.rows(_shuffled(numbers % per_epoch, pair, count))
 
-        return tf.data.Dataset.range(step, _ENDLESS).map(batch)
+        return tf.data.Dataset.range(first, _ENDLESS).map(batch)
 
     def evaluation(self, batch_size):
-        """Yields (step, records, labels) of all examples in their order."""
+        """Yields (number, records, labels) of all examples in their order."""
         count = self.source.count
 
-        def batch(step):
-            first = step * batch_size
-            return step, *self.rows(
+        def batch(number):
+            first = number * batch_size
+            return number, *self.rows(
                 tf.range(first, tf.minimum(first + batch_size, count))
             )
 
@@ -113,34 +113,36 @@ class StreamReader:
         self.source = source
         self.shards = isinstance(source, ShardSource)
 
-    def training(self, batch_size, seed, step):
-        """Yields (step, records (B,), labels (B,)) without end, from a step on."""
-        steps = self.source.count // batch_size
-        first_epoch = step // steps
+    def training(self, batch_size, seed, first):
+        """Yields (number, records (B,), labels (B,)) without end, from a batch on."""
+        per_epoch = self.source.count // batch_size
+        first_epoch = first // per_epoch
 
-        def epoch(number):
+        def epoch_batches(epoch):
             # tf.data mixes the seed of the graph into that of a shuffle; this sets
             # it for the graph of this function alone.
             tf.random.set_seed(1)
-            pair = seed_pair(seed, "shards", number)
+            pair = seed_pair(seed, "shards", epoch)
             records = self._records(pair).shuffle(
-                SHUFFLED_RECORDS, seed=pair[0] + number, reshuffle_each_iteration=False
+                SHUFFLED_RECORDS, seed=pair[0] + epoch, reshuffle_each_iteration=False
             )
-            done = tf.where(number == first_epoch, step % steps, 0)
+            done = tf.where(epoch == first_epoch, first % per_epoch, 0)
             done = tf.cast(done, tf.int64)
             batches = records.skip(done * batch_size)
-            batches = batches.batch(batch_size, drop_remainder=True).take(steps - done)
+            batches = batches.batch(batch_size, drop_remainder=True).take(
+                per_epoch - done
+            )
             # Fewer records than were counted would shift all epochs that follow.
-            whole = tf.data.experimental.assert_cardinality(steps - done)
-            return batches.apply(whole).enumerate(number * steps + done)
+            whole = tf.data.experimental.assert_cardinality(per_epoch - done)
+            return batches.apply(whole).enumerate(epoch * per_epoch + done)
 
-        batches = tf.data.Dataset.range(first_epoch, _ENDLESS).flat_map(epoch)
-        return batches.map(lambda step, rows: (step, *rows))
+        batches = tf.data.Dataset.range(first_epoch, _ENDLESS).flat_map(epoch_batches)
+        return batches.map(lambda number, rows: (number, *rows))
 
     def evaluation(self, batch_size):
-        """Yields (step, records, labels) of all examples in their order."""
+        """Yields (number, records, labels) of all examples in their order."""
         batches = self._records().batch(batch_size).enumerate()
-        return batches.map(lambda step, rows: (step, *rows))
+        return batches.map(lambda number, rows: (number, *rows))
 
     def _records(self, pair=None):
         """Returns the records with their labels, -1 where the record has it."""
