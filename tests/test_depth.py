@@ -9,6 +9,7 @@ from gradients import value_and_gradients
 from widenet_keras.layers.plan import Segment, segments_of
 from widenet_keras.layers.sharing import block_of_step
 from widenet_keras.routing.random_draws import RandomDraws
+from widenet_keras.utils import numerics
 from widenet_keras.utils.execution import execution
 
 NOISY = {"dropout": 0.2, "attention_dropout": 0.1, "stochastic_depth": 0.3}
@@ -164,7 +165,7 @@ def test_steps_and_places_draw_apart():
     draws = RandomDraws.begin(keras.random.SeedGenerator(0))
     ones = keras.ops.ones((400,))
     masks = []
-    for seed in keras.ops.unstack(draws.seeds_of_steps(3)):
+    for seed in numerics.rows_of(draws.seeds_of_steps(3), 3):
         step = RandomDraws(seed)
         masks += [numpy(step.dropout(ones, 0.5)) > 0 for _ in range(2)]
     for index, mask in enumerate(masks):

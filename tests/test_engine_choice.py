@@ -32,10 +32,24 @@ def test_static_shapes_need_static_engines_on_tensorflow_only(has_capacity):
         ("tpu", {"tensorflow": "one_hot", "jax": "sorted"}),
     ],
 )
-def test_devices(device, expected, monkeypatch):
+def test_devices_in_training(device, expected, monkeypatch):
     monkeypatch.setattr(choice, "_device", lambda: device)
     name = expected.get(BACKEND, "sorted")
     assert engine_named("auto", True) is ENGINES[name]
+
+
+@pytest.mark.parametrize(
+    ("device", "expected"),
+    [
+        ("cpu", {"tensorflow": "sorted", "jax": "sorted"}),
+        ("gpu", {"tensorflow": "sorted", "jax": "slots_or_all"}),
+        ("tpu", {"tensorflow": "all_experts", "jax": "slots_or_all"}),
+    ],
+)
+def test_devices_at_inference(device, expected, monkeypatch):
+    monkeypatch.setattr(choice, "_device", lambda: device)
+    name = expected.get(BACKEND, "sorted")
+    assert engine_named("auto", False) is ENGINES[name]
 
 
 def test_devices_that_share_a_batch_get_products_per_image(monkeypatch):
@@ -59,7 +73,7 @@ def test_engines_give_a_model_the_same_logits_and_losses():
     images = tiny_images(5)
     labels = np.arange(5)
     reference = None
-    for engine in ("all_experts", "sorted", "slots", "one_hot"):
+    for engine in ENGINES:
         keras.utils.set_random_seed(0)
         # Dropout draws by the layout of the rows, which the engines differ in.
         model = tiny_model(engine=engine, capacity_factor=0.8, dropout=0.0)

@@ -79,7 +79,10 @@ def _segments(tokens, depth):
     static = shapes_are_static() and tokens.shape[0] is None
     if depth.scan == "never" or _backend.loop is None or static:
         return whole
-    if depth.scan == "auto" and not _backend.is_traced(tokens):
+    if depth.scan == "auto" and (
+        not _backend.is_traced(tokens)
+        or _backend.unrolls(len(depth.plans), depth.remat)
+    ):
         return whole
     least = 2 if depth.scan == "always" else _backend.SHORTEST
     return tuple(

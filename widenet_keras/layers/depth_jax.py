@@ -5,6 +5,10 @@ import functools
 import jax
 
 SHORTEST = 2  # rounds that make a loop worth compiling
+# Steps that "auto" takes one by one on GPUs. What a loop keeps for its gradients is
+# copied into stacks and out of them again, most of what a training step moves; a deep
+# model takes long to compile and keeps more of it.
+MOST_UNROLLED = 12
 
 
 @functools.cache
@@ -35,6 +39,18 @@ def remat(function, tokens, private, weights):
 def is_traced(tokens):
     """Whether the call is being compiled; if not, a loop would only cost a compile."""
     return isinstance(tokens, jax.core.Tracer)
+
+
+def unrolls(steps, remat, platform=None):
+    """Whether "auto" takes the steps of a depth one by one.
+
+    Args:
+        steps: L.
+        remat: Whether memory is short, so that activations are computed again.
+        platform: "cpu", "gpu" or "tpu"; None for that of this process.
+    """
+    on_gpu = (platform or jax.default_backend()) == "gpu"
+    return on_gpu and not remat and steps <= MOST_UNROLLED
 
 
 def loop(one_round, tokens, private, weights, rounds, outputs):

@@ -46,6 +46,11 @@ def is_traced(tokens):
     return not tf.executing_eagerly()
 
 
+def unrolls(steps, remat):
+    """Whether "auto" takes the steps of a depth one by one; here it never does."""
+    return False
+
+
 def loop(one_round, tokens, private, weights, rounds, outputs):
     """Returns the tokens and the outputs of all rounds, (rounds, ...).
 

@@ -42,15 +42,18 @@ def run_by_expert(mlp, rows, sizes, bank, draws, ragged=None):
 
 
 def _ragged(mlp, rows, sizes, weights, draws):
-    expert = jnp.repeat(
-        jnp.arange(len(sizes)), sizes, total_repeat_length=rows.shape[0]
-    )
-    served = jnp.arange(rows.shape[0])[:, None] < jnp.sum(sizes)
+    served = _served(rows, sizes)
+    # Not every kernel writes rows that are of no run, so they join the last one.
+    sizes = sizes.at[-1].add(len(rows) - jnp.sum(sizes))
+    ends, place = jnp.cumsum(sizes), jnp.arange(len(rows))[:, None]
+    chosen = ((place >= ends - sizes) & (place < ends)).astype(rows.dtype)
 
     def linear(rows, kernel, bias):
-        return jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype) + bias
+        # A row's bias by a product, since the gradient of an index adds row by row.
+        product = jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype)
+        return product + chosen @ bias
 
-    return jnp.where(served, mlp(rows, weights.of_rows(expert), draws, linear), 0)
+    return mlp(rows, weights, draws, linear) * served
 
 
 # Compiled here, so that calls outside any jit compile once per shape.

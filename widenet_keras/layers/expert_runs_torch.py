@@ -17,11 +17,16 @@ def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
             for the sizes, which one product per run must know on the host.
     """
     ends = torch.cumsum(sizes, dim=0, dtype=torch.int32)
-    return run_to_ends(mlp, rows, ends, bank, draws, grouped)
+    if not (takes_stack(rows, bank) if grouped is None else grouped):
+        return runs_in_turn(mlp, rows, ends, bank, draws)
+    place = torch.arange(len(rows), device=rows.device).unsqueeze(1)
+    served = (place < ends[-1]).to(rows.dtype)
+    ends[-1] = len(rows)
+    return grouped_runs(mlp, rows, ends, bank, draws) * served
 
 
-def run_to_ends(mlp, rows, ends, bank, draws, grouped=None):
-    """The same, for runs given by their ends.
+def runs_in_turn(mlp, rows, ends, bank, draws):
+    """The same by one MLP after the other, for runs given by their ends.
 
     Args:
         mlp: `Mlp`.
@@ -29,16 +34,32 @@ def run_to_ends(mlp, rows, ends, bank, draws, grouped=None):
         ends: (E,) int, the row behind the run of each expert.
         bank: `Bank` in the dtype of the rows.
         draws: `RandomDraws`.
-        grouped: As for `run_by_expert`.
     """
-    if takes_stack(rows, bank) if grouped is None else grouped:
-        return _grouped(mlp, rows, ends.int(), bank.stacked, draws)
     ends = ends.tolist()
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     unserved = len(rows) - ends[-1]
     *runs, behind = torch.split_with_sizes(rows, [*sizes, unserved])
     outputs = [mlp(*each, draws) for each in zip(runs, bank.each, strict=True)]
     return torch.cat([*outputs, torch.zeros_like(behind)] if unserved else outputs)
+
+
+def grouped_runs(mlp, rows, ends, bank, draws):
+    """The same by one grouped product; every row is of a run, see `runs_in_turn`.
+
+    `grouped_mm` leaves rows behind the last run as memory was, forward and backward.
+    """
+    place = torch.arange(len(rows), device=rows.device)
+    expert = torch.bucketize(place, ends, right=True).unsqueeze(1)
+    numbers = torch.arange(len(ends), device=rows.device)
+    chosen = (expert == numbers).to(rows.dtype)
+    ends = ends.int()
+
+    def linear(rows, kernel, bias):
+        # A row's bias by a product, since the gradient of an index adds row by row.
+        product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
+        return torch.addmm(product, chosen, bias)
+
+    return mlp(rows, bank.stacked, draws, linear)
 
 
 def takes_stack(rows, bank):
@@ -55,20 +76,3 @@ def takes_stack(rows, bank):
         and all(size % 8 == 0 for size in bank.stacked.hidden_kernel.shape[1:])
         and torch.cuda.get_device_capability(rows.device) >= (8, 0)
     )
-
-
-def _grouped(mlp, rows, ends, weights, draws):
-    place = torch.arange(len(rows), device=rows.device)
-    expert = torch.bucketize(place, ends, right=True)
-    served = (expert < len(ends)).unsqueeze(1)
-    # Unserved rows borrow the last bias, and lose it at the end.
-    expert = torch.clamp(expert, max=len(ends) - 1)
-
-    def linear(rows, kernel, bias):
-        # Behind the last run grouped_mm writes nothing, forward or backward.
-        rows = torch.where(served, rows, torch.zeros_like(rows))
-        product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
-        return torch.where(served, product, torch.zeros_like(product)) + bias
-
-    output = mlp(rows, weights.of_rows(expert), draws, linear)
-    return torch.where(served, output, torch.zeros_like(output))

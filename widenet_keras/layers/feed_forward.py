@@ -35,11 +35,13 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
     hidden = linear(tokens, weights[0])
     if pieces:
         hidden = pieces.linear("hidden", tokens, hidden, draws)
-    hidden = mlp.activated(hidden, draws)
-    output = linear(hidden, weights[1])
-    if pieces:
-        output = pieces.linear("outer", hidden, output, draws)
-    return mlp.finished(output)
+
+    def outer(hidden, product):
+        hidden = mlp.activated(hidden, draws)
+        output = linear(hidden, product)
+        return pieces.linear("outer", hidden, output, draws) if pieces else output
+
+    return mlp.finished(numerics.recomputed(outer)(hidden, weights[1]))
 
 
 class FeedForwardBase(keras.layers.Layer):

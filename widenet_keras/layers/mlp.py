@@ -30,16 +30,6 @@ class ExpertWeights(NamedTuple):
             outer_bias=ops.expand_dims(self.outer_bias, 1),
         )
 
-    def of_rows(self, expert):
-        """Returns the weights with one bias per row, that of its expert.
-
-        Args:
-            expert: (N,) int, the expert of each row.
-        """
-        return self._replace(
-            hidden_bias=self.hidden_bias[expert], outer_bias=self.outer_bias[expert]
-        )
-
     def unstacked(self):
         """Returns the weights of each expert, a tuple of E."""
         count = self.hidden_bias.shape[0]
@@ -92,7 +82,11 @@ class Mlp(NamedTuple):
 
     def output(self, hidden, kernel, bias, draws, linear=linear):
         """Returns the output for the hidden layer before its activation."""
-        return self.finished(linear(self.activated(hidden, draws), kernel, bias))
+
+        def outer(hidden, kernel, bias):
+            return linear(self.activated(hidden, draws), kernel, bias)
+
+        return self.finished(numerics.recomputed(outer)(hidden, kernel, bias))
 
     def activated(self, hidden, draws):
         """Returns the hidden layer as its product gave it, activated and dropped."""
@@ -103,4 +97,4 @@ class Mlp(NamedTuple):
         """Returns the output as its product gave it, activated if that is asked for."""
         if self.output_activation is None:
             return output
-        return ACTIVATIONS[self.output_activation](output)
+        return numerics.recomputed(ACTIVATIONS[self.output_activation])(output)

@@ -29,6 +29,11 @@ def layer_norm(x, gamma, beta):
         gamma: (D,) scale.
         beta: (D,) offset.
     """
+    return _normalized(x, gamma, beta)
+
+
+@numerics.recomputed
+def _normalized(x, gamma, beta):
     return numerics.normalized(x, gamma, beta, EPSILON)
 
 

@@ -74,9 +74,11 @@ def routed_experts(tokens, weights, spec, draws):
     choices = choices_of(tokens, weights.router, spec.router, draws)
     demand = demand_of(tokens, choices, spec.capacity_factor, spec.images_per_group)
     engine = spec.engine(demand)
-    rows = engine.dispatch(demand.tokens)
-    outputs = experts(rows, engine.sizes, weights.bank, spec.mlp, draws)
-    mixed = ops.reshape(engine.combine(outputs), (-1, *tokens.shape[1:]))
+
+    def compute(rows, sizes):
+        return experts(rows, sizes, weights.bank, spec.mlp, draws)
+
+    mixed = ops.reshape(engine.mix(compute), (-1, *tokens.shape[1:]))
     # The last group of images may have been padded.
     mixed = mixed[: ops.shape(tokens)[0]]
     if not spec.hands_out:

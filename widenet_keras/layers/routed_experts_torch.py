@@ -8,7 +8,11 @@ by bisection.
 
 import torch
 
-from widenet_keras.layers.expert_runs_torch import run_to_ends, takes_stack
+from widenet_keras.layers.expert_runs_torch import (
+    grouped_runs,
+    runs_in_turn,
+    takes_stack,
+)
 from widenet_keras.layers.mlp import Bank
 from widenet_keras.routing.capacity import capacity_for
 from widenet_keras.routing.engines.sorted import Sorted
@@ -37,17 +41,18 @@ def routed_experts(tokens, weights, spec, draws):
         ).view(logits.shape)
     probabilities, chosen = _chosen(noisy, router)
     gates = probabilities.gather(-1, chosen)  # (BT, K)
-    kept, dropped = None, ()
-    expert_of_choice = chosen
-    if spec.capacity_factor is not None:
-        capacity = capacity_for(
-            length, router.num_experts, router.top_k, spec.capacity_factor
+    grouped = takes_stack(rows, weights.bank)
+    if spec.capacity_factor is None:
+        order, ends = _runs(chosen, router.num_experts)
+        kept, dropped = None, ()
+    else:
+        factor = spec.capacity_factor
+        capacity = capacity_for(length, router.num_experts, router.top_k, factor)
+        images = chosen.view(batch, length, router.top_k)
+        order, ends, kept = _runs_of_images(
+            images, router.num_experts, capacity, apart=not grouped
         )
-        kept = _kept(chosen, capacity, batch, router)
         dropped = 1.0 - kept.mean(dtype=torch.float32)
-        # Behind the last run nothing is computed.
-        expert_of_choice = torch.where(kept, chosen, router.num_experts)
-    sorted_experts, order = expert_of_choice.reshape(-1).sort(stable=True)
     places = torch.arange(len(order), device=order.device)
     row_of_choice = torch.empty_like(order).scatter_(0, order, places)
     token_of_row, top_k = order // router.top_k, router.top_k
@@ -56,16 +61,14 @@ def routed_experts(tokens, weights, spec, draws):
         mine = _Dispatch.apply(rows, token_of_row, row_of_choice, top_k)
     else:
         mine = rows.index_select(0, token_of_row)
-    numbers = torch.arange(router.num_experts, device=order.device)
-    ends = torch.searchsorted(sorted_experts, numbers, right=True)
-    grouped = takes_stack(rows, weights.bank)
     bank = _in_dtype(weights.bank, rows.dtype, grouped)
-    outputs = run_to_ends(spec.mlp, mine, ends, bank, draws, grouped)
+    compute = grouped_runs if grouped else runs_in_turn
+    outputs = compute(spec.mlp, mine, ends, bank, draws)
     if learning:
         each = _Permuted.apply(outputs, row_of_choice, order)
     else:
         each = outputs.index_select(0, row_of_choice)
-    weight = gates if kept is None else gates * kept
+    weight = gates if kept is None else gates * kept.view(gates.shape)
     weight = weight.to(each.dtype).unsqueeze(1)
     mixed = torch.bmm(weight, each.view(-1, top_k, width)).view(tokens.shape)
     if not spec.hands_out:
@@ -94,16 +97,47 @@ def _chosen(logits, router):
     return probabilities, order[:, :top_k]
 
 
-def _kept(chosen, capacity, batch, router):
-    """Returns which choices find a place, (BT, K) bool.
+def _runs(chosen, experts):
+    """Returns order and ends of the runs of choices (BT, K), all of them served."""
+    sorted_experts, order = chosen.reshape(-1).sort(stable=True)
+    numbers = torch.arange(experts, device=order.device)
+    return order, torch.searchsorted(sorted_experts, numbers, right=True)
 
-    All first choices of an image queue before any second choice.
+
+def _runs_of_images(chosen, experts, capacity, apart):
+    """Returns order, ends of runs and which choices (B, T, K) find a place.
+
+    All first choices of an image queue before any second choice. Sorted by expert,
+    image and place in the queue, a choice finds its place by where those of its expert
+    and image start.
+
+    Args:
+        chosen: (B, T, K) int.
+        experts: E.
+        capacity: C, places of an expert for each image.
+        apart: Whether choices without a place stand behind the last run; else in the
+            run of their expert.
+
+    Returns:
+        (BTK,) the choice in each row; (E,) the row behind each run; (BTK,) bool by
+        choice.
     """
-    numbers = torch.arange(router.num_experts, device=chosen.device)
-    queue = chosen.view(batch, -1, router.top_k).transpose(1, 2).reshape(batch, -1, 1)
-    ahead = (queue == numbers).cumsum(1).gather(2, queue)
-    kept = (ahead <= capacity).view(batch, router.top_k, -1)
-    return kept.transpose(1, 2).reshape(chosen.shape)
+    batch = len(chosen)
+    places = torch.arange(chosen.numel(), device=chosen.device)
+    numbers = places.view(chosen.shape).transpose(1, 2).reshape(-1)
+    image = places[:batch].view(-1, 1, 1)
+    key = (chosen.transpose(1, 2) * batch + image).reshape(-1)
+    key, order = key.sort(stable=True)
+    order = numbers.index_select(0, order)
+    firsts = torch.arange(experts * batch, device=key.device)
+    start = torch.searchsorted(key, firsts).index_select(0, key)
+    finds = places - start < capacity
+    kept = torch.empty_like(finds).scatter_(0, order, finds)
+    if apart:
+        order = torch.cat([order[finds], order[~finds]])
+        key = key[finds]
+    behind = torch.arange(1, experts + 1, device=key.device) * batch
+    return order, torch.searchsorted(key, behind), kept
 
 
 def _in_dtype(bank, dtype, grouped):

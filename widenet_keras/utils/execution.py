@@ -6,6 +6,8 @@ Thread-local, since the replicas of a `tf.distribute` strategy run in threads.
 import contextlib
 import threading
 
+import keras
+
 
 class _Execution(threading.local):
     engine = None
@@ -52,7 +54,11 @@ def auto_engine():
 
 def shapes_are_static():
     """Whether the calls here are compiled for static shapes."""
-    return _current.static_shapes
+    if keras.backend.backend() != "tensorflow":
+        return _current.static_shapes
+    from widenet_keras.utils.xla_tensorflow import is_traced_for_xla
+
+    return _current.static_shapes or is_traced_for_xla()
 
 
 def must_unroll():

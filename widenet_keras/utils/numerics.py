@@ -8,24 +8,38 @@ import keras
 
 if keras.backend.backend() == "torch":
     from widenet_keras.utils import numerics_torch as _numerics
+
+    _own = _numerics
+elif keras.backend.backend() == "jax":
+    from widenet_keras.utils import numerics_jax as _own
+    from widenet_keras.utils import numerics_traced as _numerics
 else:
     from widenet_keras.utils import numerics_traced as _numerics
 
+    _own = _numerics
+
 ACTIVATIONS = _numerics.ACTIVATIONS
-attended = _numerics.attended
+attended = _own.attended
 cast = _numerics.cast
 concatenated = _numerics.concatenated
+dropped = _own.dropped
+first_seed = _numerics.first_seed
 heads_first = _numerics.heads_first
 linear = _numerics.linear
 mean = _numerics.mean
+moved_seed = _numerics.moved_seed
+normal = _numerics.normal
 normalized = _numerics.normalized
 patches = _numerics.patches
+recomputed = _own.recomputed
 reshaped = _numerics.reshaped
 rows_of = _numerics.rows_of
+seeds_at = _numerics.seeds_at
 softmax = _numerics.softmax
 split_heads = _numerics.split_heads
 split_joined = _numerics.split_joined
 stacked = _numerics.stacked
 tanh = _numerics.tanh
 tokens_first = _numerics.tokens_first
+uniform = _numerics.uniform
 weights_as_stored = _numerics.weights_as_stored

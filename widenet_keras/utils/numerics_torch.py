@@ -19,6 +19,7 @@ concatenated = torch.cat
 mean = torch.mean
 stacked = torch.stack
 tanh = torch.tanh
+_SEEDS = 2**32
 _VALUE, _PARAMETER = operator.attrgetter("value"), operator.attrgetter("_value")
 
 
@@ -112,4 +113,57 @@ def patches(images, kernel, bias):
 
 def rows_of(tensor, count):
     """Returns what stands in each place of the first axis, a sequence of `count`."""
-    return tensor.unbind()
+    return tensor.unbind() if isinstance(tensor, torch.Tensor) else tensor
+
+
+def recomputed(function):
+    """Returns the function: what its gradient keeps is left to the framework."""
+    return function
+
+
+def first_seed(generator):
+    """Returns the next seed of a `keras.random.SeedGenerator`, an integer.
+
+    Read here once for a forward pass: on a GPU every read waits for it.
+    """
+    seed = generator.next()
+    return 0 if seed.is_meta else sum(seed.tolist()) % _SEEDS
+
+
+def moved_seed(seed, number, by):
+    """Returns another seed; what it draws is what Keras' pair draws, which it adds up.
+
+    Args:
+        seed: An integer.
+        number: An integer.
+        by: How far a number is from the next.
+    """
+    return (seed + (number * by & 0x7FFFFFFF)) % _SEEDS
+
+
+def seeds_at(seed, offsets):
+    """Returns a seed for each of a list of integers."""
+    return [moved_seed(seed, offset, 1) for offset in offsets]
+
+
+def uniform(shape, seed):
+    """Returns float32 numbers from 0 to 1."""
+    return torch.empty(shape, device=get_device()).uniform_(generator=_drawing(seed))
+
+
+def normal(shape, seed, stddev):
+    """Returns float32 numbers of a standard deviation around 0."""
+    empty = torch.empty(shape, device=get_device())
+    return empty.normal_(0.0, stddev, generator=_drawing(seed))
+
+
+def dropped(x, seed, rate):
+    """Returns `x` with entries dropped at a rate and the others scaled up."""
+    keep = torch.empty_like(x).bernoulli_(1.0 - rate, generator=_drawing(seed))
+    return x * keep.div_(1.0 - rate)
+
+
+def _drawing(seed):
+    """Returns a generator of one draw; None where nothing is computed."""
+    device = get_device()
+    return None if device == "meta" else torch.Generator(device).manual_seed(seed)

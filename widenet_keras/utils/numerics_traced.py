@@ -2,6 +2,8 @@
 
 import contextlib
 
+import keras
+import numpy as np
 from keras import ops
 from keras.src.backend.common.variables import AutocastScope
 
@@ -107,3 +109,59 @@ def patches(images, kernel, bias):
 def rows_of(tensor, count):
     """Returns what stands in each place of the first axis, a sequence of `count`."""
     return ops.unstack(tensor, count)
+
+
+def recomputed(function):
+    """Returns the function: what its gradient keeps is left to the framework."""
+    return function
+
+
+def first_seed(generator):
+    """Returns the next seed of a `keras.random.SeedGenerator`, (2,)."""
+    return generator.next()
+
+
+def moved_seed(seed, number, by):
+    """Returns another seed for each number.
+
+    Args:
+        seed: (2,).
+        number: An integer or an integer tensor.
+        by: How far a number is from the next, an integer.
+    """
+    if isinstance(number, int):
+        return seeds_at(seed, [number * by & 0x7FFFFFFF])[0]
+    return seed + ops.cast(ops.stack([number, number * 0]), seed.dtype) * by
+
+
+def seeds_at(seed, offsets):
+    """Returns a seed for each of a list of integers, (L, 2)."""
+    offsets = np.array([[offset, 0] for offset in offsets], "int64")
+    return seed + ops.convert_to_tensor(offsets, dtype=seed.dtype)
+
+
+def uniform(shape, seed):
+    """Returns float32 numbers from 0 to 1."""
+    return keras.random.uniform(shape, dtype="float32", seed=_FixedSeed(seed))
+
+
+def normal(shape, seed, stddev):
+    """Returns float32 numbers of a standard deviation around 0."""
+    fixed = _FixedSeed(seed)
+    return keras.random.normal(shape, stddev=stddev, dtype="float32", seed=fixed)
+
+
+def dropped(x, seed, rate):
+    """Returns `x` with entries dropped at a rate and the others scaled up."""
+    keep = ops.cast(uniform(ops.shape(x), seed) >= rate, x.dtype)
+    return x * (keep * (1.0 / (1.0 - rate)))
+
+
+class _FixedSeed(keras.random.SeedGenerator):
+    """A seed in the place of a generator: `keras.random` takes no bare tensors."""
+
+    def __init__(self, seed):
+        self.seed = seed
+
+    def next(self, ordered=True):
+        return self.seed

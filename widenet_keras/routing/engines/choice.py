@@ -5,6 +5,7 @@ import keras
 from widenet_keras.routing.engines.all_experts import AllExperts
 from widenet_keras.routing.engines.one_hot import OneHot
 from widenet_keras.routing.engines.slots import Slots
+from widenet_keras.routing.engines.slots_or_all import SlotsOrAll
 from widenet_keras.routing.engines.sorted import Sorted
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.execution import auto_engine, shapes_are_static
@@ -12,6 +13,7 @@ from widenet_keras.utils.execution import auto_engine, shapes_are_static
 ENGINES = {
     "all_experts": AllExperts,
     "slots": Slots,
+    "slots_or_all": SlotsOrAll,
     "one_hot": OneHot,
     "sorted": Sorted,
 }
@@ -50,8 +52,9 @@ def _best(has_capacity):
     torch, JAX on CPU and TPU (`benchmarks/moe_layer.py`). Under XLA with static
     shapes, "slots" does the work of C experts' worth. Devices that share a
     batch need "one_hot", whose products stay on the device of their image.
-    Without a capacity the static engines would need room for every token at
-    every expert, which is what "all_experts" computes without moving them.
+    Without a capacity the static engines would need room for every token at every
+    expert, which is what "all_experts" computes without moving them; JAX, whose batches
+    are static too, has room for a little more than the fair share before it does.
     """
     backend = keras.backend.backend()
     if backend == "torch":
@@ -61,11 +64,12 @@ def _best(has_capacity):
         backend == "tensorflow" and device == "tpu"
     ):
         return "one_hot" if has_capacity else "all_experts"
-    # jax.lax.ragged_dot is a masked product of all experts on GPUs (JAX 0.10).
-    static = shapes_are_static() if backend == "tensorflow" else device == "gpu"
-    if static:
+    if backend == "tensorflow" and shapes_are_static():
         return "slots" if has_capacity else "all_experts"
-    return "sorted"
+    if backend == "jax" and device != "cpu" and not has_capacity:
+        return "slots_or_all"
+    # jax.lax.ragged_dot is a masked product of all experts on GPUs (JAX 0.10).
+    return "slots" if backend == "jax" and device == "gpu" else "sorted"
 
 
 def _device():

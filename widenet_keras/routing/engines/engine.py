@@ -6,7 +6,7 @@ from keras import ops
 class Engine:
     """Brings tokens to their experts and the results back.
 
-    `dispatch`, then the experts on its rows (with `sizes`), then `combine`. All
+    `mix` is `dispatch`, the experts on its rows (with `sizes`), `combine`. All
     engines keep and drop the same choices and give the same numbers; they
     differ in what they cost where.
 
@@ -27,6 +27,15 @@ class Engine:
     def __init__(self, demand):
         self.demand = demand
         self.ahead, self.kept = queue(demand)
+
+    def mix(self, compute):
+        """Returns the gated sum of each token's kept choices, (G * N, D).
+
+        Args:
+            compute: Function of rows and sizes that applies the experts.
+        """
+        rows = self.dispatch(self.demand.tokens)
+        return self.combine(compute(rows, self.sizes))
 
     def dispatch(self, tokens):
         """Returns the rows for the experts: (E, R, D), (1, R, D) or (R, D).
