@@ -23,8 +23,11 @@ from widenet_keras.utils.execution import must_unroll
 from widenet_keras.utils.trees import mapped
 
 # Joining the kernels of query, key and value pays where a block is read more than
-# once, or where they are so small that the number of products is what counts.
+# once, or where they are so small that the number of products is what counts. XLA
+# copies the three parts out of the product, and their gradients into one array, which
+# moves more than reading the tokens three times does (`benchmarks/gpu_program.py`).
 _SMALL_WIDTH = 128
+_JOINS = keras.backend.backend() != "jax"
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -173,7 +176,8 @@ class Encoder(keras.layers.Layer):
             each.read(
                 read,
                 training,
-                joins=not self.pieces
+                joins=_JOINS
+                and not self.pieces
                 and (width <= _SMALL_WIDTH or self.block_of_step.count(index) > 1),
             )
             for index, each in enumerate(self.blocks)

@@ -127,6 +127,8 @@ class WideNet(keras.Model):
             a model without experts).
         """
         with numerics.weights_as_stored() as read:
+            # `stateless_call`, by which JAX trains, does not cast what it is given.
+            images = numerics.cast(images, self.compute_dtype)
             tokens = embedded(images, self.embedding.read(read))
             if training and self.config.dropout:
                 tokens = self.embedding_dropout(tokens, training=True)

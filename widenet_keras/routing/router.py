@@ -89,11 +89,15 @@ def choices_of(tokens, kernel, spec, draws):
         spec: `RouterSpec`.
         draws: `RandomDraws`.
     """
-    logits = ops.matmul(numerics.cast(tokens, "float32"), kernel)
+    logits = numerics.recomputed(_logits)(tokens, kernel)
     noisy = draws.add_normal(logits, spec.noise / spec.num_experts)
     probabilities, mask = spec.router.choose(noisy, spec.top_k)
     gates = ops.sum(mask * ops.expand_dims(probabilities, 1), axis=-1)
     return Choices(logits, probabilities, gates, mask)
+
+
+def _logits(tokens, kernel):
+    return ops.matmul(numerics.cast(tokens, "float32"), kernel)
 
 
 class Router(keras.layers.Layer):
