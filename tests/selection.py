@@ -65,6 +65,19 @@ ONCE = {
     "test_serve_jpeg.py": READS,
 }
 ONLY = {
+    # Each is about what one backend does on an accelerator.
+    "test_accelerators.py::test_the_kernel_of_attention": ("jax",),
+    "test_accelerators.py::test_the_place_of_a_device": ("jax",),
+    "test_accelerators.py::test_attention_padded_to_an_even_length": ("jax",),
+    "test_accelerators.py::test_steps_that_are_taken_one_by_one": ("jax",),
+    "test_accelerators.py::test_what_a_step_of_a_loop_keeps": ("jax",),
+    "test_accelerators.py::test_bytes_that_a_program_moves": ("jax",),
+    "test_accelerators.py::test_random_bits_of_an_entry": ("jax",),
+    "test_accelerators.py::test_a_layer_inside_xla": READS,
+    "test_accelerators.py::test_a_classifier_inside_xla": READS,
+    "test_accelerators.py::test_a_training_step_hardly_waits": QUICK,
+    "test_accelerators.py::test_a_mixture_of_experts_adds": QUICK,
+    "test_accelerators.py::test_grouped_runs_give": QUICK,
     "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
     # torch compiles no loops, and its `torch.compile` takes minutes.
     "test_depth.py::test_programs_do_not_grow_with_the_depth": ("tensorflow", "jax"),

@@ -141,12 +141,17 @@ class Encoder(keras.layers.Layer):
         record = self.record(outputs)
         return (tokens, record, outputs.seen) if look_at else (tokens, record)
 
-    def run(self, tokens, training, look_at=(), hands_out=True):
+    def draws(self, training):
+        """Returns the `RandomDraws` of a forward pass."""
+        return RandomDraws.begin(self.seed_generator) if training else SILENT
+
+    def run(self, tokens, training, look_at=(), hands_out=True, draws=None):
         """Returns the encoded tokens and the `Outputs` of the steps, stacked.
 
-        As `call`; without `hands_out` for who has no use for a record.
+        As `call`; without `hands_out` for who has no use for a record, with `draws`
+        for who has drawn from those of the pass before.
         """
-        draws = RandomDraws.begin(self.seed_generator) if training else SILENT
+        draws = self.draws(training) if draws is None else draws
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)

@@ -130,10 +130,12 @@ class WideNet(keras.Model):
             # `stateless_call`, by which JAX trains, does not cast what it is given.
             images = numerics.cast(images, self.compute_dtype)
             tokens = embedded(images, self.embedding.read(read))
-            if training and self.config.dropout:
-                tokens = self.embedding_dropout(tokens, training=True)
-            run = self.encoder.run
-            tokens, outputs = run(tokens, training, hands_out=return_routing)
+            # One seed for the whole pass: on a GPU each that is read is waited for.
+            draws = self.encoder.draws(training)
+            tokens = draws.dropout(tokens, self.embedding_dropout.rate)
+            tokens, outputs = self.encoder.run(
+                tokens, training, hands_out=return_routing, draws=draws
+            )
             logits = head(tokens, self.head.read(read), self.head.pooling)
         return (logits, self.encoder.record(outputs)) if return_routing else logits
 

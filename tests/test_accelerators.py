@@ -1,0 +1,297 @@
+"""What accelerators ask for, as far as it can be seen without one."""
+
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from conftest import numpy, tiny_images, tiny_model
+
+from widenet_keras.layers import MixtureOfExperts
+from widenet_keras.routing.random_draws import RandomDraws
+from widenet_keras.utils import numerics
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+
+# --- JAX: attention
+
+
+@pytest.mark.parametrize(
+    ("platform", "capability", "dtype", "length", "head_dim", "expected"),
+    [
+        ("gpu", (9, 0), "bfloat16", 197, 64, "cudnn"),
+        ("gpu", (8, 0), "float16", 196, 128, "cudnn"),
+        ("gpu", (9, 0), "bfloat16", 2, 256, "cudnn"),
+        ("gpu", (8, 9), "bfloat16", 197, 256, "xla"),
+        ("gpu", (9, 0), "bfloat16", 197, 68, "xla"),
+        ("gpu", (9, 0), "bfloat16", 1, 64, "xla"),
+        ("gpu", (9, 0), "float32", 197, 64, "xla"),
+        ("gpu", (7, 5), "float16", 197, 64, "xla"),
+        ("gpu", None, "bfloat16", 197, 64, "xla"),
+        ("tpu", None, "bfloat16", 197, 64, "xla"),
+        ("cpu", None, "float32", 197, 64, "xla"),
+    ],
+)
+def test_the_kernel_of_attention(
+    platform, capability, dtype, length, head_dim, expected
+):
+    from widenet_keras.utils.attention_jax import Place, kernel_for
+
+    place = Place(platform, capability)
+    assert kernel_for(place, dtype, length, head_dim) == expected
+
+
+def test_the_place_of_a_device(monkeypatch):
+    import jax
+
+    from widenet_keras.utils.attention_jax import Place, place
+
+    class Device:
+        platform, compute_capability = "gpu", "9.0"
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device])
+    assert place() == Place("gpu", (9, 0))
+    Device.compute_capability = "gfx942"
+    assert place() == Place("gpu", None)
+    Device.platform = "tpu"
+    assert place() == Place("tpu", None)
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 10])
+def test_attention_padded_to_an_even_length(length):
+    """As it goes to cuDNN: values and gradients, alone and inside a loop."""
+    import jax
+    import jax.numpy as jnp
+
+    from widenet_keras.utils.attention_jax import attended, of_even_length
+
+    random = np.random.default_rng(0)
+    heads = [
+        jnp.array(random.normal(size=(3, length, 2, 8)), "float32") for _ in range(3)
+    ]
+    seen = jnp.array(random.normal(size=heads[0].shape), "float32")
+
+    def padded(*heads):
+        return of_even_length(*heads, "xla")
+
+    def looped(function, *heads):
+        def body(query, _):
+            return function(query, *heads[1:]), None
+
+        return jax.lax.scan(body, heads[0], None, length=3)[0]
+
+    def once(function, *heads):
+        return function(*heads)
+
+    for run in (once, looped):
+
+        def results(function, run=run):
+            def loss(*heads):
+                return jnp.sum(run(function, *heads) * seen)
+
+            return jax.jit(jax.value_and_grad(loss, (0, 1, 2)))(*heads)
+
+        found, expected = map(jax.tree.leaves, map(results, (padded, attended)))
+        for one, other in zip(found, expected, strict=True):
+            np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+# --- JAX: the loop over the depth
+
+
+@pytest.mark.parametrize(
+    ("platform", "steps", "remat", "expected"),
+    [
+        ("gpu", 12, False, True),
+        ("gpu", 13, False, False),
+        ("gpu", 12, True, False),
+        ("tpu", 12, False, False),
+        ("cpu", 2, False, False),
+    ],
+)
+def test_steps_that_are_taken_one_by_one(platform, steps, remat, expected):
+    from widenet_keras.layers.depth_jax import unrolls
+
+    assert unrolls(steps, remat, platform) is expected
+
+
+def test_what_a_step_of_a_loop_keeps(monkeypatch):
+    """Bytes for each token of WideNet-B: 3.95 GB at batch 128 where nothing is done."""
+    import gpu_program
+
+    monkeypatch.setattr(numerics, "attended", gpu_program.attended)
+    model = gpu_program.classifier(
+        "widenet_b16", steps=3, scan="always", engine="slots", dropout=0.0
+    )
+    assert gpu_program.kept_per_step(model, 1) / 197 <= 1.1e9 / (128 * 197)
+
+
+def test_bytes_that_a_program_moves():
+    """A loop of three turns over slices, by hand."""
+    from gpu_program import Program
+
+    text = """HloModule m
+%body (p: (s32[], f32[3,8])) -> (s32[], f32[3,8]) {
+  %p = (s32[], f32[3,8]{1,0}) parameter(0)
+  %i = s32[] get-tuple-element((s32[], f32[3,8]{1,0}) %p), index=0
+  %x = f32[3,8]{1,0} get-tuple-element((s32[], f32[3,8]{1,0}) %p), index=1
+  %slice = f32[1,8]{1,0} fusion(f32[3,8]{1,0} %x, s32[] %i), kind=kLoop, calls=%read
+  %y = f32[3,8]{1,0} fusion(%x, %slice, %i), kind=kLoop, calls=%write
+  ROOT %t = (s32[], f32[3,8]{1,0}) tuple(s32[] %i, f32[3,8]{1,0} %y)
+}
+%read (a: f32[3,8], b: s32[]) -> f32[1,8] {
+  %a = f32[3,8]{1,0} parameter(0)
+  %b = s32[] parameter(1)
+  ROOT %d = f32[1,8]{1,0} dynamic-slice(%a, %b, %b), dynamic_slice_sizes={1,8}
+}
+%write (a: f32[3,8], b: f32[1,8], c: s32[]) -> f32[3,8] {
+  %a = f32[3,8]{1,0} parameter(0)
+  %b = f32[1,8]{1,0} parameter(1)
+  %c = s32[] parameter(2)
+  ROOT %u = f32[3,8]{1,0} dynamic-update-slice(%a, %b, %c, %c)
+}
+ENTRY %main (x: (s32[], f32[3,8])) -> (s32[], f32[3,8]) {
+  %x = (s32[], f32[3,8]{1,0}) parameter(0)
+  ROOT %w = (s32[], f32[3,8]{1,0}) while(%x), condition=%c, body=%body, backend_config={"known_trip_count":{"n":"3"}}
+}
+"""  # noqa: E501
+    # A turn: 32 bytes and an index of 4 read, 32 written; the same to write it back.
+    assert Program(text).moved() == 3 * 2 * (32 + 4 + 32)
+
+
+# --- Dropout
+
+
+@pytest.mark.parametrize(
+    ("rate", "bits"), [(0.5, 8), (0.1, 8), (0.02, 16), (0.999, 16), (1e-6, 32)]
+)
+def test_random_bits_of_an_entry(rate, bits):
+    from widenet_keras.utils.numerics_jax import bits_for
+
+    assert bits_for(rate) == bits
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.02])
+def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate):
+    draws = RandomDraws.begin(keras.random.SeedGenerator(1))
+    found = numpy(draws.dropout(keras.ops.ones((333, 301)), rate))
+    # Five standard deviations of 100,233 draws, and the 2 % that JAX may be off.
+    wide = 5 * (rate * (1 - rate) / found.size) ** 0.5 + 0.02 * rate
+    assert abs((found == 0).mean() - rate) < wide
+    assert abs(found.mean() - 1) < 0.01
+    kept = found[found > 0]
+    np.testing.assert_allclose(kept, kept[0], rtol=1e-6)
+    # Neighbours share a random word, and must not know of each other.
+    dropped = (found == 0).ravel().astype("float64") - (found == 0).mean()
+    correlation = (dropped[1:] * dropped[:-1]).mean() / dropped.var()
+    assert abs(correlation) < 0.02
+
+
+# --- Places with room where nothing may be dropped
+
+
+@pytest.mark.parametrize("crowd", [False, True], ids=["fair", "all to one expert"])
+def test_a_prediction_does_not_know_whether_an_expert_overflowed(crowd):
+    """All tokens of the neighbours go to one expert, or spread over all of them."""
+    random = np.random.default_rng(0)
+    layers = [
+        MixtureOfExperts(4, 8, engine=engine, capacity_factor=None, add_losses=False)
+        for engine in ("slots_or_all", "all_experts")
+    ]
+    for layer in layers:
+        layer.build((None, 5, 6))
+    for one, other in zip(layers[0].weights, layers[1].weights, strict=True):
+        one.assign(random.normal(size=one.shape))
+        other.assign(one)
+    mine = random.normal(size=(1, 5, 6)).astype("float32")
+    mates = random.normal(size=(7, 5, 6)).astype("float32")
+    if crowd:
+        mates = np.broadcast_to(mates[:1, :1], mates.shape)
+    whole = np.concatenate([mine, mates])
+    alone, together = (numpy(layers[0](x)) for x in (mine, whole))
+    np.testing.assert_allclose(together[:1], alone, atol=1e-5)
+    np.testing.assert_allclose(together, numpy(layers[1](whole)), atol=1e-5)
+
+
+# --- TensorFlow: XLA around layers
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_layer_inside_xla_takes_static_shapes(training):
+    import tensorflow as tf
+
+    layer = MixtureOfExperts(4, 8, top_k=2, router_noise=0.0)
+    x = np.random.default_rng(0).normal(size=(3, 5, 6)).astype("float32")
+    expected = numpy(layer(x, training=training))
+    compiled = tf.function(lambda x: layer(x, training=training), jit_compile=True)
+    np.testing.assert_allclose(numpy(compiled(x)), expected, atol=1e-5)
+
+
+def test_a_classifier_inside_xla_takes_static_shapes():
+    import tensorflow as tf
+
+    classifier = tiny_model(router_noise=0.0, dropout=0.0)
+    images = tiny_images(4)
+    expected = numpy(classifier(images))
+    inputs = keras.Input(classifier.config.image_shape)
+    model = keras.Model(inputs, keras.layers.Softmax()(classifier(inputs)))
+    model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=True)
+    assert np.isfinite(model.fit(images, np.arange(4), verbose=0).history["loss"][0])
+    around = tf.function(lambda x: classifier(x), jit_compile=True)
+    assert numpy(around(images)).shape == expected.shape
+
+
+# --- torch: what a training step asks of the device
+
+
+def counted(function):
+    """Returns how often each operation of torch runs in a call."""
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CPU]) as found:
+        function()
+    return {event.key: event.count for event in found.key_averages()}
+
+
+def test_a_training_step_hardly_waits_for_the_device():
+    model = tiny_model(steps=3, stochastic_depth=0.1)
+    assert model.config.dropout
+    model.compile()
+    batch = (keras.ops.convert_to_tensor(tiny_images(4)), keras.ops.arange(4))
+    model.train_step(batch)
+    count = counted(lambda: model.train_step(batch))
+    assert count.get("aten::_local_scalar_dense", 0) <= 3
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_mixture_of_experts_adds_no_row_by_index(grouped, monkeypatch):
+    from widenet_keras.layers import routed_experts_torch
+
+    layer = MixtureOfExperts(4, 8, capacity_factor=0.5, dropout=0.1)
+    x = keras.random.normal((3, 8, 16))
+    monkeypatch.setattr(routed_experts_torch, "takes_stack", lambda *_: grouped)
+    layer(x, training=True)
+    count = counted(lambda: (layer(x, training=True) ** 2).sum().backward())
+    for slow in ("index_put", "where", "IndexBackward"):
+        assert not [key for key in count if slow in key], slow
+
+
+def test_grouped_runs_give_the_numbers_of_runs_in_turn(monkeypatch):
+    """As on a GPU: dropped choices are computed and nulled by their gates."""
+    from widenet_keras.layers import routed_experts_torch
+
+    layer = MixtureOfExperts(4, 8, capacity_factor=0.5, router_noise=0.0)
+    x = np.random.default_rng(0).normal(size=(3, 8, 16)).astype("float32")
+
+    def run():
+        layer.zero_grad()
+        y = layer(x, training=True)
+        (y**2).sum().backward()
+        return [numpy(y), *(numpy(w.value.grad) for w in layer.trainable_weights)]
+
+    expected = run()
+    monkeypatch.setattr(routed_experts_torch, "takes_stack", lambda *_: True)
+    for one, other in zip(run(), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
