@@ -90,6 +90,12 @@ def test_files_stay_small():
     assert offenders(wrong) == []
 
 
+def test_the_oldest_versions_are_the_lower_bounds():
+    bounds = (ROOT / "pyproject.toml").read_text()
+    for line in (ROOT / ".ci" / "oldest.txt").read_text().split():
+        assert f'"{line.replace("==", ">=")}"' in bounds, line
+
+
 def test_ci_and_make_run_the_second_command_of_the_readme():
     readme = (ROOT / "README.md").read_text()
     commands = [b.split("```")[0].strip() for b in readme.split("```bash\n")[1:]]

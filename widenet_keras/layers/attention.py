@@ -13,6 +13,7 @@ from widenet_keras.utils.checks import check_integer, check_number
 from widenet_keras.utils.roles import Role
 
 ROLE = Role("core", "attention")
+_SMALL_WIDTH = 128
 
 
 class AttentionSpec(NamedTuple):
@@ -57,6 +58,22 @@ class Heads(NamedTuple):
     def tokens_first(self):
         """Returns them as (B, T, H, d)."""
         return Heads(*map(numerics.tokens_first, self))
+
+
+def joins_inner(width, reads):
+    """Whether query, key and value shall be one product.
+
+    It pays where a block is read more than once, or where kernels are so small that
+    the number of products is what counts. On JAX it does not: XLA copies the three
+    parts out of the product, and their gradients into one array, which moves more than
+    reading the tokens three times does (`benchmarks/gpu_program.py`).
+
+    Args:
+        width: D.
+        reads: How many steps read the block.
+    """
+    on_jax = keras.backend.backend() == "jax"
+    return not on_jax and (width <= _SMALL_WIDTH or reads > 1)
 
 
 def joined_inner(weights):

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from widenet_keras.layers import depth
+from widenet_keras.layers.attention import joins_inner
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
@@ -21,13 +22,6 @@ from widenet_keras.utils.checks import (
 )
 from widenet_keras.utils.execution import must_unroll
 from widenet_keras.utils.trees import mapped
-
-# Joining the kernels of query, key and value pays where a block is read more than
-# once, or where they are so small that the number of products is what counts. XLA
-# copies the three parts out of the product, and their gradients into one array, which
-# moves more than reading the tokens three times does (`benchmarks/gpu_program.py`).
-_SMALL_WIDTH = 128
-_JOINS = keras.backend.backend() != "jax"
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -181,9 +175,8 @@ class Encoder(keras.layers.Layer):
             each.read(
                 read,
                 training,
-                joins=_JOINS
-                and not self.pieces
-                and (width <= _SMALL_WIDTH or self.block_of_step.count(index) > 1),
+                joins=not self.pieces
+                and joins_inner(width, self.block_of_step.count(index)),
             )
             for index, each in enumerate(self.blocks)
         ]
