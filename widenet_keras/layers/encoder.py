@@ -15,11 +15,7 @@ from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import record_of, record_spec
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
-from widenet_keras.utils.checks import (
-    check_choice,
-    check_flag,
-    check_number,
-)
+from widenet_keras.utils.checks import check_choice, check_flag, check_number
 from widenet_keras.utils.execution import must_unroll
 from widenet_keras.utils.trees import mapped
 
