@@ -73,6 +73,7 @@ ONLY = {
     "test_accelerators.py::test_what_a_step_of_a_loop_keeps": ("jax",),
     "test_accelerators.py::test_bytes_that_a_program_moves": ("jax",),
     "test_accelerators.py::test_random_bits_of_an_entry": ("jax",),
+    "test_accelerators.py::test_grouped_products_of_tokamax": ("jax",),
     "test_accelerators.py::test_a_layer_inside_xla": READS,
     "test_accelerators.py::test_a_classifier_inside_xla": READS,
     "test_accelerators.py::test_a_training_step_hardly_waits": QUICK,

@@ -1,6 +1,7 @@
 """What accelerators ask for, as far as it can be seen without one."""
 
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -159,6 +160,49 @@ ENTRY %main (x: (s32[], f32[3,8])) -> (s32[], f32[3,8]) {
 """  # noqa: E501
     # A turn: 32 bytes and an index of 4 read, 32 written; the same to write it back.
     assert Program(text).moved() == 3 * 2 * (32 + 4 + 32)
+
+
+# --- JAX: grouped products of the extra "kernels"
+
+
+def test_grouped_products_of_tokamax(monkeypatch):
+    """Values and gradients with an empty run and rows of no run; by itself or a double.
+
+    The double is what it falls back to, so that the call is tested without it.
+    """
+    import jax
+    import jax.numpy as jnp
+
+    from widenet_keras.layers import expert_runs_jax
+    from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
+    from widenet_keras.routing.random_draws import SILENT
+
+    if not expert_runs_jax.has_kernels():
+
+        def ragged_dot(rows, kernel, *, group_sizes):
+            return jax.lax.ragged_dot(rows, kernel, group_sizes)
+
+        double = types.SimpleNamespace(ragged_dot=ragged_dot)
+        monkeypatch.setitem(sys.modules, "tokamax", double)
+        monkeypatch.setattr(expert_runs_jax, "has_kernels", lambda: True)
+    random = np.random.default_rng(0)
+    shapes = (12, 8), (3, 8, 16), (3, 16), (3, 16, 8), (3, 8)
+    rows, *weights = (jnp.array(random.normal(size=s), "float32") for s in shapes)
+    sizes = jnp.array([4, 0, 5], "int32")
+
+    def results(ragged):
+        def loss(rows, weights):
+            mlp = Mlp("gelu_tanh", None, 0.0)
+            y = expert_runs_jax.run_by_expert(
+                mlp, rows, sizes, Bank(ExpertWeights(*weights)), SILENT, ragged=ragged
+            )
+            return jnp.sum(y**2), y
+
+        return jax.value_and_grad(loss, (0, 1), has_aux=True)(rows, weights)
+
+    found, expected = map(jax.tree.leaves, map(results, (True, False)))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4, rtol=1e-4)
 
 
 # --- Dropout

@@ -48,8 +48,12 @@ def test_devices_in_training(device, expected, monkeypatch):
 )
 def test_devices_at_inference(device, expected, monkeypatch):
     monkeypatch.setattr(choice, "_device", lambda: device)
+    monkeypatch.setattr(choice, "has_kernels", lambda: False)
     name = expected.get(BACKEND, "sorted")
     assert engine_named("auto", False) is ENGINES[name]
+    monkeypatch.setattr(choice, "has_kernels", lambda: True)
+    if BACKEND == "jax":
+        assert engine_named("auto", False) is ENGINES["sorted"]
 
 
 def test_devices_that_share_a_batch_get_products_per_image(monkeypatch):

@@ -1,6 +1,6 @@
 """Runs of rows on JAX, whose shapes are static: blocks, or one ragged product.
 
-On CPU `jax.lax.ragged_dot` computes all experts, so each run is cut into equal
+On CPU a ragged product computes all experts, so each run is cut into equal
 blocks of one of a few static sizes, as close to the run as they get; loops with
 as many turns as there are blocks do the rest. A block that reaches over the end
 of its run writes into rows that a later expert, or nobody, then sets.
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from widenet_keras.layers.mlp import ExpertWeights
 from widenet_keras.routing.random_draws import RandomDraws
+from widenet_keras.utils.execution import has_kernels
 from widenet_keras.utils.numerics import linear
 
 # Each size is compiled, so they are few where runs are short and dense where the
@@ -31,11 +32,13 @@ def run_by_expert(mlp, rows, sizes, bank, draws, ragged=None):
         sizes: (E,) int32; rows behind the last run come out as zeros.
         bank: `Bank` in the dtype of the rows.
         draws: `RandomDraws`.
-        ragged: Whether `jax.lax.ragged_dot` does the products; None for where
-            it has kernels of its own (TPU).
+        ragged: Whether one ragged product does them all; None for where it has
+            kernels of its own: on TPUs, and on GPUs where the extra "kernels" is
+            installed.
     """
     if ragged is None:
-        ragged = jax.default_backend() == "tpu"
+        platform = jax.default_backend()
+        ragged = platform == "tpu" or (platform == "gpu" and has_kernels())
     if ragged:
         return _ragged(mlp, rows, sizes, bank.stacked, draws)
     return _blocks(mlp, rows, sizes, bank.stacked, draws.seed)
@@ -50,10 +53,26 @@ def _ragged(mlp, rows, sizes, weights, draws):
 
     def linear(rows, kernel, bias):
         # A row's bias by a product, since the gradient of an index adds row by row.
-        product = jax.lax.ragged_dot(rows, kernel, sizes).astype(rows.dtype)
+        product = _ragged_dot(rows, kernel, sizes).astype(rows.dtype)
         return product + chosen @ bias
 
     return mlp(rows, weights, draws, linear) * served
+
+
+def _ragged_dot(rows, kernel, sizes):
+    """Returns the product of each run of rows with the kernel of its expert, (N, F).
+
+    XLA's own computes all experts on NVIDIA GPUs (marin-community/marin 7012).
+    """
+    if not has_kernels():
+        return jax.lax.ragged_dot(rows, kernel, sizes)
+    import tokamax
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        # Or it takes the command line of the program for its own, and ends it.
+        flags.FLAGS.mark_as_parsed()
+    return tokamax.ragged_dot(rows, kernel, group_sizes=sizes)
 
 
 # Compiled here, so that calls outside any jit compile once per shape.

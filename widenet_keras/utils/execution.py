@@ -4,6 +4,7 @@ Thread-local, since the replicas of a `tf.distribute` strategy run in threads.
 """
 
 import contextlib
+import importlib.util
 import threading
 
 import keras
@@ -69,3 +70,8 @@ def must_unroll():
 def replica_of_call():
     """Returns which of several devices computes the calls here, or None."""
     return _current.replica
+
+
+def has_kernels():
+    """Whether `tokamax` is installed, of the extra "kernels" for JAX."""
+    return importlib.util.find_spec("tokamax") is not None

@@ -8,7 +8,11 @@ from widenet_keras.routing.engines.slots import Slots
 from widenet_keras.routing.engines.slots_or_all import SlotsOrAll
 from widenet_keras.routing.engines.sorted import Sorted
 from widenet_keras.utils.checks import check_choice
-from widenet_keras.utils.execution import auto_engine, shapes_are_static
+from widenet_keras.utils.execution import (
+    auto_engine,
+    has_kernels,
+    shapes_are_static,
+)
 
 ENGINES = {
     "all_experts": AllExperts,
@@ -54,7 +58,8 @@ def _best(has_capacity):
     batch need "one_hot", whose products stay on the device of their image.
     Without a capacity the static engines would need room for every token at every
     expert, which is what "all_experts" computes without moving them; JAX, whose batches
-    are static too, has room for a little more than the fair share before it does.
+    are static too, has room for a little more than the fair share before it does; the
+    grouped products of `tokamax` need neither.
     """
     backend = keras.backend.backend()
     if backend == "torch":
@@ -67,7 +72,7 @@ def _best(has_capacity):
     if backend == "tensorflow" and shapes_are_static():
         return "slots" if has_capacity else "all_experts"
     if backend == "jax" and device != "cpu" and not has_capacity:
-        return "slots_or_all"
+        return "sorted" if has_kernels() else "slots_or_all"
     # jax.lax.ragged_dot is a masked product of all experts on GPUs (JAX 0.10).
     return "slots" if backend == "jax" and device == "gpu" else "sorted"
 
