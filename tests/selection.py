@@ -79,6 +79,8 @@ ONLY = {
     "test_accelerators.py::test_a_training_step_hardly_waits": QUICK,
     "test_accelerators.py::test_a_mixture_of_experts_adds": QUICK,
     "test_accelerators.py::test_grouped_runs_give": QUICK,
+    "test_accelerators.py::test_compiled": QUICK,
+    "test_accelerators.py::test_a_step_that_does_not_compile": QUICK,
     "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
     # torch compiles no loops, and its `torch.compile` takes minutes.
     "test_depth.py::test_programs_do_not_grow_with_the_depth": ("tensorflow", "jax"),

@@ -9,7 +9,7 @@ from widenet_keras.layers.block import BlockSpec
 from widenet_keras.layers.plan import Segment, segments_of
 from widenet_keras.layers.step import Outputs, outputs_spec, step
 from widenet_keras.utils import numerics
-from widenet_keras.utils.execution import shapes_are_static
+from widenet_keras.utils.execution import shapes_are_static, steps_are_compiled
 from widenet_keras.utils.trees import mapped, rows_of
 
 if keras.backend.backend() == "jax":
@@ -95,9 +95,17 @@ def _segments(tokens, depth):
 
 def _step_of(plan, depth):
     """Returns the function of tokens, private tree and weights of a step."""
+    # A step need not know which block it reads, and so is the same for equal ones.
     function = functools.partial(
-        step, spec=depth.specs[plan.block], plan=plan, pieces=depth.pieces
+        step,
+        spec=depth.specs[plan.block],
+        plan=plan._replace(block=0),
+        pieces=depth.pieces,
     )
+    if steps_are_compiled():
+        from widenet_keras.layers.compiled_torch import compiled_step
+
+        function = compiled_step(function)
     return functools.partial(_backend.remat, function) if depth.remat else function
 
 

@@ -2,6 +2,10 @@
 
 import torch
 
+from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
+from widenet_keras.utils import numerics_torch
+
 
 def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
     """Returns what each expert makes of its run of rows, (N, D).
@@ -41,6 +45,85 @@ def runs_in_turn(mlp, rows, ends, bank, draws):
     *runs, behind = torch.split_with_sizes(rows, [*sizes, unserved])
     outputs = [mlp(*each, draws) for each in zip(runs, bank.each, strict=True)]
     return torch.cat([*outputs, torch.zeros_like(behind)] if unserved else outputs)
+
+
+def runs_as_operator(mlp, rows, ends, bank, draws):
+    """The same, opaque to a compiler, for which the sizes of runs must not matter."""
+    seed, site = torch.zeros((), dtype=torch.int64), -1
+    offset = 0
+    if not draws.silent:
+        seed, offset, site = draws.seed.start, draws.seed.offset, draws.site
+        draws.site += len(ends) if mlp.dropout else 0
+    weights = ExpertWeights(*map(torch.stack, zip(*bank.each, strict=True)))
+    mlp = (mlp.activation, mlp.output_activation or "", mlp.dropout)
+    return _in_turn_op(rows, ends, *weights, seed, offset, site, *mlp)
+
+
+@torch.library.custom_op("widenet_keras::runs_in_turn", mutates_args=())
+def _in_turn_op(
+    rows: torch.Tensor,
+    ends: torch.Tensor,
+    hidden_kernel: torch.Tensor,
+    hidden_bias: torch.Tensor,
+    outer_kernel: torch.Tensor,
+    outer_bias: torch.Tensor,
+    seed: torch.Tensor,
+    offset: int,
+    site: int,
+    activation: str,
+    output_activation: str,
+    dropout: float,
+) -> torch.Tensor:
+    draws = SILENT
+    if site >= 0:
+        draws = RandomDraws(numerics_torch.Seed(seed, offset).value(), site)
+    weights = ExpertWeights(hidden_kernel, hidden_bias, outer_kernel, outer_bias)
+    mlp = Mlp(activation, output_activation or None, dropout)
+    return runs_in_turn(mlp, rows, ends, Bank(weights, weights.unstacked()), draws)
+
+
+@torch.library.custom_op("widenet_keras::runs_in_turn_backward", mutates_args=())
+def _in_turn_backward_op(
+    upstream: torch.Tensor,
+    rows: torch.Tensor,
+    ends: torch.Tensor,
+    hidden_kernel: torch.Tensor,
+    hidden_bias: torch.Tensor,
+    outer_kernel: torch.Tensor,
+    outer_bias: torch.Tensor,
+    seed: torch.Tensor,
+    offset: int,
+    site: int,
+    activation: str,
+    output_activation: str,
+    dropout: float,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    learned = rows, hidden_kernel, hidden_bias, outer_kernel, outer_bias
+    static = offset, site, activation, output_activation, dropout
+
+    def made(rows, *weights):
+        return _in_turn_op._init_fn(rows, ends, *weights, seed, *static)
+
+    # Not `autograd.grad`: it sees nothing inside an operator.
+    return torch.func.vjp(made, *learned)[1](upstream)
+
+
+def _keep(ctx, inputs, output):
+    ctx.save_for_backward(*inputs[:7])
+    ctx.static = inputs[7:]
+
+
+def _gradient(ctx, upstream):
+    made = _in_turn_backward_op(upstream, *ctx.saved_tensors, *ctx.static)
+    rows, *weights = made
+    return rows, None, *weights, *(None,) * 6
+
+
+_in_turn_op.register_fake(lambda rows, *_: torch.empty_like(rows))
+_in_turn_op.register_autograd(_gradient, setup_context=_keep)
+_in_turn_backward_op.register_fake(
+    lambda _, rows, ends, *rest: tuple(map(torch.empty_like, (rows, *rest[:4])))
+)
 
 
 def grouped_runs(mlp, rows, ends, bank, draws):

@@ -10,6 +10,7 @@ import torch
 
 from widenet_keras.layers.expert_runs_torch import (
     grouped_runs,
+    runs_as_operator,
     runs_in_turn,
     takes_stack,
 )
@@ -18,6 +19,9 @@ from widenet_keras.routing.capacity import capacity_for
 from widenet_keras.routing.engines.sorted import Sorted
 from widenet_keras.routing.record import RoutingFacts
 from widenet_keras.routing.router import GroupedTop1Router, TopKRouter
+
+# Fractions are nothing for a compiler; the answer depends on constants only.
+_capacity_for = torch.compiler.assume_constant_result(capacity_for)
 
 
 def serves(spec):
@@ -41,16 +45,16 @@ def routed_experts(tokens, weights, spec, draws):
         ).view(logits.shape)
     probabilities, chosen = _chosen(noisy, router)
     gates = probabilities.gather(-1, chosen)  # (BT, K)
-    grouped = takes_stack(rows, weights.bank)
+    grouped, compiling = takes_stack(rows, weights.bank), torch.compiler.is_compiling()
     if spec.capacity_factor is None:
         order, ends = _runs(chosen, router.num_experts)
         kept, dropped = None, ()
     else:
         factor = spec.capacity_factor
-        capacity = capacity_for(length, router.num_experts, router.top_k, factor)
+        capacity = _capacity_for(length, router.num_experts, router.top_k, factor)
         images = chosen.view(batch, length, router.top_k)
         order, ends, kept = _runs_of_images(
-            images, router.num_experts, capacity, apart=not grouped
+            images, router.num_experts, capacity, apart=not (grouped or compiling)
         )
         dropped = 1.0 - kept.mean(dtype=torch.float32)
     places = torch.arange(len(order), device=order.device)
@@ -62,7 +66,8 @@ def routed_experts(tokens, weights, spec, draws):
     else:
         mine = rows.index_select(0, token_of_row)
     bank = _in_dtype(weights.bank, rows.dtype, grouped)
-    compute = grouped_runs if grouped else runs_in_turn
+    compute = runs_as_operator if compiling else runs_in_turn
+    compute = grouped_runs if grouped else compute
     outputs = compute(spec.mlp, mine, ends, bank, draws)
     if learning:
         each = _Permuted.apply(outputs, row_of_choice, order)

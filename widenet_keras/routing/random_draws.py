@@ -1,7 +1,5 @@
 """Random draws handed down as an argument, so that shared layers hold no state."""
 
-from keras import ops
-
 from widenet_keras.utils import numerics
 from widenet_keras.utils.execution import replica_of_call
 
@@ -22,11 +20,12 @@ class RandomDraws:
     Args:
         seed: Seed as `numerics.first_seed` returns it, or None at inference, where
             every method returns its input unchanged.
+        site: How many draws were made before.
     """
 
-    def __init__(self, seed=None):
+    def __init__(self, seed=None, site=0):
         self.seed = seed
-        self._site = 0
+        self.site = site
 
     @classmethod
     def begin(cls, seed_generator):
@@ -75,19 +74,19 @@ class RandomDraws:
         """
         if self.silent or (isinstance(rate, float | int) and rate == 0):
             return x
-        keep = numerics.uniform((ops.shape(x)[0], 1, 1), self._next()) >= rate
+        keep = numerics.uniform((numerics.shape(x)[0], 1, 1), self._next()) >= rate
         return x * numerics.cast(numerics.cast(keep, "float32") / (1.0 - rate), x.dtype)
 
     def add_normal(self, x, stddev):
         """Adds normal noise of standard deviation `stddev` to `x`."""
         if self.silent or stddev == 0:
             return x
-        noise = numerics.normal(ops.shape(x), self._next(), stddev)
+        noise = numerics.normal(numerics.shape(x), self._next(), stddev)
         return x + numerics.cast(noise, x.dtype)
 
     def _next(self):
-        self._site += 1
-        return numerics.moved_seed(self.seed, self._site, _SITE)
+        self.site += 1
+        return numerics.moved_seed(self.seed, self.site, _SITE)
 
 
 SILENT = RandomDraws()

@@ -17,6 +17,20 @@ class TrainStep(Objective):
 
     _own_rows = False
 
+    def call(self, images, training=None, return_routing=False):
+        """As that of the model, with steps of the depth compiled if wanted."""
+        with execution(compiled=self.jit_compile):
+            return super().call(images, training, return_routing)
+
+    def _resolve_auto_jit_compile(self):
+        # On a CPU a compiled step saves nothing.
+        return torch.cuda.is_available()
+
+    def _should_torch_compile(self):
+        # Steps of the depth are compiled; Keras would compile all around them, which
+        # breaks into pieces.
+        return False
+
     def train_step(self, data):
         """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)

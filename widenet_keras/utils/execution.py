@@ -14,6 +14,7 @@ class _Execution(threading.local):
     engine = None
     static_shapes = False
     unrolled = False
+    compiled = False
     replica = None
 
 
@@ -21,13 +22,16 @@ _current = _Execution()
 
 
 @contextlib.contextmanager
-def execution(*, engine=None, static_shapes=None, unrolled=None, replica=None):
+def execution(
+    *, engine=None, static_shapes=None, unrolled=None, compiled=None, replica=None
+):
     """Sets how the calls inside are carried out, where layers say "auto".
 
     Args:
         engine: Name of the dispatch engine, or None to leave it.
         static_shapes: Whether a compiler asks for static shapes, as XLA does.
         unrolled: Whether the steps of an encoder must not become a loop.
+        compiled: Whether steps of an encoder are compiled, which torch can.
         replica: Which of several devices with images of their own computes the call,
             an integer, a tensor or not; what is drawn differs between them.
     """
@@ -35,6 +39,7 @@ def execution(*, engine=None, static_shapes=None, unrolled=None, replica=None):
         "engine": engine,
         "static_shapes": static_shapes,
         "unrolled": unrolled,
+        "compiled": compiled,
         "replica": replica,
     }
     before = {name: getattr(_current, name) for name in wanted}
@@ -65,6 +70,11 @@ def shapes_are_static():
 def must_unroll():
     """Whether the steps of an encoder must not become a loop here."""
     return _current.unrolled
+
+
+def steps_are_compiled():
+    """Whether the steps of an encoder are compiled here, on torch."""
+    return _current.compiled
 
 
 def replica_of_call():

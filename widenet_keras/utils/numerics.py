@@ -35,6 +35,7 @@ recomputed = _own.recomputed
 reshaped = _numerics.reshaped
 rows_of = _numerics.rows_of
 seeds_at = _numerics.seeds_at
+shape = _numerics.shape
 softmax = _numerics.softmax
 split_heads = _numerics.split_heads
 split_joined = _numerics.split_joined

@@ -1,13 +1,14 @@
 """Arithmetic on torch, whose functions are called directly: see `numerics.py`."""
 
 import contextlib
+import functools
 import operator
 
 import torch
 import torch.nn.functional as F
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.backend.common.variables import AutocastScope
-from keras.src.backend.torch.core import get_device, to_torch_dtype
+from keras.src.backend.torch.core import get_device
 
 ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -25,7 +26,12 @@ _VALUE, _PARAMETER = operator.attrgetter("value"), operator.attrgetter("_value")
 
 def cast(x, dtype):
     """Returns a tensor in another dtype, itself if it has that one."""
-    return x.to(dtype if isinstance(dtype, torch.dtype) else to_torch_dtype(dtype))
+    return x.to(dtype if isinstance(dtype, torch.dtype) else getattr(torch, dtype))
+
+
+def shape(x):
+    """Returns the sizes of a tensor."""
+    return tuple(x.shape)
 
 
 def reshaped(x, shape):
@@ -134,10 +140,12 @@ def moved_seed(seed, number, by):
     """Returns another seed; what it draws is what Keras' pair draws, which it adds up.
 
     Args:
-        seed: An integer.
+        seed: An integer, or a `Seed`.
         number: An integer.
         by: How far a number is from the next.
     """
+    if isinstance(seed, Seed):
+        return Seed(seed.start, moved_seed(seed.offset, number, by))
     return (seed + (number * by & 0x7FFFFFFF)) % _SEEDS
 
 
@@ -146,21 +154,76 @@ def seeds_at(seed, offsets):
     return [moved_seed(seed, offset, 1) for offset in offsets]
 
 
+class Seed:
+    """A seed inside a program, which is compiled for all values of a tensor.
+
+    Args:
+        start: () int64 on the host.
+        offset: An integer that is added.
+    """
+
+    def __init__(self, start, offset=0):
+        self.start = start
+        self.offset = offset
+
+    def value(self):
+        """Returns the seed as an integer."""
+        return (int(self.start) + self.offset) % _SEEDS
+
+
 def uniform(shape, seed):
     """Returns float32 numbers from 0 to 1."""
+    if isinstance(seed, Seed):
+        return _uniform_op(shape, seed.start, seed.offset)
     return torch.empty(shape, device=get_device()).uniform_(generator=_drawing(seed))
 
 
 def normal(shape, seed, stddev):
     """Returns float32 numbers of a standard deviation around 0."""
+    if isinstance(seed, Seed):
+        return _normal_op(shape, seed.start, seed.offset, stddev)
     empty = torch.empty(shape, device=get_device())
     return empty.normal_(0.0, stddev, generator=_drawing(seed))
 
 
 def dropped(x, seed, rate):
     """Returns `x` with entries dropped at a rate and the others scaled up."""
+    if isinstance(seed, Seed):
+        return x * _kept_op(x.detach(), seed.start, seed.offset, rate)
+    return x * _kept(x, seed, rate)
+
+
+def _kept(x, seed, rate):
     keep = torch.empty_like(x).bernoulli_(1.0 - rate, generator=_drawing(seed))
-    return x * keep.div_(1.0 - rate)
+    return keep.div_(1.0 - rate)
+
+
+# Generators do not exist for a compiler: for it, these are operators.
+_operator = functools.partial(torch.library.custom_op, mutates_args=())
+
+
+@_operator("widenet_keras::uniform")
+def _uniform_op(shape: list[int], start: torch.Tensor, offset: int) -> torch.Tensor:
+    return uniform(shape, Seed(start, offset).value())
+
+
+@_operator("widenet_keras::normal")
+def _normal_op(
+    shape: list[int], start: torch.Tensor, offset: int, stddev: float
+) -> torch.Tensor:
+    return normal(shape, Seed(start, offset).value(), stddev)
+
+
+@_operator("widenet_keras::kept")
+def _kept_op(
+    x: torch.Tensor, start: torch.Tensor, offset: int, rate: float
+) -> torch.Tensor:
+    return _kept(x, Seed(start, offset).value(), rate)
+
+
+_uniform_op.register_fake(lambda shape, *_: torch.empty(shape, device=get_device()))
+_normal_op.register_fake(lambda shape, *_: torch.empty(shape, device=get_device()))
+_kept_op.register_fake(lambda x, *_: torch.empty_like(x))
 
 
 def _drawing(seed):

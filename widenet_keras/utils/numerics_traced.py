@@ -18,6 +18,7 @@ cast = ops.cast
 concatenated = ops.concatenate
 mean = ops.mean
 reshaped = ops.reshape
+shape = ops.shape
 stacked = ops.stack
 tanh = ops.tanh
 
