@@ -335,9 +335,6 @@ def rows(arguments):
                 compiled = program(model, arguments.batch)
                 row["compile_seconds"] = round(time.perf_counter() - start, 1)
                 text = compiled.as_text()
-                if arguments.json:
-                    with open(f"/tmp/hlo_{preset}_{scan}.txt", "w") as f:
-                        f.write(text)
                 row["moved_gb"] = round(Program(text).moved() / 1e9, 1)
                 memory = compiled.memory_analysis()
                 row["temporaries_gb"] = round(memory.temp_size_in_bytes / 1e9, 1)

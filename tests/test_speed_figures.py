@@ -156,3 +156,14 @@ def test_what_python_costs_on_torch():
     assert table("| optimizer | over torch's AdamW |") == [
         [name, ratio("optimizers", name)] for name in names
     ]
+
+
+def test_what_a_training_step_moves_on_a_gpu():
+    found = rows("gpu_program")
+    moved = {row["scan"]: row["moved_gb"] for row in found}
+    line = f"{moved['never']:.0f} GB one by one and {moved['always']:.0f}"
+    assert line in " ".join(" ".join(LINES).split())
+    # Bounds of what was reached; XLA's program may only get better.
+    assert moved["always"] <= 200
+    assert moved["never"] <= 140
+    assert found[0]["kept_gb_per_step"] <= 1.1
