@@ -10,6 +10,7 @@ import warnings
 
 import torch
 from torch._dynamo.exc import TorchDynamoException
+from torch._inductor.exc import InductorError
 
 from widenet_keras.layers.step import step
 from widenet_keras.utils.numerics_torch import Seed
@@ -42,7 +43,7 @@ def compiled_step(function):
         try:
             with _quiet():
                 return _program(**function.keywords)(tokens, private, weights)
-        except (TorchDynamoException, torch._inductor.exc.InductorError) as error:
+        except (TorchDynamoException, InductorError) as error:
             _refused.add(key)
             warnings.warn(
                 f"torch.compile does not take this block ({first_line(error)}); it "
