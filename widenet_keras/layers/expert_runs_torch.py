@@ -54,9 +54,8 @@ def runs_as_operator(mlp, rows, ends, bank, draws):
     if not draws.silent:
         seed, offset, site = draws.seed.start, draws.seed.offset, draws.site
         draws.site += len(ends) if mlp.dropout else 0
-    weights = ExpertWeights(*map(torch.stack, zip(*bank.each, strict=True)))
     mlp = (mlp.activation, mlp.output_activation or "", mlp.dropout)
-    return _in_turn_op(rows, ends, *weights, seed, offset, site, *mlp)
+    return _in_turn_op(rows, ends, *bank.stacked, seed, offset, site, *mlp)
 
 
 @torch.library.custom_op("widenet_keras::runs_in_turn", mutates_args=())

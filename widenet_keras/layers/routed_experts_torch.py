@@ -65,7 +65,7 @@ def routed_experts(tokens, weights, spec, draws):
         mine = _Dispatch.apply(rows, token_of_row, row_of_choice, top_k)
     else:
         mine = rows.index_select(0, token_of_row)
-    bank = _in_dtype(weights.bank, rows.dtype, grouped)
+    bank = _in_dtype(weights.bank, rows.dtype, grouped or compiling)
     compute = runs_as_operator if compiling else runs_in_turn
     compute = grouped_runs if grouped else compute
     outputs = compute(spec.mlp, mine, ends, bank, draws)
@@ -145,11 +145,11 @@ def _runs_of_images(chosen, experts, capacity, apart):
     return order, torch.searchsorted(key, behind), kept
 
 
-def _in_dtype(bank, dtype, grouped):
+def _in_dtype(bank, dtype, stacked):
     """Returns what is read of a `Bank`, in the dtype of the rows."""
     if bank.each[0].hidden_kernel.dtype == dtype:
         return bank
-    if grouped:
+    if stacked:
         return Bank(bank.stacked.cast(dtype))
     return Bank((), tuple(own.cast(dtype) for own in bank.each))
 

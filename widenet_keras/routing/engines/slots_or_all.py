@@ -37,9 +37,7 @@ class SlotsOrAll(Engine):
         tokens = mask.shape[2]
         room = min(tokens, math.ceil(ROOM * choices * tokens / experts))
         self.fits = ops.all(ops.sum(mask, axis=(0, 1, 2)) <= room)
-        self.slots = Slots(
-            demand._replace(mask=mask, gates=gates, capacity=room),
-        )
+        self.slots = Slots(demand._replace(mask=mask, gates=gates, capacity=room))
 
     def mix(self, compute):
         """Returns the gated sum of each token's kept choices, (G * N, D)."""
