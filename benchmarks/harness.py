@@ -29,10 +29,11 @@ def parser(description):
     arguments.add_argument("--json", metavar="FILE", help="write flat rows here")
     arguments.add_argument("--png", metavar="FILE", help="write the picture here")
     arguments.add_argument("--child", metavar="FILE", help=argparse.SUPPRESS)
+    arguments.add_argument("--part", help=argparse.SUPPRESS)
     return arguments
 
 
-def run(script, arguments, measure, present):
+def run(script, arguments, measure, present, parts=()):
     """Measures on each backend in a process of its own, then shows all rows.
 
     Args:
@@ -40,6 +41,8 @@ def run(script, arguments, measure, present):
         arguments: Parsed arguments, of a parser made by `parser`.
         measure: Function of the arguments that yields rows, in a child process.
         present: Function of rows and arguments that prints and draws them.
+        parts: Names of what is measured in a process of its own, which `measure`
+            finds as `arguments.part`; none for one process.
     """
     if arguments.child:
         rows = []
@@ -47,31 +50,47 @@ def run(script, arguments, measure, present):
             rows.append({**row, **about_this_run(arguments.device)})
             Path(arguments.child).write_text(json.dumps(rows))
         return
-    rows = []
+    rows, failed = [], []
     for backend in arguments.backends:
-        rows += _in_child(script, backend)
+        for part in parts or (None,):
+            try:
+                rows += _in_child(script, backend, part)
+            except subprocess.CalledProcessError:
+                if not parts:
+                    raise
+                failed.append(f"{backend}: {part}")
+            if arguments.json:
+                _write(rows, arguments.json)
     print()
     present(rows, arguments)
-    first = rows[0]
-    print(f"\nOn {first['device']}, medians of {arguments.repeats}:")
-    for backend in arguments.backends:
-        mine = next(row for row in rows if row["backend"] == backend)
-        print(f"  {backend} {mine['version']}, Keras {mine['keras']}")
+    print(f"\nOn {rows[0]['device']}, medians of {arguments.repeats}:")
+    for backend, number, keras in dict.fromkeys(
+        (row["backend"], row["version"], row["keras"]) for row in rows
+    ):
+        print(f"  {backend} {number}, Keras {keras}")
     if arguments.json:
-        fresh = Path(arguments.json + ".part")
-        fresh.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
-        fresh.replace(arguments.json)
+        _write(rows, arguments.json)
         print(f"Rows are in {arguments.json}")
+    if failed:
+        raise SystemExit(f"Not measured, see above: {', '.join(failed)}")
 
 
-def _in_child(script, backend):
+def _write(rows, path):
+    """Writes rows so that a file is whole, or as it was."""
+    fresh = Path(path + ".part")
+    fresh.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    fresh.replace(path)
+
+
+def _in_child(script, backend, part):
     """Runs the benchmark for one backend; its progress goes to the terminal."""
     environment = {**os.environ, "KERAS_BACKEND": backend}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    more = ["--part", part] if part else []
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         subprocess.run(
-            [sys.executable, script, *sys.argv[1:], "--child", str(rows)],
+            [sys.executable, script, *sys.argv[1:], "--child", str(rows), *more],
             env=environment,
             check=True,
         )
@@ -103,25 +122,30 @@ def _device_name(device):
     return found.stdout.strip().splitlines()[0] if found.stdout.strip() else "GPU"
 
 
-def median_milliseconds(cases, repeats):
+def median_milliseconds(cases, repeats, calls=None):
     """Times cases turn by turn, so that a slow moment of the machine hits all.
 
     Args:
         cases: Dict of functions without arguments, each of which waits for its
             result.
         repeats: Timings per case, after one that is not counted.
+        calls: How many calls of a function of `timed` one timing takes before it
+            waits; None for one call. A device that works while the host goes on is
+            then busy, as within a model.
 
     Returns:
-        Dict of medians, milliseconds.
+        Dict of medians, milliseconds of a call.
     """
     times = {name: [] for name in cases}
+    more = () if calls is None else (calls,)
     for function in cases.values():
-        function()
+        function(*more)
     for _ in range(repeats):
         for name, function in cases.items():
             start = time.perf_counter()
-            function()
-            times[name].append(1e3 * (time.perf_counter() - start))
+            function(*more)
+            taken = time.perf_counter() - start
+            times[name].append(1e3 * taken / (calls or 1))
     return {name: statistics.median(found) for name, found in times.items()}
 
 

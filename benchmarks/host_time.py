@@ -110,71 +110,6 @@ def rows_of(table, milliseconds, plain, **more):
         }
 
 
-class PlainVit:
-    """A ViT as functions of torch: fused query, key and value, no module.
-
-    Args:
-        fields: Fields of `WideNetConfig` that say its sizes.
-    """
-
-    def __init__(self, fields):
-        import torch
-
-        def weight(*shape):
-            return torch.nn.Parameter(0.02 * torch.randn(*shape))
-
-        width, hidden, size = fields["width"], fields["mlp_dim"], fields["patch_size"]
-        tokens = (fields["image_size"] // size) ** 2 + 1
-        self.heads, self.size = fields["heads"], size
-        self.patches = weight(width, fields["channels"], size, size), weight(width)
-        self.token, self.position = weight(1, 1, width), weight(tokens, width)
-        self.blocks = [
-            [
-                (weight(width), weight(width)),
-                (weight(3 * width, width), weight(3 * width)),
-                (weight(width, width), weight(width)),
-                (weight(width), weight(width)),
-                (weight(hidden, width), weight(hidden)),
-                (weight(width, hidden), weight(width)),
-            ]
-            for _ in range(fields["steps"])
-        ]
-        self.norm = weight(width), weight(width)
-        self.head = weight(fields["num_classes"], width), weight(fields["num_classes"])
-        pairs = [self.patches, self.norm, self.head, (self.token, self.position)]
-        pairs += [pair for block in self.blocks for pair in block]
-        self.parameters = [parameter for pair in pairs for parameter in pair]
-        self.optimizer = torch.optim.AdamW(self.parameters, foreach=True)
-
-    def __call__(self, images):
-        """Returns the logits of images (B, channels, height, width)."""
-        import torch.nn.functional as F
-        from torch import cat
-
-        x = F.conv2d(images, *self.patches, stride=self.size).flatten(2).transpose(1, 2)
-        x = cat((self.token.expand(len(x), -1, -1), x), 1) + self.position
-        for norm1, inner, output, norm2, hidden, outer in self.blocks:
-            normal = F.layer_norm(x, x.shape[-1:], *norm1, 1e-6)
-            made = F.linear(normal, *inner).view(*x.shape[:2], 3, self.heads, -1)
-            query, key, value = made.permute(2, 0, 3, 1, 4).unbind()
-            mixed = F.scaled_dot_product_attention(query, key, value)
-            x = x + F.linear(mixed.transpose(1, 2).flatten(2), *output)
-            normal = F.layer_norm(x, x.shape[-1:], *norm2, 1e-6)
-            inside = F.gelu(F.linear(normal, *hidden), approximate="tanh")
-            x = x + F.linear(inside, *outer)
-        return F.linear(
-            F.layer_norm(x[:, 0], x.shape[-1:], *self.norm, 1e-6), *self.head
-        )
-
-    def train(self, images, labels):
-        """Takes one training step."""
-        import torch
-
-        self.optimizer.zero_grad()
-        torch.nn.functional.cross_entropy(self(images), labels).backward()
-        self.optimizer.step()
-
-
 def cases_of(fields, models, optimizer="adamw"):
     """Returns inference and training step of the plain ViT and of models.
 
@@ -184,11 +119,13 @@ def cases_of(fields, models, optimizer="adamw"):
         optimizer: What `compile` takes; by name it is Keras' own.
     """
     import torch
+    from plain_torch import PlainVit, training
 
     import widenet_keras
     from widenet_keras.models.config import WideNetConfig
 
     plain = PlainVit(fields)
+    steps = torch.optim.AdamW(plain.parameters, foreach=True)
     side = fields["image_size"]
     images = torch.rand(2, 3, side, side) * 2 - 1
     labels, ours = torch.tensor([1, 2]), images.permute(0, 2, 3, 1).contiguous()
@@ -199,7 +136,7 @@ def cases_of(fields, models, optimizer="adamw"):
 
     cases = {
         "plain ViT, inference": functools.partial(inference, plain, images),
-        "plain ViT, training": functools.partial(plain.train, images, labels),
+        "plain ViT, training": training(plain, steps, images, labels),
     }
     for name, more in models.items():
         config = WideNetConfig().replace(**fields, **more)

@@ -21,6 +21,11 @@ LENGTH = 197  # tokens of an image of 224 px in patches of 16, and a class token
 
 def main():
     """Parses the command line and runs."""
+    harness.run(__file__, parser().parse_args(), measure, present)
+
+
+def parser():
+    """Returns the parser of the command line."""
     arguments = harness.parser(__doc__.splitlines()[0])
     arguments.add_argument(
         "--tokens", type=int, nargs="+", default=[197, 788, 1576, 6304, 50432]
@@ -32,7 +37,10 @@ def main():
         default=["inference", "training"],
     )
     arguments.add_argument(
-        "--engines", nargs="+", default=["sorted", "slots", "one_hot", "all_experts"]
+        "--engines",
+        nargs="+",
+        default=["sorted", "slots", "one_hot", "all_experts"],
+        help='names; "auto" for what that takes in a mode',
     )
     arguments.add_argument("--width", type=int, default=768)
     arguments.add_argument("--expert-dim", type=int, default=3072)
@@ -46,7 +54,7 @@ def main():
         default=7000,
         help="engines other than the one that auto takes stop at so many tokens",
     )
-    harness.run(__file__, arguments.parse_args(), measure, present)
+    return arguments
 
 
 def measure(arguments):
@@ -61,6 +69,12 @@ def measure(arguments):
 
     timed.require_device(arguments.device)
     a = arguments
+    names = {engine: name for name, engine in ENGINES.items()}
+    autos = {m: names[engine_named("auto", m == "training")] for m in a.modes}
+    engines = {
+        mode: dict.fromkeys(auto if e == "auto" else e for e in a.engines)
+        for mode, auto in autos.items()
+    }
     shape = (None, LENGTH, a.width)
     dense = [FeedForward(a.expert_dim, dtype=a.dtype) for _ in range(a.top_k)]
     layers = {
@@ -73,7 +87,7 @@ def measure(arguments):
             add_losses=False,
             dtype=a.dtype,
         )
-        for name in a.engines
+        for name in {name for mode in a.modes for name in engines[mode]}
     }
     for layer in (*dense, *layers.values()):
         layer.build(shape)
@@ -83,11 +97,9 @@ def measure(arguments):
         x = random.normal(size=(images, LENGTH, a.width)).astype("float32")
         for mode in a.modes:
             training = mode == "training"
-            auto = engine_named("auto", training)
+            auto = autos[mode]
             names = [
-                name
-                for name in a.engines
-                if tokens <= a.slow_limit or ENGINES[name] is auto
+                name for name in engines[mode] if tokens <= a.slow_limit or name == auto
             ]
             harness.progress(f"{timed.BACKEND}: {mode}, {images * LENGTH} tokens")
 
@@ -116,7 +128,8 @@ def measure(arguments):
                     cases[name] = timed.forward(function, weights, x)
             if a.device == "gpu":
                 cases["matmul"] = timed.large_product(a.dtype)
-            found = harness.median_milliseconds(cases, a.repeats)
+            calls = 10 if a.device == "gpu" else None
+            found = harness.median_milliseconds(cases, a.repeats, calls)
             work = 4 * images * LENGTH * a.width * a.expert_dim * a.top_k
             for name, milliseconds in found.items():
                 flops = work * (3 if training else 1)
@@ -125,7 +138,7 @@ def measure(arguments):
                 yield {
                     "benchmark": "moe_layer",
                     "engine": name,
-                    "auto": ENGINES.get(name) is auto,
+                    "auto": name == auto,
                     "mode": mode,
                     "tokens": images * LENGTH,
                     "dtype": a.dtype,

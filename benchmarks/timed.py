@@ -31,7 +31,7 @@ def require_device(device):
 
 
 def forward(function, variables, x):
-    """Returns a function that computes `function(x)` and waits for it.
+    """Returns a function that computes `function(x)`, once or more, and waits for it.
 
     Args:
         function: Of a tensor, reading `variables`.
@@ -43,28 +43,22 @@ def forward(function, variables, x):
 
         x = tf.constant(x)
         graph = tf.function(function)
-        return lambda: _wait_tensorflow(graph(x))
+        return _calls(lambda: graph(x), _wait_tensorflow)
     if BACKEND == "jax":
         import jax
 
         compiled = jax.jit(_stateless(function, variables))
         values = [v.value for v in variables]
         x = jax.numpy.asarray(x)
-        return lambda: jax.block_until_ready(compiled(values, x))
+        return _calls(lambda: compiled(values, x), jax.block_until_ready)
     import torch
 
     x = keras.ops.convert_to_tensor(x)
-
-    def eager():
-        with torch.no_grad():
-            function(x)
-        _wait_torch()
-
-    return eager
+    return _calls(torch.no_grad()(lambda: function(x)), _wait_torch)
 
 
 def gradients(function, variables, x):
-    """Returns a function that computes all gradients of `function(x)`.
+    """Returns a function that computes all gradients of `function(x)`, as `forward`.
 
     Args:
         function: Of a tensor, reading `variables`, to a scalar.
@@ -83,24 +77,32 @@ def gradients(function, variables, x):
                 value = function(x)
             return tape.gradient(value, [v.value for v in variables] + [x])
 
-        return lambda: _wait_tensorflow(graph(x))
+        return _calls(lambda: graph(x), _wait_tensorflow)
     if BACKEND == "jax":
         import jax
 
         compiled = jax.jit(jax.grad(_stateless(function, variables), argnums=(0, 1)))
         values, x = [v.value for v in variables], jax.numpy.asarray(x)
-        return lambda: jax.block_until_ready(compiled(values, x))
+        return _calls(lambda: compiled(values, x), jax.block_until_ready)
     import torch
 
     x = keras.ops.convert_to_tensor(x).requires_grad_()
+    wanted = [v.value for v in variables] + [x]
+    return _calls(
+        lambda: torch.autograd.grad(function(x), wanted, allow_unused=True),
+        _wait_torch,
+    )
 
-    def eager():
-        torch.autograd.grad(
-            function(x), [v.value for v in variables] + [x], allow_unused=True
-        )
-        _wait_torch()
 
-    return eager
+def _calls(call, wait):
+    """Returns a function that makes some calls, one by default, and waits for them."""
+
+    def calls(count=1):
+        for _ in range(count):
+            result = call()
+        wait(result)
+
+    return calls
 
 
 def large_product_flops():
@@ -116,12 +118,8 @@ def large_product(dtype):
     """
     kind = keras.dtype_policies.get(dtype).compute_dtype
     x = np.random.default_rng(0).normal(size=(LARGE, LARGE)).astype("float32")
-
-    def product(x):
-        x = keras.ops.cast(x, kind)
-        return keras.ops.matmul(x, x)
-
-    return forward(product, [], x)
+    x = keras.ops.cast(keras.ops.convert_to_tensor(x), kind)
+    return forward(lambda x: keras.ops.matmul(x, x), [], x)
 
 
 def operations(model, images):
@@ -204,7 +202,7 @@ def _wait_tensorflow(result):
             break
 
 
-def _wait_torch():
+def _wait_torch(result):
     import torch
 
     if torch.cuda.is_available():

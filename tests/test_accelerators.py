@@ -294,7 +294,7 @@ def counted(function):
     """Returns how often each operation of torch runs in a call."""
     from torch.profiler import ProfilerActivity, profile
 
-    with profile(activities=[ProfilerActivity.CPU]) as found:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as found:
         function()
     return {event.key: event.count for event in found.key_averages()}
 

@@ -1,0 +1,273 @@
+"""Measures what one GPU makes of the layer and of whole models, on JAX and torch.
+
+    python benchmarks/gpu.py --json benchmarks/results/gpu.json
+
+In bfloat16, on images that are on the GPU already, each part in a process of its own:
+
+- the mixture of experts over the dense MLPs that it replaces (`moe_layer.py`), with the
+  engines that "auto" takes;
+- ViT-B and WideNet-B: images per second in training, without and with dropout, and at
+  inference, the first training step, the peak memory of training without dropout;
+- a ViT-B as plain functions of the framework and, on torch, timm's, if it is installed.
+
+Each with the share that its arithmetic, by formula, has of the TFLOP/s of a large
+product in the same process.
+"""
+
+import functools
+import gc
+import time
+
+import harness
+
+PRESETS = ("vit_b16", "widenet_b16")
+
+
+def main():
+    """Parses the command line and runs."""
+    arguments = harness.parser(__doc__.splitlines()[0])
+    arguments.set_defaults(device="gpu", backends=["jax", "torch"])
+    arguments.add_argument("--presets", nargs="+", default=PRESETS)
+    arguments.add_argument("--batch", type=int, default=128)
+    arguments.add_argument("--tokens", type=int, default=25216)
+    arguments.add_argument("--dropouts", type=float, nargs="+", default=[0.0, 0.1])
+    arguments.add_argument("--dtype", default="mixed_bfloat16")
+    arguments.add_argument("--side", type=int, default=8192, help="of that product")
+    arguments.add_argument("--parts", nargs="+", help="only these")
+    arguments = arguments.parse_args()
+    parts = arguments.parts or ("layer", "plain", *arguments.presets)
+    harness.run(__file__, arguments, measure, present, parts)
+
+
+def measure(arguments):
+    """Yields the rows of one part."""
+    import timed
+
+    timed.require_device(arguments.device)
+    harness.progress(f"{timed.BACKEND}: {arguments.part}")
+    if arguments.part == "layer":
+        yield from layer(arguments)
+        return
+    timed.LARGE = arguments.side
+    product = timed.large_product(arguments.dtype)
+    [taken] = harness.median_milliseconds({0: product}, arguments.repeats, 10).values()
+    best = timed.large_product_flops() / taken / 1e9
+    rows = plain if arguments.part == "plain" else model
+    for row in rows(arguments):
+        images = 1e3 * arguments.batch / row["milliseconds"]
+        tflops = row.pop("flops") * images / 1e12
+        yield {
+            "benchmark": "gpu",
+            "batch": arguments.batch,
+            "dtype": arguments.dtype,
+            **row,
+            "milliseconds": round(row["milliseconds"], 2),
+            "images_per_second": round(images),
+            "tflops": round(tflops, 1),
+            "share_of_product": round(tflops / best, 3),
+        }
+
+
+def layer(arguments):
+    """Yields the rows of the mixture of experts alone."""
+    import moe_layer
+
+    options = ["--device", arguments.device, "--dtype", arguments.dtype]
+    options += ["--engines", "auto", "--tokens", str(arguments.tokens)]
+    options += ["--repeats", str(arguments.repeats)]
+    yield from moe_layer.measure(moe_layer.parser().parse_args(options))
+
+
+def model(arguments):
+    """Yields the rows of a preset."""
+    import timed
+
+    import widenet_keras
+
+    for dropout in arguments.dropouts:
+        classifier = widenet_keras.ImageClassifier.from_preset(
+            arguments.part, dtype=arguments.dtype, dropout=dropout
+        )
+        classifier.compile()
+        config = classifier.config
+        images, labels = on_device(*batch(arguments, config))
+        flops = widenet_keras.forward_flops(config)
+        shared = {"model": arguments.part, "dropout": dropout}
+
+        def step(classifier=classifier, images=images, labels=labels):
+            # The loss is a number, so the step is over when it is there.
+            return float(classifier.train_on_batch(images, labels)[0])
+
+        start = time.perf_counter()
+        step()
+        first = time.perf_counter() - start
+        yield {
+            **shared,
+            "mode": "training",
+            "milliseconds": milliseconds(step, arguments),
+            "flops": 3 * flops,
+            "first_step_seconds": round(first, 1),
+            # That of all models so far.
+            "peak_gib": (
+                round(timed.peak_gib(arguments.device), 2)
+                if dropout == arguments.dropouts[0]
+                else None
+            ),
+        }
+        if dropout == arguments.dropouts[0]:
+            infer = functools.partial(classifier.predict_on_batch, images)
+            yield {
+                **shared,
+                "mode": "inference",
+                "milliseconds": milliseconds(infer, arguments),
+                "flops": flops,
+            }
+        del classifier, step
+        gc.collect()
+
+
+def plain(arguments):
+    """Yields the rows of the ViT of plain functions, and of timm's on torch."""
+    import timed
+
+    import widenet_keras
+
+    config = widenet_keras.preset_config(arguments.presets[0])
+    flops = widenet_keras.forward_flops(config)
+    cases = plain_torch if timed.BACKEND == "torch" else plain_jax
+    for name, (inference, training) in cases(arguments, config):
+        for mode, case, times in (
+            ("training", training, 3),
+            ("inference", inference, 1),
+        ):
+            yield {
+                "model": name,
+                "dropout": 0.0,
+                "mode": mode,
+                "milliseconds": milliseconds(case, arguments),
+                "flops": times * flops,
+            }
+
+
+def plain_torch(arguments, config):
+    """Yields names with a function for inference and one for training."""
+    import torch
+    from plain_torch import PlainVit, training
+
+    where = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
+    half = torch.autocast(where, torch.bfloat16)
+    images, labels = on_device(*batch(arguments, config))
+    images = images.permute(0, 3, 1, 2).contiguous()
+
+    def cases(model, parameters):
+        optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
+        step = training(half(model), optimizer, images, labels)
+        infer = torch.no_grad()(half(model))
+        return lambda: infer(images).float().cpu(), lambda: step().item()
+
+    with torch.device(where):
+        mine = PlainVit(config.to_dict())
+    yield "plain ViT", cases(mine, mine.parameters)
+    del mine
+    try:
+        import timm
+    except ImportError:
+        return
+    with torch.device(where):
+        other = timm.create_model("vit_base_patch16_224", num_classes=1000)
+    if (config.image_size, config.width) == (224, 768):
+        yield "timm ViT", cases(other.__call__, other.parameters())
+
+
+def plain_jax(arguments, config):
+    """Yields a name with a function for inference and one for training."""
+    import jax
+    import numpy as np
+    import plain_jax
+
+    images, labels = on_device(*batch(arguments, config))
+    how = {"heads": config.heads, "dtype": "bfloat16"}
+    weights = plain_jax.weights_of(config.to_dict())
+    state = [weights, *(jax.tree.map(jax.numpy.zeros_like, weights) for _ in range(2))]
+    infer = jax.jit(functools.partial(plain_jax.logits, **how))
+    step = jax.jit(functools.partial(plain_jax.training_step, **how), donate_argnums=0)
+
+    def training():
+        state[:], loss = step(state, images, labels)
+        return float(loss)
+
+    yield "plain ViT", (lambda: np.asarray(infer(state[0], images)), training)
+
+
+def milliseconds(case, arguments):
+    """Returns the median time of a case, after a few calls that are not counted."""
+    case()
+    return harness.median_milliseconds({0: case}, arguments.repeats)[0]
+
+
+def batch(arguments, config):
+    """Returns random images and labels, NumPy arrays."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    shape = (arguments.batch, *config.image_shape)
+    images = random.uniform(-1, 1, shape).astype("float32")
+    return images, random.integers(0, config.num_classes, arguments.batch)
+
+
+def on_device(*arrays):
+    """Returns arrays as tensors on the device of the running backend."""
+    import keras
+
+    return [keras.ops.convert_to_tensor(array) for array in arrays]
+
+
+def present(rows, arguments):
+    """Prints both tables, and adds the ratios to the plain ViT and of dropout."""
+    layers = [row for row in rows if row["benchmark"] == "moe_layer"]
+    harness.print_table(
+        layers,
+        {
+            "backend": "{}",
+            "mode": "{}",
+            "tokens": "{}",
+            "engine": "{}",
+            "milliseconds": "{:.2f}",
+            "ratio_to_floor": "{:.2f}",
+            "tflops": "{:.0f}",
+        },
+    )
+    print()
+    models = [row for row in rows if row["benchmark"] == "gpu"]
+    speed = {
+        (r["backend"], r["model"], r["mode"], r["dropout"]): r["milliseconds"]
+        for r in models
+    }
+    for row in models:
+        backend, name, mode = row["backend"], row["model"], row["mode"]
+        plain = speed.get((backend, "plain ViT", mode, 0.0))
+        if plain:
+            row["over_plain"] = round(row["milliseconds"] / plain, 2)
+        still = speed.get((backend, name, mode, 0.0))
+        if row["dropout"] and still:
+            row["over_no_dropout"] = round(row["milliseconds"] / still, 3)
+    harness.print_table(
+        models,
+        {
+            "backend": "{}",
+            "model": "{}",
+            "mode": "{}",
+            "dropout": "{}",
+            "milliseconds": "{:.1f}",
+            "images_per_second": "{:,}",
+            "share_of_product": "{:.2f}",
+            "over_plain": "{:.2f}",
+            "over_no_dropout": "{:.2f}",
+            "first_step_seconds": "{:.1f}",
+            "peak_gib": "{:.1f}",
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()
