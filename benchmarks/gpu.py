@@ -6,8 +6,8 @@ In bfloat16, on images that are on the GPU already, each part in a process of it
 
 - the mixture of experts over the dense MLPs that it replaces (`moe_layer.py`), with the
   engines that "auto" takes;
-- ViT-B and WideNet-B: images per second in training, without and with dropout, and at
-  inference, the first training step, the peak memory of training without dropout;
+- ViT-B and WideNet-B: images per second of `fit`, without and with dropout, and of
+  `predict`, the first step of `fit`, the peak memory of training without dropout;
 - a ViT-B as plain functions of the framework and, on torch, timm's, if it is installed.
 
 Each with the share that its arithmetic, by formula, has of the TFLOP/s of a large
@@ -16,11 +16,13 @@ product in the same process.
 
 import functools
 import gc
+import itertools
 import time
 
 import harness
 
 PRESETS = ("vit_b16", "widenet_b16")
+STEPS = 10  # of an epoch: what is timed before anything is waited for
 
 
 def main():
@@ -94,17 +96,24 @@ def model(arguments):
         flops = widenet_keras.forward_flops(config)
         shared = {"model": arguments.part, "dropout": dropout}
 
-        def step(classifier=classifier, images=images, labels=labels):
-            # The loss is a number, so the step is over when it is there.
-            return float(classifier.train_on_batch(images, labels)[0])
+        def training(count=1, classifier=classifier, images=images, labels=labels):
+            batches = itertools.repeat((images, labels))
+            classifier.fit(
+                (batch for batch in batches), steps_per_epoch=count, verbose=0
+            )
+
+        def inference(count=1, classifier=classifier, images=images):
+            batches = (batch for batch in itertools.repeat((images,)))
+            classifier.predict(batches, steps=count, verbose=0)
 
         start = time.perf_counter()
-        step()
+        training()
         first = time.perf_counter() - start
+        harness.progress(f"{timed.BACKEND}: first step {first:.1f} s")
         yield {
             **shared,
             "mode": "training",
-            "milliseconds": milliseconds(step, arguments),
+            "milliseconds": milliseconds(training, arguments),
             "flops": 3 * flops,
             "first_step_seconds": round(first, 1),
             # That of all models so far.
@@ -115,14 +124,13 @@ def model(arguments):
             ),
         }
         if dropout == arguments.dropouts[0]:
-            infer = functools.partial(classifier.predict_on_batch, images)
             yield {
                 **shared,
                 "mode": "inference",
-                "milliseconds": milliseconds(infer, arguments),
+                "milliseconds": milliseconds(inference, arguments),
                 "flops": flops,
             }
-        del classifier, step
+        del classifier, training, inference
         gc.collect()
 
 
@@ -163,7 +171,15 @@ def plain_torch(arguments, config):
         optimizer = torch.optim.AdamW(parameters, lr=1e-3, fused=True)
         step = training(half(model), optimizer, images, labels)
         infer = torch.no_grad()(half(model))
-        return lambda: infer(images).float().cpu(), lambda: step().item()
+
+        def inference(count=1):
+            found = [infer(images) for _ in range(count)]
+            return [logits.float().cpu() for logits in found]
+
+        def train(count=1):
+            return [step() for _ in range(count)][-1].item()
+
+        return inference, train
 
     with torch.device(where):
         mine = PlainVit(config.to_dict())
@@ -192,17 +208,27 @@ def plain_jax(arguments, config):
     infer = jax.jit(functools.partial(plain_jax.logits, **how))
     step = jax.jit(functools.partial(plain_jax.training_step, **how), donate_argnums=0)
 
-    def training():
-        state[:], loss = step(state, images, labels)
+    def training(count=1):
+        for _ in range(count):
+            state[:], loss = step(state, images, labels)
         return float(loss)
 
-    yield "plain ViT", (lambda: np.asarray(infer(state[0], images)), training)
+    def inference(count=1):
+        found = [infer(state[0], images) for _ in range(count)]
+        return [np.asarray(logits) for logits in found]
+
+    yield "plain ViT", (inference, training)
 
 
 def milliseconds(case, arguments):
-    """Returns the median time of a case, after a few calls that are not counted."""
+    """Returns the median time of a step, `STEPS` of which run before a wait.
+
+    Args:
+        case: Function of a number of steps.
+        arguments: Those of the command line.
+    """
     case()
-    return harness.median_milliseconds({0: case}, arguments.repeats)[0]
+    return harness.median_milliseconds({0: case}, arguments.repeats, STEPS)[0]
 
 
 def batch(arguments, config):

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
+_STARTED = time.monotonic()
 COLORS = {"tensorflow": "#d9822b", "jax": "#2f6fb5", "torch": "#b03a2e"}
 
 
@@ -177,7 +178,8 @@ def print_table(rows, columns):
 
 def progress(text):
     """Prints a line of progress at once."""
-    print(text, file=sys.stderr, flush=True)
+    seconds = time.monotonic() - _STARTED
+    print(f"[{seconds:5.1f} s] {text}", file=sys.stderr, flush=True)
 
 
 def pyplot():

@@ -17,6 +17,10 @@ os.environ.setdefault(
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Accelerators round float32 products to 11 bits of it, which would hide an error; and
+# workers share a GPU.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # torch's threads wait for each other, for long where processes share the cores.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

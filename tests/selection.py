@@ -5,6 +5,7 @@ some backends runs on these only. Of two entries that name a test the longer one
 """
 
 import keras
+import pytest
 
 BACKEND = keras.backend.backend()
 EVERY = ("tensorflow", "jax", "torch")
@@ -134,6 +135,19 @@ ONLY = {
 }
 
 
+# What an accelerator may answer otherwise than a CPU, by other kernels; what is slow is
+# left out. `-m accelerator` runs these, on a CPU too.
+ACCELERATOR = (
+    "test_accelerators.py",
+    "test_attention.py",
+    "test_auxiliary_loss.py::test_gradients",
+    "test_contract.py::test_outputs_are_finite",
+    "test_dispatch.py",
+    "test_expert_runs.py",
+    "test_routing.py",
+)
+
+
 def _entry(table, name):
     """Returns the backends of the longest entry that names a test, or every one."""
     found = [entry for entry in table if name.startswith(entry)]
@@ -157,6 +171,7 @@ def pytest_ignore_collect(collection_path, config):
     return None if inner else True
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
     """Leaves out what runs on other backends."""
     once = {} if config.getoption("everywhere") else ONCE
@@ -165,5 +180,7 @@ def pytest_collection_modifyitems(config, items):
         name = f"{item.path.name}::{item.originalname}"
         runs = BACKEND in _entry(once, name) and BACKEND in _entry(ONLY, name)
         (here if runs else elsewhere).append(item)
+        if name.startswith(ACCELERATOR) and not item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.accelerator)
     items[:] = here
     config.hook.pytest_deselected(items=elsewhere)

@@ -7,13 +7,17 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, slow, tiny_images, tiny_model
+from conftest import BACKEND, numpy, slow, tiny_images, tiny_model
+from gradients import value_and_gradients
+from oracle import MoeOracle
 
 from widenet_keras.layers import MixtureOfExperts
 from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils import numerics
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+NAMES = ("router", "w1", "b1", "w2", "b2")
 
 
 # --- JAX: attention
@@ -97,6 +101,104 @@ def test_attention_padded_to_an_even_length(length):
         found, expected = map(jax.tree.leaves, map(results, (padded, attended)))
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one, other, atol=2e-5)
+
+
+# --- Half precision, with the engine and the kernels of this device
+
+
+def as_half(array):
+    """Returns an array with the values that bfloat16 has."""
+    half = keras.ops.cast(np.asarray(array, "float32"), "bfloat16")
+    return numpy(keras.ops.cast(half, "float32")).astype("float64")
+
+
+@pytest.mark.parametrize("factor", [1.2, 0.5, None])
+def test_half_precision_equals_the_loop(factor):
+    """Output and all gradients; the router decides as the loop does, in float32."""
+    experts, top_k = 4, 2
+    layer = MixtureOfExperts(
+        experts,
+        32,
+        top_k,
+        factor,
+        router_noise=0.0,
+        add_losses=False,
+        dtype="mixed_bfloat16",
+    )
+    layer.build((None, 25, 16))
+    random = np.random.default_rng(7)
+    for weight in layer.weights:
+        weight.assign(as_half(random.normal(size=weight.shape) * 0.3))
+    weights = (numpy(weight).astype("float64") for weight in layer.weights)
+    x, dy = (as_half(random.normal(size=(3, 25, 16))) for _ in range(2))
+    oracle = MoeOracle(dict(zip(NAMES, weights, strict=True)), top_k, factor)
+    expected = oracle.forward(x)
+    inputs = keras.Variable(x, dtype="float32")
+
+    def loss():
+        y, record = layer.routed_experts(inputs, training=True)
+        y = keras.ops.cast(y, "float32")
+        return keras.ops.sum(y * keras.ops.convert_to_tensor(dy, "float32")), (
+            y,
+            record,
+        )
+
+    _, gradients, (y, record) = value_and_gradients(loss, [*layer.weights, inputs])
+    wanted = np.swapaxes(numpy(record.experts), 1, 2)
+    np.testing.assert_array_equal(wanted, oracle.choices["wanted"])
+    pairs = [(numpy(y), expected)]
+    upstream = oracle.backward(dy)
+    pairs += [
+        (gradient, upstream[name])
+        for name, gradient in zip((*NAMES, "x"), gradients, strict=True)
+    ]
+    for one, other in pairs:
+        # Seven bits, of what is summed.
+        assert np.abs(one - other).max() < 2**-6 * np.abs(other).max()
+
+
+@pytest.mark.parametrize("length", [2, 7, 26])
+def test_half_precision_of_attention(length):
+    random = np.random.default_rng(0)
+    heads = [as_half(random.normal(size=(3, length, 2, 8))) for _ in range(3)]
+    dy = as_half(random.normal(size=(3, length, 16)))
+
+    def results(dtype):
+        each = [keras.Variable(part, dtype="float32") for part in heads]
+
+        def loss():
+            parts = (
+                numerics.cast(part, dtype)
+                for part in map(keras.ops.convert_to_tensor, each)
+            )
+            if BACKEND == "torch":
+                parts = (part.transpose(1, 2) for part in parts)
+            y = keras.ops.cast(numerics.attended(*parts), "float32")
+            return keras.ops.sum(y * keras.ops.convert_to_tensor(dy, "float32")), y
+
+        _, gradients, y = value_and_gradients(loss, each)
+        return [numpy(y), *gradients]
+
+    for one, other in zip(results("bfloat16"), results("float32"), strict=True):
+        assert np.abs(one - other).max() < 2**-5 * np.abs(other).max()
+
+
+@pytest.mark.parametrize("kind", ["widenet", "vit"])
+def test_training_in_half_precision_as_the_device_does_it(kind):
+    """Compiled where "auto" compiles: the loss falls, and falls as in float32."""
+    losses = {}
+    for dtype in ("float32", "mixed_bfloat16"):
+        keras.utils.set_random_seed(0)
+        fields = {"dropout": 0.1, "width": 16, "heads": 2, "expert_dim": 32}
+        model = tiny_model(kind, dtype=dtype, **fields)
+        model.compile(keras.optimizers.SGD(0.1))
+        images, labels = tiny_images(8), np.arange(8) % 5
+        for _ in range(3):
+            loss = float(model.train_on_batch(images, labels)[0])
+            losses.setdefault(dtype, []).append(loss)
+    exact, half = losses.values()
+    assert half[-1] < half[0]
+    np.testing.assert_allclose(half, exact, rtol=0.1)
 
 
 # --- JAX: the loop over the depth
@@ -212,13 +314,19 @@ def test_grouped_products_of_tokamax(monkeypatch):
     ("rate", "bits"), [(0.5, 8), (0.1, 8), (0.02, 16), (0.999, 16), (1e-6, 32)]
 )
 def test_random_bits_of_an_entry(rate, bits):
-    from widenet_keras.utils.numerics_jax import bits_for
+    from widenet_keras.utils.random_bits import bits_for
 
     assert bits_for(rate) == bits
 
 
+@pytest.mark.parametrize("shares", [False, slow(True, when=BACKEND != "torch")])
 @pytest.mark.parametrize("rate", [0.1, 0.02])
-def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate):
+def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate, shares, monkeypatch):
+    if shares:
+        # As torch does it on GPUs.
+        monkeypatch.setattr(
+            numerics._own, "shares_words", lambda _: True, raising=False
+        )
     draws = RandomDraws.begin(keras.random.SeedGenerator(1))
     found = numpy(draws.dropout(keras.ops.ones((333, 301)), rate))
     # Five standard deviations of 100,233 draws, and the 2 % that JAX may be off.

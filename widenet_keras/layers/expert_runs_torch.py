@@ -39,6 +39,9 @@ def runs_in_turn(mlp, rows, ends, bank, draws):
         bank: `Bank` in the dtype of the rows.
         draws: `RandomDraws`.
     """
+    if rows.is_meta:
+        # Keras asks for shapes only.
+        return torch.empty_like(rows)
     ends = ends.tolist()
     sizes = [end - start for start, end in zip([0, *ends], ends, strict=False)]
     unserved = len(rows) - ends[-1]
@@ -131,17 +134,33 @@ def grouped_runs(mlp, rows, ends, bank, draws):
     `grouped_mm` leaves rows behind the last run as memory was, forward and backward.
     """
     place = torch.arange(len(rows), device=rows.device)
-    expert = torch.bucketize(place, ends, right=True).unsqueeze(1)
-    numbers = torch.arange(len(ends), device=rows.device)
-    chosen = (expert == numbers).to(rows.dtype)
+    expert = torch.bucketize(place, ends, right=True)
     ends = ends.int()
 
     def linear(rows, kernel, bias):
-        # A row's bias by a product, since the gradient of an index adds row by row.
         product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
-        return torch.addmm(product, chosen, bias)
+        return product + _RowOfExpert.apply(bias, expert)
 
     return mlp(rows, bank.stacked, draws, linear)
+
+
+class _RowOfExpert(torch.autograd.Function):
+    """bias[expert], whose gradient is a product: that of an index adds row by row.
+
+    Compiled, the rows are read where the sum is used and stand nowhere in memory.
+    """
+
+    @staticmethod
+    def forward(ctx, bias, expert):
+        ctx.save_for_backward(expert)
+        ctx.experts = len(bias)
+        return bias.index_select(0, expert)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (expert,) = ctx.saved_tensors
+        numbers = torch.arange(ctx.experts, device=expert.device).unsqueeze(1)
+        return torch.mm((numbers == expert).to(upstream.dtype), upstream), None
 
 
 def takes_stack(rows, bank):

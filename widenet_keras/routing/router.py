@@ -97,7 +97,7 @@ def choices_of(tokens, kernel, spec, draws):
 
 
 def _logits(tokens, kernel):
-    return ops.matmul(numerics.cast(tokens, "float32"), kernel)
+    return numerics.product_of_float32(numerics.cast(tokens, "float32"), kernel)
 
 
 class Router(keras.layers.Layer):

@@ -1,5 +1,7 @@
 """The image classifier: the network with an objective, ready for `model.fit`."""
 
+import inspect
+
 import keras
 
 from widenet_keras.data.broken_images import broken_image_message
@@ -127,9 +129,9 @@ class ImageClassifier(TrainStep, WideNet):
 
 
 def _has_its_own_order(data):
-    """Whether data come as a stream: a `tf.data` set or an endless `PyDataset`."""
+    """Whether data are a stream: a `tf.data` set, generator or endless `PyDataset`."""
     endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
-    return hasattr(data, "element_spec") or endless
+    return hasattr(data, "element_spec") or endless or inspect.isgenerator(data)
 
 
 def _accuracy_for(loss):

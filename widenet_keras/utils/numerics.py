@@ -31,6 +31,7 @@ moved_seed = _numerics.moved_seed
 normal = _numerics.normal
 normalized = _numerics.normalized
 patches = _numerics.patches
+product_of_float32 = _own.product_of_float32
 recomputed = _own.recomputed
 reshaped = _numerics.reshaped
 rows_of = _numerics.rows_of

@@ -3,19 +3,23 @@
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
+from jax.extend.random import threefry2x32_p
 
-from widenet_keras.utils import attention_jax
+from widenet_keras.utils import attention_jax, random_bits
 
 _DRAWN = "drawn"
 _KEEPS_DRAWN = jax.checkpoint_policies.save_only_these_names(_DRAWN)
-# How far the rate of a mask may be from the one that was asked for.
-_RATE_TOLERANCE = 0.02
 
 
 def attended(query, key, value):
     """Returns softmax(query key^T / sqrt(d)) value of heads, (B, T, H * d)."""
     mixed = attention_jax.attended(query, key, value)
     return mixed.reshape(*mixed.shape[:2], -1)
+
+
+def product_of_float32(x, kernel):
+    """Returns x @ kernel of float32, which accelerators round to half of it or less."""
+    return jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)
 
 
 def recomputed(function):
@@ -33,31 +37,29 @@ def recomputed(function):
 def dropped(x, seed, rate):
     """Returns `x` with entries dropped at a rate and the others scaled up.
 
-    JAX hashes 64 bits for an entry of any width, so that two or four entries share a
-    random word: the rate is a multiple of 2^-16 or 2^-8, see `bits_for`, and the scale
-    is that of this rate.
+    Entries share random words, see `random_bits`.
 
     Args:
         x: Any shape.
         seed: (2,) seed.
         rate: From 0.0 to below 1.0.
     """
-    bits = bits_for(rate)
-    limit, entries = round(rate * 2**bits), 32 // bits
-    words = jax.random.bits(seed, (-(-x.size // entries),), "uint32")
-    parts = jax.lax.bitcast_convert_type(words, f"uint{bits}")
+    bits = random_bits.bits_for(rate)
+    limit, scale = random_bits.limit_and_scale(rate, bits)
+    parts = jax.lax.bitcast_convert_type(
+        _words(seed, -(-x.size * bits // 64)), f"uint{bits}"
+    )
     parts = parts.reshape(-1)[: x.size].reshape(x.shape)
     keep = checkpoint_name(parts >= jnp.array(limit, parts.dtype), _DRAWN)
     # Not `where`: JAX carries its zeros, as large as `x`, into every loop.
-    return x * (keep.astype(x.dtype) * (1.0 / (1.0 - limit / 2**bits)))
+    return x * (keep.astype(x.dtype) * scale)
 
 
-def bits_for(rate):
-    """Returns how many random bits an entry needs, so that its rate comes within 2 %.
+def _words(seed, pairs):
+    """Returns random words, (pairs, 2) uint32: both of every hash.
 
-    Args:
-        rate: Rate of dropped entries; that of the entries kept counts as well.
+    `jax.random.bits` makes one word of both, and so hashes twice as often.
     """
-    allowed = _RATE_TOLERANCE * min(rate, 1.0 - rate)
-    near = (b for b in (8, 16) if abs(round(rate * 2**b) / 2**b - rate) <= allowed)
-    return next(near, 32)
+    place = jnp.arange(pairs, dtype="uint32")
+    key = (jnp.broadcast_to(part, place.shape) for part in seed.astype("uint32"))
+    return jnp.stack(threefry2x32_p.bind(*key, jnp.zeros_like(place), place), -1)

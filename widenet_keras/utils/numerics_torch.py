@@ -2,13 +2,17 @@
 
 import contextlib
 import functools
+import math
 import operator
+import weakref
 
 import torch
 import torch.nn.functional as F
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 from keras.src.backend.common.variables import AutocastScope
 from keras.src.backend.torch.core import get_device
+
+from widenet_keras.utils import random_bits
 
 ACTIVATIONS = {
     "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
@@ -18,9 +22,12 @@ ACTIVATIONS = {
 }
 concatenated = torch.cat
 mean = torch.mean
+product_of_float32 = torch.matmul
 stacked = torch.stack
 tanh = torch.tanh
 _SEEDS = 2**32
+# By seed generator: the sum of its last seed, and which state that one left.
+_counted = weakref.WeakKeyDictionary()
 _VALUE, _PARAMETER = operator.attrgetter("value"), operator.attrgetter("_value")
 
 
@@ -130,10 +137,17 @@ def recomputed(function):
 def first_seed(generator):
     """Returns the next seed of a `keras.random.SeedGenerator`, an integer.
 
-    Read here once for a forward pass: on a GPU every read waits for it.
+    A GPU is waited for by who reads it, and then has nothing to do. So its state, which
+    counts up by one, is read once and again only if somebody else has written it.
     """
+    state = _PARAMETER(generator.state)
+    known, written = _counted.get(generator, (0, None)), state._version
     seed = generator.next()
-    return 0 if seed.is_meta else sum(seed.tolist()) % _SEEDS
+    if seed.is_meta:
+        return 0
+    count = known[0] + 1 if known[1] == (id(state), written) else sum(seed.tolist())
+    _counted[generator] = count, (id(state), state._version)
+    return count % _SEEDS
 
 
 def moved_seed(seed, number, by):
@@ -187,10 +201,41 @@ def normal(shape, seed, stddev):
 
 
 def dropped(x, seed, rate):
-    """Returns `x` with entries dropped at a rate and the others scaled up."""
+    """Returns `x` with entries dropped at a rate and the others scaled up.
+
+    On GPUs entries share random words, see `random_bits`.
+    """
+    if x.is_meta:
+        return x
+    if shares_words(x):
+        return x * _kept_of_words(x, seed, rate)
     if isinstance(seed, Seed):
         return x * _kept_op(x.detach(), seed.start, seed.offset, rate)
     return x * _kept(x, seed, rate)
+
+
+def shares_words(x):
+    """Whether the entries of a tensor share random words in dropout."""
+    return x.is_cuda
+
+
+def _kept_of_words(x, seed, rate):
+    bits = random_bits.bits_for(rate)
+    limit, scale = random_bits.limit_and_scale(rate, bits)
+    shape = list(x.shape)
+    if isinstance(seed, Seed):
+        drawn = _bits_op(shape, seed.start, seed.offset, bits)
+    else:
+        drawn = _bits(shape, seed, bits)
+    # Signed, as the bits are here.
+    return (drawn >= limit - 2 ** (bits - 1)).to(x.dtype) * scale
+
+
+def _bits(shape, seed, bits):
+    count = math.prod(shape)
+    words = torch.empty(-(-count * bits // 64), dtype=torch.int64, device=get_device())
+    words.random_(-(2**63), None, generator=_drawing(seed))
+    return words.view(getattr(torch, f"int{bits}"))[:count].view(shape)
 
 
 def _kept(x, seed, rate):
@@ -221,6 +266,18 @@ def _kept_op(
     return _kept(x, Seed(start, offset).value(), rate)
 
 
+@_operator("widenet_keras::bits")
+def _bits_op(
+    shape: list[int], start: torch.Tensor, offset: int, bits: int
+) -> torch.Tensor:
+    return _bits(shape, Seed(start, offset).value(), bits)
+
+
+_bits_op.register_fake(
+    lambda shape, start, offset, bits: torch.empty(
+        shape, dtype=getattr(torch, f"int{bits}"), device=get_device()
+    )
+)
 _uniform_op.register_fake(lambda shape, *_: torch.empty(shape, device=get_device()))
 _normal_op.register_fake(lambda shape, *_: torch.empty(shape, device=get_device()))
 _kept_op.register_fake(lambda x, *_: torch.empty_like(x))

@@ -17,6 +17,7 @@ ACTIVATIONS = {
 cast = ops.cast
 concatenated = ops.concatenate
 mean = ops.mean
+product_of_float32 = ops.matmul
 reshaped = ops.reshape
 shape = ops.shape
 stacked = ops.stack
