@@ -110,8 +110,10 @@ def kept_per_step(model, batch):
     jaxpr = jax.make_jaxpr(step)(state, inputs(model, batch))
     loops = [e for e in equations(jaxpr.jaxpr) if e.primitive.name == "scan"]
     loop = next(e for e in loops if e.params["length"] == model.config.steps)
-    stacked = loop.outvars[loop.params["num_carry"] :]
-    sizes = (v.aval.size * v.aval.dtype.itemsize for v in stacked)
+    one = loop.params["jaxpr"].out_avals
+    pairs = zip((v.aval for v in loop.outvars), one, strict=True)
+    stacked = [every for every, each in pairs if every.ndim > each.ndim]
+    sizes = (aval.size * aval.dtype.itemsize for aval in stacked)
     return sum(sizes) // model.config.steps
 
 
