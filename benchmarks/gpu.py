@@ -2,13 +2,13 @@
 
     python benchmarks/gpu.py --json benchmarks/results/gpu.json
 
-In bfloat16, on images that are on the GPU already, each part in a process of its own:
+In bfloat16, on images that are on the GPU already:
 
-- the mixture of experts over the dense MLPs that it replaces (`moe_layer.py`), with the
-  engines that "auto" takes;
 - ViT-B and WideNet-B: images per second of `fit`, without and with dropout, and of
   `predict`, the first step of `fit`, the peak memory of training without dropout;
-- a ViT-B as plain functions of the framework and, on torch, timm's, if it is installed.
+- a ViT-B as plain functions of the framework and, on torch, timm's, if it is installed;
+- the mixture of experts over the dense MLPs that it replaces (`moe_layer.py`), with the
+  engines that "auto" takes; on torch compiled as well, as within a model.
 
 Each with the share that its arithmetic, by formula, has of the TFLOP/s of a large
 product in the same process.
@@ -18,6 +18,7 @@ import functools
 import gc
 import itertools
 import time
+import traceback
 
 import harness
 
@@ -35,27 +36,45 @@ def main():
     arguments.add_argument("--dropouts", type=float, nargs="+", default=[0.0, 0.1])
     arguments.add_argument("--dtype", default="mixed_bfloat16")
     arguments.add_argument("--side", type=int, default=8192, help="of that product")
-    arguments.add_argument("--parts", nargs="+", help="only these")
+    arguments.add_argument("--parts", nargs="+", help="only these, of all named here")
     arguments = arguments.parse_args()
-    parts = arguments.parts or ("layer", "plain", *arguments.presets)
-    harness.run(__file__, arguments, measure, present, parts)
+    arguments.parts = arguments.parts or [*arguments.presets, "plain", "layer"]
+    harness.run(__file__, arguments, measure, present)
 
 
 def measure(arguments):
-    """Yields the rows of one part."""
+    """Yields the rows of all parts; one that fails does not take the others along."""
     import timed
 
     timed.require_device(arguments.device)
-    harness.progress(f"{timed.BACKEND}: {arguments.part}")
-    if arguments.part == "layer":
-        yield from layer(arguments)
-        return
     timed.LARGE = arguments.side
     product = timed.large_product(arguments.dtype)
     [taken] = harness.median_milliseconds({0: product}, arguments.repeats, 10).values()
     best = timed.large_product_flops() / taken / 1e9
-    rows = plain if arguments.part == "plain" else model
-    for row in rows(arguments):
+    for part in arguments.parts:
+        harness.progress(f"{timed.BACKEND}: {part}")
+        try:
+            if part == "layer":
+                yield from layer(arguments)
+            elif part == "plain":
+                yield from finished(plain(arguments), arguments, best)
+            else:
+                yield from finished(model(arguments, part), arguments, best)
+        except Exception:
+            traceback.print_exc()
+            harness.progress(f"{timed.BACKEND}: {part} failed, see above")
+        gc.collect()
+
+
+def finished(rows, arguments, best):
+    """Yields rows with what follows from their milliseconds and operations.
+
+    Args:
+        rows: Dicts, `flops` of an image among them.
+        arguments: Those of the command line.
+        best: TFLOP/s of the large product.
+    """
+    for row in rows:
         images = 1e3 * arguments.batch / row["milliseconds"]
         tflops = row.pop("flops") * images / 1e12
         yield {
@@ -80,21 +99,23 @@ def layer(arguments):
     yield from moe_layer.measure(moe_layer.parser().parse_args(options))
 
 
-def model(arguments):
+def model(arguments, preset):
     """Yields the rows of a preset."""
     import timed
 
     import widenet_keras
+    from widenet_keras.training.optimizers import AdamW
 
     for dropout in arguments.dropouts:
+        before = timed.start_of_peak(arguments.device)
         classifier = widenet_keras.ImageClassifier.from_preset(
-            arguments.part, dtype=arguments.dtype, dropout=dropout
+            preset, dtype=arguments.dtype, dropout=dropout
         )
-        classifier.compile()
+        classifier.compile(AdamW(1e-3))
         config = classifier.config
         images, labels = on_device(*batch(arguments, config))
         flops = widenet_keras.forward_flops(config)
-        shared = {"model": arguments.part, "dropout": dropout}
+        shared = {"model": preset, "dropout": dropout}
 
         def training(count=1, classifier=classifier, images=images, labels=labels):
             batches = itertools.repeat((images, labels))
@@ -116,12 +137,7 @@ def model(arguments):
             "milliseconds": milliseconds(training, arguments),
             "flops": 3 * flops,
             "first_step_seconds": round(first, 1),
-            # That of all models so far.
-            "peak_gib": (
-                round(timed.peak_gib(arguments.device), 2)
-                if dropout == arguments.dropouts[0]
-                else None
-            ),
+            "peak_gib": peak_since(before, arguments),
         }
         if dropout == arguments.dropouts[0]:
             yield {
@@ -218,6 +234,14 @@ def plain_jax(arguments, config):
         return [np.asarray(logits) for logits in found]
 
     yield "plain ViT", (inference, training)
+
+
+def peak_since(before, arguments):
+    """Returns the peak memory in GiB; None if it was reached before."""
+    import timed
+
+    found = timed.peak_gib(arguments.device)
+    return round(found, 2) if found > before else None
 
 
 def milliseconds(case, arguments):

@@ -30,11 +30,10 @@ def parser(description):
     arguments.add_argument("--json", metavar="FILE", help="write flat rows here")
     arguments.add_argument("--png", metavar="FILE", help="write the picture here")
     arguments.add_argument("--child", metavar="FILE", help=argparse.SUPPRESS)
-    arguments.add_argument("--part", help=argparse.SUPPRESS)
     return arguments
 
 
-def run(script, arguments, measure, present, parts=()):
+def run(script, arguments, measure, present):
     """Measures on each backend in a process of its own, then shows all rows.
 
     Args:
@@ -42,8 +41,6 @@ def run(script, arguments, measure, present, parts=()):
         arguments: Parsed arguments, of a parser made by `parser`.
         measure: Function of the arguments that yields rows, in a child process.
         present: Function of rows and arguments that prints and draws them.
-        parts: Names of what is measured in a process of its own, which `measure`
-            finds as `arguments.part`; none for one process.
     """
     if arguments.child:
         rows = []
@@ -51,17 +48,11 @@ def run(script, arguments, measure, present, parts=()):
             rows.append({**row, **about_this_run(arguments.device)})
             Path(arguments.child).write_text(json.dumps(rows))
         return
-    rows, failed = [], []
+    rows = []
     for backend in arguments.backends:
-        for part in parts or (None,):
-            try:
-                rows += _in_child(script, backend, part)
-            except subprocess.CalledProcessError:
-                if not parts:
-                    raise
-                failed.append(f"{backend}: {part}")
-            if arguments.json:
-                _write(rows, arguments.json)
+        rows += _in_child(script, backend)
+        if arguments.json:
+            _write(rows, arguments.json)
     print()
     present(rows, arguments)
     print(f"\nOn {rows[0]['device']}, medians of {arguments.repeats}:")
@@ -72,8 +63,6 @@ def run(script, arguments, measure, present, parts=()):
     if arguments.json:
         _write(rows, arguments.json)
         print(f"Rows are in {arguments.json}")
-    if failed:
-        raise SystemExit(f"Not measured, see above: {', '.join(failed)}")
 
 
 def _write(rows, path):
@@ -83,15 +72,14 @@ def _write(rows, path):
     fresh.replace(path)
 
 
-def _in_child(script, backend, part):
+def _in_child(script, backend):
     """Runs the benchmark for one backend; its progress goes to the terminal."""
     environment = {**os.environ, "KERAS_BACKEND": backend}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    more = ["--part", part] if part else []
     with tempfile.TemporaryDirectory() as folder:
         rows = Path(folder) / "rows.json"
         subprocess.run(
-            [sys.executable, script, *sys.argv[1:], "--child", str(rows), *more],
+            [sys.executable, script, *sys.argv[1:], "--child", str(rows)],
             env=environment,
             check=True,
         )

@@ -182,6 +182,16 @@ def peak_gib(device):
     return tf.config.experimental.get_memory_info("GPU:0")["peak"] / 2**30
 
 
+def start_of_peak(device):
+    """Returns what `peak_gib` has seen before, GiB; on torch it forgets that."""
+    if device == "gpu" and BACKEND == "torch":
+        import torch
+
+        torch.cuda.reset_peak_memory_stats()
+        return 0.0
+    return peak_gib(device)
+
+
 def _stateless(function, variables):
     """Returns `function(x)` as a function of the variables' values and x, for JAX."""
 

@@ -6,6 +6,9 @@ from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics_torch
 
+# Experts whose sums a compiled pass over their rows holds.
+_FEW = 8
+
 
 def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
     """Returns what each expert makes of its run of rows, (N, D).
@@ -159,6 +162,10 @@ class _RowOfExpert(torch.autograd.Function):
     @staticmethod
     def backward(ctx, upstream):
         (expert,) = ctx.saved_tensors
+        if torch.compiler.is_compiling() and ctx.experts <= _FEW:
+            # One pass over the rows, which a product of so few rows takes five times.
+            mine = ((expert == number).unsqueeze(1) for number in range(ctx.experts))
+            return torch.stack([(upstream * rows).sum(0) for rows in mine]), None
         numbers = torch.arange(ctx.experts, device=expert.device).unsqueeze(1)
         return torch.mm((numbers == expert).to(upstream.dtype), upstream), None
 

@@ -35,13 +35,15 @@ class TrainStep(Objective):
         """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)
         logits, record = self._forward(batch, training=True)
-        # Gradients of the batch before would be added to.
-        self.zero_grad()
+        variables = self.trainable_weights
+        # Gradients of the batch before would be added to. Here and below not `value`,
+        # which looks around before it gives a parameter.
+        for variable in variables:
+            variable._value.grad = None
         task_loss = self._task_loss(batch, logits, training=True)
         loss = task_loss + self.auxiliary_loss(record)
         self.optimizer.scale_loss(loss * batch.share).backward()
-        variables = self.trainable_weights
-        gradients = [variable.value.grad for variable in variables]
+        gradients = [variable._value.grad for variable in variables]
         if torch_processes.processes() > 1:
             gradients = torch_processes.totals(gradients)
         with torch.no_grad():

@@ -1,7 +1,6 @@
 """Arithmetic on torch, whose functions are called directly: see `numerics.py`."""
 
 import contextlib
-import functools
 import math
 import operator
 import weakref
@@ -243,44 +242,54 @@ def _kept(x, seed, rate):
     return keep.div_(1.0 - rate)
 
 
-# Generators do not exist for a compiler: for it, these are operators.
-_operator = functools.partial(torch.library.custom_op, mutates_args=())
+# Generators do not exist for a compiler: for it, draws are operators. Not of
+# `custom_op`, which takes twice as long to call.
+_LIBRARY = torch.library.Library("widenet_keras", "FRAGMENT")
 
 
-@_operator("widenet_keras::uniform")
-def _uniform_op(shape: list[int], start: torch.Tensor, offset: int) -> torch.Tensor:
-    return uniform(shape, Seed(start, offset).value())
+def _operator(arguments, function, like):
+    """Returns an operator of arguments, a seed and an offset, and what else is said.
+
+    Args:
+        arguments: The signature, as torch writes it.
+        function: What computes it.
+        like: The same, of shapes only.
+    """
+    name = arguments.split("(")[0]
+    _LIBRARY.define(f"{arguments} -> Tensor")
+    _LIBRARY.impl(name, function, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"widenet_keras::{name}", like, lib=_LIBRARY)
+    return getattr(torch.ops.widenet_keras, name).default
 
 
-@_operator("widenet_keras::normal")
-def _normal_op(
-    shape: list[int], start: torch.Tensor, offset: int, stddev: float
-) -> torch.Tensor:
-    return normal(shape, Seed(start, offset).value(), stddev)
+def _blank(shape, *_):
+    return torch.empty(shape, device=get_device())
 
 
-@_operator("widenet_keras::kept")
-def _kept_op(
-    x: torch.Tensor, start: torch.Tensor, offset: int, rate: float
-) -> torch.Tensor:
-    return _kept(x, Seed(start, offset).value(), rate)
-
-
-@_operator("widenet_keras::bits")
-def _bits_op(
-    shape: list[int], start: torch.Tensor, offset: int, bits: int
-) -> torch.Tensor:
-    return _bits(shape, Seed(start, offset).value(), bits)
-
-
-_bits_op.register_fake(
+_uniform_op = _operator(
+    "uniform(SymInt[] shape, Tensor start, int offset)",
+    lambda shape, start, offset: uniform(shape, Seed(start, offset).value()),
+    _blank,
+)
+_normal_op = _operator(
+    "normal(SymInt[] shape, Tensor start, int offset, float stddev)",
+    lambda shape, start, offset, stddev: normal(
+        shape, Seed(start, offset).value(), stddev
+    ),
+    _blank,
+)
+_kept_op = _operator(
+    "kept(Tensor x, Tensor start, int offset, float rate)",
+    lambda x, start, offset, rate: _kept(x, Seed(start, offset).value(), rate),
+    lambda x, *_: torch.empty_like(x),
+)
+_bits_op = _operator(
+    "bits(SymInt[] shape, Tensor start, int offset, int bits)",
+    lambda shape, start, offset, bits: _bits(shape, Seed(start, offset).value(), bits),
     lambda shape, start, offset, bits: torch.empty(
         shape, dtype=getattr(torch, f"int{bits}"), device=get_device()
-    )
+    ),
 )
-_uniform_op.register_fake(lambda shape, *_: torch.empty(shape, device=get_device()))
-_normal_op.register_fake(lambda shape, *_: torch.empty(shape, device=get_device()))
-_kept_op.register_fake(lambda x, *_: torch.empty_like(x))
 
 
 def _drawing(seed):
