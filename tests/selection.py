@@ -77,6 +77,7 @@ ONLY = {
     "test_accelerators.py::test_grouped_products_of_tokamax": ("jax",),
     "test_accelerators.py::test_a_layer_inside_xla": READS,
     "test_accelerators.py::test_a_classifier_inside_xla": READS,
+    "test_accelerators.py::test_seeds_are_counted": QUICK,
     "test_accelerators.py::test_a_training_step_hardly_waits": QUICK,
     "test_accelerators.py::test_a_mixture_of_experts_adds": QUICK,
     "test_accelerators.py::test_grouped_runs_give": QUICK,

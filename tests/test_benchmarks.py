@@ -8,6 +8,7 @@ from pathlib import Path
 
 import compile_time
 import exports
+import gpu
 import harness
 import host_time
 import moe_layer
@@ -140,10 +141,15 @@ def test_gpu_form_reports_the_large_product(arguments, monkeypatch):
     # All but the device itself: bfloat16 and the product beside the layers.
     monkeypatch.setattr(timed, "require_device", lambda device: None)
     monkeypatch.setattr(timed, "LARGE", 32)
+    engines = {"floor", "sorted", "all_experts", "matmul"}
+    if BACKEND == "torch":
+        # Compiling is tested where layers are; here it would take long.
+        monkeypatch.setattr("torch.compile", lambda function, **_: function)
+        compiled = {"floor", "sorted", "all_experts"}
+        engines |= {engine + moe_layer.COMPILED for engine in compiled}
     parsed = arguments(moe_layer, f"{SMALL_LAYER} --device gpu --dtype mixed_bfloat16")
     rows = list(moe_layer.measure(parsed))
-    products = [row for row in rows if row["engine"] == "matmul"]
-    assert len(products) == 2
+    assert {row["engine"] for row in rows} == engines
     assert all(row["tflops"] > 0 and row["dtype"] == "mixed_bfloat16" for row in rows)
 
 
@@ -171,3 +177,25 @@ def test_host_time(arguments, monkeypatch, capsys):
     assert all(row["milliseconds"] > 0 and row["over_plain"] > 0 for row in rows)
     host_time.present([{**row, "backend": BACKEND} for row in rows], parsed)
     assert "over_plain" in capsys.readouterr().out
+
+
+def test_one_command_for_a_gpu(arguments, capsys):
+    """All of it on a CPU, at toy size."""
+    options = "--device cpu --batch 2 --repeats 1 --side 32 --tokens 197 --dropouts 0.1"
+    options += " --dtype float32 --presets vit_digits --parts vit_digits plain none"
+    parsed = arguments(gpu, options)
+    assert parsed.backends == ["jax", "torch"]
+    rows = [{**row, "backend": BACKEND} for row in gpu.measure(parsed)]
+    found = [(row["model"], row["mode"]) for row in rows]
+    assert found == [
+        (model, mode)
+        for model in ("vit_digits", "plain ViT")
+        for mode in ("training", "inference")
+    ]
+    assert all(row["images_per_second"] > 0 for row in rows)
+    assert rows[0]["first_step_seconds"] is not None
+    gpu.present(rows, parsed)
+    told = capsys.readouterr()
+    assert "share_of_product" in told.out
+    # What fails is told, and does not take the others along.
+    assert "none failed" in told.err

@@ -158,6 +158,44 @@ def test_what_python_costs_on_torch():
     ]
 
 
+def test_one_gpu():
+    names = {
+        "`vit_b16`": "vit_b16",
+        "`widenet_b16`": "widenet_b16",
+        "plain functions, ViT-B": "plain ViT",
+        "timm's ViT-B, eager": "timm ViT",
+    }
+
+    def cell(form, column, **fields):
+        found = rows("gpu", benchmark="gpu", **fields)
+        number = found[0].get(column) if found else None
+        return "-" if number is None else form.format(number)
+
+    for name, backend, *cells in table("| model | backend | training, images/s |"):
+        fields = {"model": names[name], "backend": backend}
+        still = {**fields, "mode": "training", "dropout": 0.0}
+        speed = ("{:,}", "images_per_second")
+        assert cells == [
+            cell(*speed, **still),
+            cell("{:.2f}", "share_of_product", **still),
+            cell(*speed, **{**still, "dropout": 0.1}),
+            cell(*speed, **{**still, "mode": "inference"}),
+            cell("{}", "first_step_seconds", **still),
+            cell("{:.1f}", "peak_gib", **still),
+        ], name
+    text = " ".join(" ".join(LINES).split())
+    over = {
+        (row["backend"], row["mode"]): f"{row['ratio_to_floor']:.2f}"
+        for row in rows("gpu", auto=True)
+    }
+    jax, torch = (
+        [over[backend, mode] for mode in ("inference", "training")]
+        for backend in ("jax", "torch")
+    )
+    assert f"JAX {jax[0]} at inference and {jax[1]} in training" in text
+    assert f"{torch[0]} and {torch[1]}." in text
+
+
 def test_what_a_training_step_moves_on_a_gpu():
     found = rows("gpu_program")
     moved = {row["scan"]: row["moved_gb"] for row in found}

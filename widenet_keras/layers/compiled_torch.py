@@ -13,8 +13,8 @@ from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 
 from widenet_keras.layers.step import step
-from widenet_keras.utils.numerics_torch import Seed
 from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.random_torch import Seed
 
 _refused = set()
 

@@ -4,7 +4,7 @@ import torch
 
 from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
-from widenet_keras.utils import numerics_torch
+from widenet_keras.utils.random_torch import Seed
 
 # Experts whose sums a compiled pass over their rows holds.
 _FEW = 8
@@ -81,7 +81,7 @@ def _in_turn_op(
 ) -> torch.Tensor:
     draws = SILENT
     if site >= 0:
-        draws = RandomDraws(numerics_torch.Seed(seed, offset).value(), site)
+        draws = RandomDraws(Seed(seed, offset).value(), site)
     weights = ExpertWeights(hidden_kernel, hidden_bias, outer_kernel, outer_bias)
     mlp = Mlp(activation, output_activation or None, dropout)
     return runs_in_turn(mlp, rows, ends, Bank(weights, weights.unstacked()), draws)

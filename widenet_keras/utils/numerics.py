@@ -8,34 +8,37 @@ import keras
 
 if keras.backend.backend() == "torch":
     from widenet_keras.utils import numerics_torch as _numerics
+    from widenet_keras.utils import random_torch as _random
 
-    _own = _numerics
+    _own, _dropped = _numerics, _random.dropped
 elif keras.backend.backend() == "jax":
     from widenet_keras.utils import numerics_jax as _own
     from widenet_keras.utils import numerics_traced as _numerics
+
+    _random, _dropped = _numerics, _own.dropped
 else:
     from widenet_keras.utils import numerics_traced as _numerics
 
-    _own = _numerics
+    _own, _random, _dropped = _numerics, _numerics, _numerics.dropped
 
 ACTIVATIONS = _numerics.ACTIVATIONS
 attended = _own.attended
 cast = _numerics.cast
 concatenated = _numerics.concatenated
-dropped = _own.dropped
-first_seed = _numerics.first_seed
+dropped = _dropped
+first_seed = _random.first_seed
 heads_first = _numerics.heads_first
 linear = _numerics.linear
 mean = _numerics.mean
-moved_seed = _numerics.moved_seed
-normal = _numerics.normal
+moved_seed = _random.moved_seed
+normal = _random.normal
 normalized = _numerics.normalized
 patches = _numerics.patches
 product_of_float32 = _own.product_of_float32
 recomputed = _own.recomputed
 reshaped = _numerics.reshaped
 rows_of = _numerics.rows_of
-seeds_at = _numerics.seeds_at
+seeds_at = _random.seeds_at
 shape = _numerics.shape
 softmax = _numerics.softmax
 split_heads = _numerics.split_heads
@@ -43,5 +46,5 @@ split_joined = _numerics.split_joined
 stacked = _numerics.stacked
 tanh = _numerics.tanh
 tokens_first = _numerics.tokens_first
-uniform = _numerics.uniform
+uniform = _random.uniform
 weights_as_stored = _numerics.weights_as_stored
