@@ -291,8 +291,20 @@ def test_bytes_in_a_call(model):
 
 def test_floats_into_scale_pixels():
     for images in (tiny_images(), keras.ops.convert_to_tensor(tiny_images())):
-        with met_with("scale_pixels takes uint8", "the images are float32"):
+        with met_with("scale_pixels takes whole", "the images are float32"):
             widenet_keras.scale_pixels(images)
+
+
+@pytest.mark.parametrize("use", ["fit", "evaluate", "predict"])
+def test_pixels_that_were_made_floats(model, use):
+    """As `image_dataset_from_directory` yields them."""
+    images = (tiny_images() + 1) * 127.5
+    labels = () if use == "predict" else (LABELS,)
+    with met_with("The images run from", "to [-1, 1]", "scale_pixels"):
+        getattr(model, use)(images, *labels)
+    images[0, 0, 0, 0] = np.nan
+    with met_with("no numbers (NaN or infinite)"):
+        getattr(model, use)(images, *labels)
 
 
 # Labels

@@ -7,6 +7,7 @@ from conftest import numpy, one_line
 
 from widenet_keras import scale_pixels
 from widenet_keras.data.digits import AugmentedDigits, augment, load_digits
+from widenet_keras.data.pixels import as_floats
 
 STILL = {"turn": 0.0, "scale": 0.0, "slant": 0.0, "shift": 0.0}
 
@@ -170,8 +171,20 @@ def test_scale_pixels_of_a_tensor():
     np.testing.assert_allclose(numpy(scaled), scale_pixels(pixels), atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "int32", "bool"])
-def test_scale_pixels_refuses_what_is_not_bytes(dtype):
-    with pytest.raises(ValueError, match="scale_pixels takes uint8") as error:
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint16"])
+def test_integers_are_pixels(dtype):
+    pixels = np.arange(128, dtype="uint8").reshape(1, 16, 8)
+    np.testing.assert_array_equal(
+        scale_pixels(pixels.astype(dtype)), scale_pixels(pixels)
+    )
+    np.testing.assert_array_equal(as_floats(pixels.astype(dtype)), as_floats(pixels))
+    if dtype != "int8":
+        with pytest.raises(ValueError, match="run from 0 to 256 and must be 0 to 255"):
+            scale_pixels(np.array([0, 256], dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bool"])
+def test_scale_pixels_refuses_what_is_no_integer(dtype):
+    with pytest.raises(ValueError, match="scale_pixels takes whole") as error:
         scale_pixels(np.zeros((1, 2, 2, 3), dtype))
     assert dtype in one_line(error)

@@ -327,13 +327,13 @@ def test_progress_shows_the_accuracy_so_far(capsys):
     [
         ((images_of(PROBABILITIES), LABELS[:3]), ["4 images and 3 labels"]),
         ((images_of(PROBABILITIES), LABELS + 1), ["from 1 to 3", "num_classes=3"]),
-        ((images_of(PROBABILITIES), LABELS + 0.5), ["float64", "whole number"]),
+        ((images_of(PROBABILITIES), LABELS + 0.5), ["whole numbers", "0.5"]),
         ((images_of(PROBABILITIES), PROBABILITIES), ["mixed or smoothed"]),
         ((images_of(PROBABILITIES), np.eye(4)), ["4 columns"]),
         ((images_of(PROBABILITIES[:, :2]), LABELS), ["shape (4, 2, 2, 1)"]),
         ((images_of(PROBABILITIES).astype("uint8"), LABELS), ["uint8"]),
         (images_of(PROBABILITIES), ["pair of images and labels"]),
-        ((images_of(PROBABILITIES) * np.nan, LABELS), ["NaN", "4 of 4"]),
+        ((images_of(PROBABILITIES) * np.nan, LABELS), ["NaN or infinite"]),
     ],
     ids=[
         "count",

@@ -1,6 +1,7 @@
 """A trained model in every format and quantisation: what it answers, and its size."""
 
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,21 @@ def test_answers_on_test_digits(trained, format, quantize, batch, count, tmp_pat
 @pytest.mark.parametrize("quantize", ["none", "float16", "dynamic_int8"])
 def test_answers_of_keras_files_on_all_test_digits(trained, quantize, tmp_path):
     check_answers(trained, "keras", quantize, "dynamic", 450, tmp_path)
+
+
+@pytest.mark.parametrize("format", ["litert", "onnx", "saved_model", "keras"])
+def test_threads_of_a_server_get_their_own_answers(trained, format, tmp_path):
+    model, images, *_ = trained
+    _, predictor = export(model, tmp_path, format, images=images[:20])
+    truth = [predictor.logits(images[i : i + 1]) for i in range(64)]
+
+    def ask(number):
+        mine = number % 64
+        found = predictor.logits(images[mine : mine + 1])
+        return np.abs(found - truth[mine]).max()
+
+    with ThreadPoolExecutor(8) as pool:
+        assert max(pool.map(ask, range(4000 if format == "litert" else 400))) < 1e-4
 
 
 def check_answers(trained, format, quantize, batch, count, tmp_path):

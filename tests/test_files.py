@@ -1,10 +1,15 @@
 """Files are replaced whole or not at all."""
 
+import sys
+import tempfile
+from pathlib import Path
+
 import keras
 import pytest
 from conftest import tiny_model
 
 import widenet_keras
+from widenet_keras.utils import files
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 
@@ -170,25 +175,121 @@ def test_a_crash_in_a_first_save_leaves_nothing(tmp_path, monkeypatch):
     assert names(tmp_path) == []
 
 
-def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path):
-    nested = tmp_path / ".last.keras.ab3d_f9h" / ".last.keras.00000000"
-    nested.mkdir(parents=True)
-    (nested / "last.keras").write_text("half")
-    for name, content in [
-        (".model.keras.ab3d_f9h", "model.keras"),
-        (".curves.png.00000000", None),
-        (".export.ab3d_f9h", "old"),  # the only copy of what the user had
-        (".config", None),
-        ("plain.ab3d_f9h", None),
-    ]:
-        (tmp_path / name).mkdir()
-        if content:
-            (tmp_path / name / content).write_text("")
-    (tmp_path / ".file.txt.ab3d_f9h").write_text("a file")
-    remove_leftovers(tmp_path)
-    assert names(tmp_path) == [
+def killed_while_writing(path, monkeypatch):
+    """Leaves what a process leaves that is killed while it writes."""
+
+    class Killed(tempfile.TemporaryDirectory):
+        def __exit__(self, *_):
+            self._finalizer.detach()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tempfile, "TemporaryDirectory", Killed)
+        with pytest.raises(RuntimeError, match="crash"):
+            write_half(path, is_folder=False)
+    [left] = path.parent.glob(".widenet-part-*")
+    return left
+
+
+def test_what_a_killed_writer_left_is_removed_and_nothing_else(tmp_path, monkeypatch):
+    killed_while_writing(tmp_path / "model.keras", monkeypatch)
+    mine = [
         ".config",
         ".export.ab3d_f9h",
-        ".file.txt.ab3d_f9h",
+        ".git.disabled",
+        ".ssh.20261101",
+        ".widenet-part-of-mine",
         "plain.ab3d_f9h",
     ]
+    for name in mine:
+        (tmp_path / name / "old").mkdir(parents=True)
+        (tmp_path / name / "kept.txt").write_text("kept")
+    (tmp_path / ".widenet-part-file").write_text("a file")
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == sorted([*mine, ".widenet-part-file"])
+    for name in mine:
+        assert (tmp_path / name / "kept.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_an_older_folder_that_was_moved_aside_comes_back(
+    tmp_path, monkeypatch, replaced
+):
+    path = tmp_path / "export"
+    left = killed_while_writing(path, monkeypatch)
+    (left / "old" / "export").mkdir(parents=True)
+    (left / "old" / "export" / "model.txt").write_text("old")
+    if replaced:
+        path.mkdir()
+        (path / "model.txt").write_text("new")
+    remove_leftovers(tmp_path)
+    expected = "new" if replaced else "old"
+    assert (path / "model.txt").read_text() == expected
+    # Of two whole ones neither is deleted.
+    assert left.exists() == replaced
+
+
+@pytest.mark.parametrize("exchanges", [True, False])
+def test_a_folder_is_replaced_without_a_moment_without_one(
+    tmp_path, monkeypatch, exchanges
+):
+    path = tmp_path / "export"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    renamed = []
+    real = files.os.replace
+    monkeypatch.setattr(
+        files.os, "replace", lambda a, b: (renamed.append((a, b)), real(a, b))
+    )
+    if not exchanges:
+        monkeypatch.setattr(files, "_exchanged", lambda *_: False)
+    with replaced_when_done(path) as fresh:
+        fresh.mkdir()
+        (fresh / "new.txt").write_text("new")
+    assert names(path) == ["new.txt"]
+    assert names(tmp_path) == ["export"]
+    assert bool(renamed) != (exchanges and sys.platform.startswith("linux"))
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_a_link_is_followed(tmp_path, is_folder):
+    real, link = tmp_path / "real", tmp_path / "link"
+    if is_folder:
+        real.mkdir()
+    else:
+        real.write_text("old")
+    link.symlink_to(real)
+    with replaced_when_done(link) as fresh:
+        if is_folder:
+            fresh.mkdir()
+            (fresh / "new.txt").write_text("new")
+        else:
+            fresh.write_text("new")
+    assert link.is_symlink()
+    assert (real / "new.txt" if is_folder else real).read_text() == "new"
+
+
+def test_a_long_name_works_and_a_longer_one_is_refused_before_the_work(tmp_path):
+    with replaced_when_done(tmp_path / ("a" * 245)) as fresh:
+        fresh.write_text("new")
+    for wrong, why in (
+        ("a" * 256, "cannot be written: File name too long"),
+        ("a" * 245 + "/model.keras", "Not a directory|File exists"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            write_half(tmp_path / wrong, is_folder=False)
+    assert names(tmp_path) == ["a" * 245]
+
+
+@pytest.mark.parametrize("is_folder", [True, False])
+def test_all_is_on_the_disk_before_it_takes_a_place(tmp_path, monkeypatch, is_folder):
+    path, synced = tmp_path / "export", []
+    monkeypatch.setattr(files, "_sync", lambda each: synced.append(Path(each).name))
+    with replaced_when_done(path) as fresh:
+        if is_folder:
+            (fresh / "deep").mkdir(parents=True)
+            (fresh / "deep" / "a.txt").write_text("a")
+        else:
+            fresh.write_text("a")
+    inside = ["export", "a.txt", "deep"] if is_folder else ["export"]
+    assert sorted(synced[:-1]) == sorted(inside)
+    assert synced[-1] == tmp_path.name

@@ -1,39 +1,83 @@
 """Pixels: from bytes to the floats that the models take."""
 
+import math
+
 import keras
 import numpy as np
 
+# Images that are scaled in some usual way stay below this; pixels 0 to 255 do not.
+FARTHEST = 16.0
+
 
 def scale_pixels(images):
-    """Returns uint8 pixels 0..255 as float32 in [-1, 1].
+    """Returns whole pixels 0..255 as float32 in [-1, 1].
 
     Args:
-        images: NumPy array or tensor of uint8, any shape.
+        images: NumPy array or tensor of integers, any shape.
 
     Raises:
-        ValueError: If the images are not uint8: they may be scaled already.
+        ValueError: If the images are no integers, since they may be scaled already, or
+            not from 0 to 255.
     """
     if not hasattr(images, "dtype"):
         images = np.asarray(images)
     dtype = keras.backend.standardize_dtype(images.dtype)
-    if dtype != "uint8":
+    if "int" not in dtype:
         raise ValueError(
-            f"scale_pixels takes uint8 pixels 0..255 and the images are {dtype}; if "
+            f"scale_pixels takes whole pixels 0..255 and the images are {dtype}; if "
             "they are scaled to [-1, 1] already, use them as they are."
         )
+    if isinstance(images, np.ndarray) and dtype != "uint8" and images.size:
+        low, high = images.min(), images.max()
+        if low < 0 or high > 255:
+            raise ValueError(
+                f"The pixels run from {low} to {high} and must be 0 to 255; scale them."
+            )
     if isinstance(images, np.ndarray):
         return images.astype("float32") / 127.5 - 1.0
     return keras.ops.cast(images, "float32") / 127.5 - 1.0
 
 
 def as_floats(images):
-    """Returns images as float32 in [-1, 1], whether they are that or uint8 pixels.
+    """Returns images as float32 in [-1, 1], whether they are that or whole pixels.
 
     Args:
-        images: NumPy array of floats in [-1, 1], or of uint8 pixels.
+        images: NumPy array of floats in [-1, 1], or of integers 0..255.
+
+    Raises:
+        ValueError: If they are far from both, or no numbers.
     """
     images = np.asarray(images)
-    return scale_pixels(images) if images.dtype == "uint8" else images.astype("float32")
+    if images.dtype.kind in "iu":
+        return scale_pixels(images)
+    if images.dtype.kind != "f":
+        raise ValueError(
+            f"The images are {images.dtype} and must be floats in [-1, 1] or whole "
+            "pixels 0 to 255."
+        )
+    check_values(images)
+    return images.astype("float32")
+
+
+def check_values(images):
+    """Raises `ValueError` for an array of numbers that no scaled image has.
+
+    Args:
+        images: NumPy array of floats; what else it may be is left alone.
+    """
+    if not isinstance(images, np.ndarray) or not images.size:
+        return
+    low, high = float(images.min()), float(images.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(
+            "The images have values that are no numbers (NaN or infinite); leave these "
+            "images out."
+        )
+    if max(-low, high) > FARTHEST:
+        raise ValueError(
+            f"The images run from {low:g} to {high:g} and the model takes floats "
+            "scaled to [-1, 1]; use widenet_keras.scale_pixels on whole pixels."
+        )
 
 
 def whole_pixels(images):

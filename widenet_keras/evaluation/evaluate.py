@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from widenet_keras.data.broken_images import broken_image_message
+from widenet_keras.data.pixels import check_values
 from widenet_keras.evaluation.calibration import calibration_bins, calibration_error
 from widenet_keras.evaluation.classes import class_results
 from widenet_keras.evaluation.forward import ForwardPass
@@ -111,6 +112,7 @@ def _checked(batches, config):
             )
         images, labels = map(_numpy, batch)
         check_images(images, config.image_shape)
+        check_values(images)
         if len(images) != len(labels):
             raise ValueError(
                 f"A batch has {len(images)} images and {len(labels)} labels; give one "

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import importlib.util
+import threading
 import warnings
 
 from widenet_keras.inference.checksums import open_with_zip
@@ -77,15 +78,18 @@ class LiteRTPredictor(Predictor):
         except (ValueError, RuntimeError) as error:
             raise damaged(path, error) from error
         self._shape = None
+        # An interpreter keeps its input and output in itself.
+        self._one_by_one = threading.Lock()
 
     def run(self, images):
         """Returns the logits of images (B, height, width, channels)."""
-        [entry] = self._interpreter.get_input_details()
-        [result] = self._interpreter.get_output_details()
-        if images.shape != self._shape:
-            self._interpreter.resize_tensor_input(entry["index"], images.shape)
-            self._interpreter.allocate_tensors()
-            self._shape = images.shape
-        self._interpreter.set_tensor(entry["index"], images)
-        self._interpreter.invoke()
-        return self._interpreter.get_tensor(result["index"])
+        with self._one_by_one:
+            [entry] = self._interpreter.get_input_details()
+            [result] = self._interpreter.get_output_details()
+            if images.shape != self._shape:
+                self._interpreter.resize_tensor_input(entry["index"], images.shape)
+                self._interpreter.allocate_tensors()
+                self._shape = images.shape
+            self._interpreter.set_tensor(entry["index"], images)
+            self._interpreter.invoke()
+            return self._interpreter.get_tensor(result["index"])

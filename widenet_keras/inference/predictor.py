@@ -8,6 +8,8 @@ from widenet_keras.data.pixels import as_floats, whole_pixels
 class Predictor:
     """Logits of images from one file. Subclasses say how a batch is run.
 
+    Any number of threads may ask one predictor.
+
     Args:
         path: The file, for messages.
         manifest: Dict of the file, as `widenet_keras.inference.manifest` makes it.
@@ -42,10 +44,10 @@ class Predictor:
         """Returns the logits (B, classes) float32.
 
         Args:
-            images: (B, height, width, channels) floats in [-1, 1], or uint8 pixels.
+            images: (B, height, width, channels) floats in [-1, 1], or whole pixels.
 
         Raises:
-            ValueError: If the images have another shape.
+            ValueError: If the images have another shape, or values that are neither.
         """
         images = as_floats(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:

@@ -1,6 +1,7 @@
 """Checks of what goes into a model, each with one clear line."""
 
 import keras
+import numpy as np
 
 
 def check_images(images, image_shape):
@@ -32,27 +33,52 @@ def check_images(images, image_shape):
         )
 
 
-def check_labels(labels, num_classes):
-    """Raises `ValueError` unless integer labels are classes of the model.
+def check_labels(labels, num_classes, kind=None):
+    """Raises `ValueError` unless labels are what the loss takes.
 
     Args:
-        labels: NumPy array of integer labels (B,) or (B, 1), or of class
-            probabilities (B, classes).
+        labels: NumPy array: whole numbers (B,) or (B, 1), or (B, classes).
         num_classes: Number of classes.
+        kind: "classes" for whole numbers; "shares" for a column per class that adds up
+            to 1; "yes or no" for a column per class from 0 to 1; "any" for any numbers;
+            None for classes or shares.
     """
     if labels.size == 0:
         return
-    if labels.ndim == 2 and labels.shape[1] > 1:
-        if labels.shape[1] != num_classes:
-            raise ValueError(
-                f"The labels have {labels.shape[1]} columns and the model has "
-                f"num_classes={num_classes}; give one column per class."
-            )
-        return
     if labels.dtype.kind not in "iufb":
         raise ValueError(
-            f"The labels are {labels.dtype} and must be whole numbers; number the "
-            f"classes from 0 to {num_classes - 1}."
+            f"The labels are {labels.dtype} and must be numbers; number the classes "
+            f"from 0 to {num_classes - 1}."
+        )
+    columns = labels.shape[1] if labels.ndim == 2 and labels.shape[1] > 1 else 0
+    if kind is None:
+        kind = "shares" if columns else "classes"
+    if kind == "classes":
+        _check_classes(labels, num_classes, columns)
+        return
+    if kind != "any" and max(columns, 1) != num_classes:
+        found = f"have {columns} columns" if columns else "are one number per image"
+        advice = "give one column per class"
+        if not columns and kind == "shares":
+            advice = "use loss='sparse_categorical_crossentropy', or " + advice
+        raise ValueError(
+            f"The labels {found} and the model has num_classes={num_classes}; {advice}."
+        )
+    low, high = labels.min(), labels.max()
+    if not (np.isfinite(low) and np.isfinite(high)):
+        raise ValueError("The labels have values that are no numbers; leave them out.")
+    if kind != "any" and not (low >= 0 and high <= 1):
+        raise ValueError(
+            f"The labels run from {low:g} to {high:g} and the loss takes 0 to 1 in the "
+            "column of each class; scale them, or use a loss for whole numbers."
+        )
+
+
+def _check_classes(labels, num_classes, columns):
+    if columns:
+        raise ValueError(
+            f"The labels have {columns} columns and the loss takes one whole number "
+            "per image; use loss='categorical_crossentropy', or the labels' argmax."
         )
     low, high = labels.min(), labels.max()
     # Written so that NaN fails as well.
@@ -60,4 +86,9 @@ def check_labels(labels, num_classes):
         raise ValueError(
             f"The labels run from {low} to {high} and the model has "
             f"num_classes={num_classes}; labels must be 0 to {num_classes - 1}."
+        )
+    if labels.dtype.kind == "f" and (odd := labels[labels != np.rint(labels)]).size:
+        raise ValueError(
+            f"The labels must be whole numbers and {odd.flat[0]:g} is none; number the "
+            f"classes from 0 to {num_classes - 1}."
         )

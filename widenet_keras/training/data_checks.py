@@ -6,10 +6,11 @@ import sys
 import keras
 import numpy as np
 
+from widenet_keras.data.pixels import check_values
 from widenet_keras.models.image_checks import check_images, check_labels
 
 
-def checked_data(data, labels, config, needs_labels=True):
+def checked_data(data, labels, config, kind=None, needs_labels=True):
     """Checks images and labels and returns data that goes on checking itself.
 
     Arrays are checked whole, here. Batches of `tf.data`, of a `PyDataset` and
@@ -20,6 +21,7 @@ def checked_data(data, labels, config, needs_labels=True):
         data: Images, or a data set of (images, labels[, weights]) batches.
         labels: Labels if `data` are images, else None.
         config: `WideNetConfig` of the model.
+        kind: Which labels are right, as for `check_labels`.
         needs_labels: Whether images without labels are a mistake.
 
     Returns:
@@ -29,12 +31,12 @@ def checked_data(data, labels, config, needs_labels=True):
         ValueError: If something does not fit; one line says what and why.
     """
     if hasattr(data, "element_spec"):
-        return _checked_tensorflow_dataset(data, config)
+        return _checked_tensorflow_dataset(data, config, kind)
     if isinstance(data, keras.utils.PyDataset):
-        return _CheckedPyDataset(data, config)
+        return _CheckedPyDataset(data, config, kind)
     if hasattr(data, "__next__"):
-        return (_checked_batch(batch, config) for batch in data)
-    _check_arrays(data, labels, config)
+        return (_checked_batch(batch, config, kind) for batch in data)
+    _check_arrays(data, labels, config, kind)
     if labels is None and needs_labels and hasattr(data, "shape"):
         raise ValueError(
             "There are images and no labels; give y, one integer label per image."
@@ -42,13 +44,14 @@ def checked_data(data, labels, config, needs_labels=True):
     return data
 
 
-def _check_arrays(images, labels, config):
+def _check_arrays(images, labels, config, kind):
     if isinstance(images, list):
         raise ValueError(
             "The images are a list and the model takes an array; use "
             "numpy.stack(images)."
         )
     check_images(images, config.image_shape)
+    check_values(images)
     if labels is not None and hasattr(labels, "__len__"):
         # Text cannot become a tensor; the check below says so.
         labels = np.asarray(
@@ -56,7 +59,7 @@ def _check_arrays(images, labels, config):
             if isinstance(labels, list | tuple | np.ndarray)
             else keras.ops.convert_to_numpy(labels)
         )
-        check_labels(labels, config.num_classes)
+        check_labels(labels, config.num_classes, kind)
         if len(labels) != len(images):
             raise ValueError(
                 f"There are {len(images)} images and {len(labels)} labels; give one "
@@ -64,16 +67,16 @@ def _check_arrays(images, labels, config):
             )
 
 
-def _checked_batch(batch, config):
+def _checked_batch(batch, config, kind):
     images, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
-    _check_arrays(images, labels, config)
+    _check_arrays(images, labels, config, kind)
     return batch
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):
     """A `PyDataset` that checks each batch of another one."""
 
-    def __init__(self, dataset, config):
+    def __init__(self, dataset, config, kind):
         super().__init__(
             workers=dataset.workers,
             use_multiprocessing=dataset.use_multiprocessing,
@@ -81,9 +84,10 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         )
         self.dataset = dataset
         self.config = config
+        self.kind = kind
 
     def __getitem__(self, index):
-        return _checked_batch(self.dataset[index], self.config)
+        return _checked_batch(self.dataset[index], self.config, self.kind)
 
     @property
     def num_batches(self):
@@ -99,7 +103,7 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         self.dataset.on_epoch_end()
 
 
-def _checked_tensorflow_dataset(dataset, config):
+def _checked_tensorflow_dataset(dataset, config, kind):
     """Maps an assertion over the labels; images are checked by their spec."""
     spec = dataset.element_spec
     spec = spec if isinstance(spec, tuple) else (spec,)
@@ -108,9 +112,9 @@ def _checked_tensorflow_dataset(dataset, config):
     if not isinstance(dataset, tf.data.Dataset) or len(spec) < 2:
         return dataset
     shape = spec[1].shape
-    if shape.rank == 2 and shape[1] is not None and shape[1] > 1:
-        check_labels(np.zeros((1, shape[1])), config.num_classes)
-    if not spec[1].dtype.is_integer:
+    if shape.rank in (1, 2) and None not in shape[1:]:
+        check_labels(np.zeros((1, *shape[1:])), config.num_classes, kind)
+    if not spec[1].dtype.is_integer or kind not in (None, "classes"):
         return dataset
 
     def check(images, labels, *rest):

@@ -1,6 +1,7 @@
 """The image classifier: the network with an objective, ready for `model.fit`."""
 
 import inspect
+import warnings
 
 import keras
 
@@ -8,15 +9,13 @@ from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.process_rows import ProcessRows
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.data_checks import checked_data, label_message
+from widenet_keras.training.on_logits import (
+    labels_kind,
+    loss_on_logits,
+    metrics_on_logits,
+)
 from widenet_keras.training.step import TrainStep
-from widenet_keras.utils.plain_errors import plain_errors
-
-# The model returns logits; these names would read them as probabilities.
-_LOGIT_LOSSES = {
-    "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
-    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
-    "binary_crossentropy": keras.losses.BinaryCrossentropy,
-}
+from widenet_keras.utils.plain_errors import first_line, plain_errors
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -43,6 +42,9 @@ class ImageClassifier(TrainStep, WideNet):
         ValueError: If the config is wrong; one line says what to change.
     """
 
+    # What labels the loss takes, see `labels_kind`; `compile` says.
+    labels_kind = None
+
     def build(self, images_shape):
         """Makes trackers and weights; the constructor calls it."""
         if not self.built:
@@ -54,37 +56,49 @@ class ImageClassifier(TrainStep, WideNet):
 
         Args:
             optimizer: Name or instance of a Keras optimizer.
-            loss: "auto" is sparse categorical cross-entropy on logits. A
-                cross-entropy given by name is taken on logits as well.
-            metrics: "auto" is accuracy.
-            **kwargs: As for `keras.Model.compile`.
+            loss: "auto" is sparse categorical cross-entropy on logits. What is given
+                by name or as a function of Keras is taken on logits as well.
+            metrics: "auto" is accuracy: of the class, or with binary cross-entropy
+                of every label of an image. Others are taken on logits, as the loss.
+            **kwargs: As for `keras.Model.compile`; `weighted_metrics` as `metrics`.
 
         Raises:
-            ValueError: If a loss instance would read the logits as probabilities, or
+            ValueError: If a loss or metric would read the logits as probabilities, or
                 loss or optimizer do not work over the devices of this job.
         """
-        if isinstance(loss, str):
-            name = "sparse_categorical_crossentropy" if loss == "auto" else loss
-            if name in _LOGIT_LOSSES:
-                loss = _LOGIT_LOSSES[name](from_logits=True)
-        elif getattr(loss, "from_logits", True) is False:
-            raise ValueError(
-                f"compile: {type(loss).__name__} has from_logits=False and the model "
-                "returns logits; construct it with from_logits=True."
-            )
-        if metrics == "auto":
-            metrics = [_accuracy_for(loss)]
+        loss = loss_on_logits(loss)
+        metrics = metrics_on_logits(metrics, loss)
+        weighted = metrics_on_logits(kwargs.pop("weighted_metrics", None), loss)
+        self.labels_kind = labels_kind(loss)
         optimizer = keras.optimizers.get(optimizer)
         self.check_training(optimizer, loss)
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        super().compile(
+            optimizer=optimizer,
+            loss=loss,
+            metrics=metrics,
+            weighted_metrics=weighted,
+            **kwargs,
+        )
         # Variables that are first made inside a train step make TensorFlow trace
         # that step twice, which doubles the wait before the first epoch.
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
 
     def compile_from_config(self, config):
-        """Compiles a loaded model as it was compiled when saved."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
+        """Compiles a loaded model as it was compiled when saved.
+
+        A file whose loss or metrics are refused today opens without both.
+        """
+        config = keras.saving.deserialize_keras_object(config)
+        try:
+            self.compile(**config)
+        except ValueError as error:
+            warnings.warn(
+                "The model is opened without its loss and metrics: "
+                f"{first_line(error)}",
+                stacklevel=2,
+            )
+            self.compile(config["optimizer"], loss=None, metrics=None)
 
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the model; as `keras.Model.fit`, after checks of the data.
@@ -92,17 +106,18 @@ class ImageClassifier(TrainStep, WideNet):
         Raises:
             ValueError: If images or labels do not fit the model, in one line.
         """
+        self._assert_compile_called("fit")
         own_rows = isinstance(x, ProcessRows)
-        x = checked_data(x.dataset if own_rows else x, y, self.config)
+        x = self._checked(x.dataset if own_rows else x, y)
         if _has_its_own_order(x):
             # Keras would warn that it cannot shuffle them, which nobody asked for.
             kwargs.setdefault("shuffle", False)
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list):
             images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(validation))
-            checked_data(images, labels, self.config)
+            self._checked(images, labels)
         elif validation is not None:
-            kwargs["validation_data"] = checked_data(validation, None, self.config)
+            kwargs["validation_data"] = self._checked(validation, None)
         if self.optimizer is not None:
             self.unshare_buffers()
         plain = plain_errors(label_message, broken_image_message)
@@ -116,7 +131,8 @@ class ImageClassifier(TrainStep, WideNet):
 
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
-        x = checked_data(x, y, self.config)
+        self._assert_compile_called("evaluate")
+        x = self._checked(x, y)
         plain = plain_errors(label_message, broken_image_message)
         with self.keeps_weights(), plain, self.whole_batches():
             return super().evaluate(x, y, *args, **kwargs)
@@ -127,17 +143,12 @@ class ImageClassifier(TrainStep, WideNet):
         with self.keeps_weights(), self.whole_batches():
             return super().predict(x, *args, **kwargs)
 
+    def _checked(self, data, labels):
+        """Returns data that are checked now or as they come."""
+        return checked_data(data, labels, self.config, self.labels_kind)
+
 
 def _has_its_own_order(data):
     """Whether data are a stream: a `tf.data` set, generator or endless `PyDataset`."""
     endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
     return hasattr(data, "element_spec") or endless or inspect.isgenerator(data)
-
-
-def _accuracy_for(loss):
-    """Returns the accuracy metric for the kind of labels that `loss` takes."""
-    if isinstance(loss, keras.losses.SparseCategoricalCrossentropy):
-        return keras.metrics.SparseCategoricalAccuracy(name="accuracy")
-    if isinstance(loss, keras.losses.CategoricalCrossentropy):
-        return keras.metrics.CategoricalAccuracy(name="accuracy")
-    return "accuracy"
