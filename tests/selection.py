@@ -22,6 +22,8 @@ ONCE = {
     "test_evaluation.py::test_a_real_model_whatever_the_batch_size": EVERY,
     "test_evaluation.py::test_a_forward_pass_runs_as_the_model_is_compiled": EVERY,
     "test_flops.py": QUICK,
+    "test_on_logits.py": QUICK,
+    "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
     "test_reference_weights.py": QUICK,
     "test_tie.py": QUICK,
     # Files, commands, pages, pictures, the programs beside the package.

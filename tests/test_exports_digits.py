@@ -50,7 +50,9 @@ def test_answers_of_keras_files_on_all_test_digits(trained, quantize, tmp_path):
     check_answers(trained, "keras", quantize, "dynamic", 450, tmp_path)
 
 
-@pytest.mark.parametrize("format", ["litert", "onnx", "saved_model", "keras"])
+@pytest.mark.parametrize(
+    "format", ["litert", slow("onnx"), slow("saved_model"), "keras"]
+)
 def test_threads_of_a_server_get_their_own_answers(trained, format, tmp_path):
     model, images, *_ = trained
     _, predictor = export(model, tmp_path, format, images=images[:20])
