@@ -113,7 +113,7 @@ def model(arguments, preset):
         )
         classifier.compile(AdamW(1e-3))
         config = classifier.config
-        images, labels = on_device(*batch(arguments, config))
+        images, labels = on_device(arguments, config)
         flops = widenet_keras.forward_flops(config)
         shared = {"model": preset, "dropout": dropout}
 
@@ -180,7 +180,7 @@ def plain_torch(arguments, config):
 
     where = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
     half = torch.autocast(where, torch.bfloat16)
-    images, labels = on_device(*batch(arguments, config))
+    images, labels = on_device(arguments, config)
     images = images.permute(0, 3, 1, 2).contiguous()
 
     def cases(model, parameters):
@@ -205,10 +205,11 @@ def plain_torch(arguments, config):
         import timm
     except ImportError:
         return
+    if (config.image_size, config.width) != (224, 768):
+        return
     with torch.device(where):
         other = timm.create_model("vit_base_patch16_224", num_classes=1000)
-    if (config.image_size, config.width) == (224, 768):
-        yield "timm ViT", cases(other.__call__, other.parameters())
+    yield "timm ViT", cases(other.__call__, other.parameters())
 
 
 def plain_jax(arguments, config):
@@ -217,7 +218,7 @@ def plain_jax(arguments, config):
     import numpy as np
     import plain_jax
 
-    images, labels = on_device(*batch(arguments, config))
+    images, labels = on_device(arguments, config)
     how = {"heads": config.heads, "dtype": "bfloat16"}
     weights = plain_jax.weights_of(config.to_dict())
     state = [weights, *(jax.tree.map(jax.numpy.zeros_like, weights) for _ in range(2))]
@@ -255,21 +256,12 @@ def milliseconds(case, arguments):
     return harness.median_milliseconds({0: case}, arguments.repeats, STEPS)[0]
 
 
-def batch(arguments, config):
-    """Returns random images and labels, NumPy arrays."""
-    import numpy as np
-
-    random = np.random.default_rng(0)
-    shape = (arguments.batch, *config.image_shape)
-    images = random.uniform(-1, 1, shape).astype("float32")
-    return images, random.integers(0, config.num_classes, arguments.batch)
-
-
-def on_device(*arrays):
-    """Returns arrays as tensors on the device of the running backend."""
+def on_device(arguments, config):
+    """Returns a random batch as tensors on the device of the running backend."""
     import keras
+    import timed
 
-    return [keras.ops.convert_to_tensor(array) for array in arrays]
+    return map(keras.ops.convert_to_tensor, timed.batch(arguments.batch, config))
 
 
 def present(rows, arguments):

@@ -30,6 +30,18 @@ def require_device(device):
         )
 
 
+def batch(size, config):
+    """Returns random images and labels for a model, NumPy arrays.
+
+    Args:
+        size: Number of images.
+        config: `WideNetConfig`.
+    """
+    random = np.random.default_rng(0)
+    images = random.uniform(-1, 1, (size, *config.image_shape)).astype("float32")
+    return images, random.integers(0, config.num_classes, size)
+
+
 def forward(function, variables, x):
     """Returns a function that computes `function(x)`, once or more, and waits for it.
 

@@ -44,7 +44,7 @@ def main():
 
 def trainer(arguments, preset, remat="none"):
     """Returns a function that takes one training step of a fresh model."""
-    import numpy as np
+    import timed
 
     import widenet_keras
 
@@ -52,10 +52,7 @@ def trainer(arguments, preset, remat="none"):
         preset, dtype=arguments.dtype, remat=remat
     )
     model.compile()
-    random = np.random.default_rng(0)
-    shape = (arguments.batch, *model.config.image_shape)
-    images = random.uniform(-1, 1, shape).astype("float32")
-    labels = random.integers(0, model.config.num_classes, arguments.batch)
+    images, labels = timed.batch(arguments.batch, model.config)
     # The returned loss is a number, so the step is over when it is there.
     return model, lambda: float(model.train_on_batch(images, labels)[0])
 
