@@ -35,13 +35,15 @@ from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
     evenly_spaced,
+    facts_of,
     open_source,
     sample_images,
+    trained_for,
     training_batches,
 )
 from widenet_keras.distribution import distribute
+from widenet_keras.inference.keras_file import named_classifier
 from widenet_keras.models.description import describe
-from widenet_keras.models.loading import load_classifier
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
 from widenet_keras.utils.checks import check_integer
@@ -131,18 +133,16 @@ def sources(recipe):
     return data, open_source(recipe.data, "validation", recipe.data_dir)
 
 
-def starting_model(recipe, num_classes):
+def starting_model(recipe, data):
     """Returns the model to train: fresh, or adapted from a checkpoint."""
     fields = widenet_keras.parse_fields(recipe.fields, settled=("num_classes",))
+    fields["num_classes"] = data.num_classes
     if recipe.checkpoint:
-        model = load_classifier(recipe.checkpoint)
-        return model.adapted(num_classes=num_classes, dtype=recipe.precision, **fields)
+        model = named_classifier(recipe.checkpoint)
+        names = data.class_names if data.named else None
+        return model.adapted(dtype=recipe.precision, class_names=names, **fields)
     return widenet_keras.ImageClassifier.from_preset(
-        recipe.preset,
-        seed=recipe.seed,
-        dtype=recipe.precision,
-        num_classes=num_classes,
-        **fields,
+        recipe.preset, seed=recipe.seed, dtype=recipe.precision, **fields
     )
 
 
@@ -157,7 +157,8 @@ def train(recipe, distribution):
     """Trains, evaluates and saves."""
     data, test = sources(recipe)
     keras.utils.set_random_seed(recipe.seed)
-    model = starting_model(recipe, data.num_classes)
+    model = starting_model(recipe, data)
+    data, test = trained_for(model, data, test, recipe.augmentation)
     shape = (model.config.image_size, model.config.channels, data.num_classes)
     stream = training_batches(
         data,
@@ -168,7 +169,11 @@ def train(recipe, distribution):
         on_error=recipe.on_error,
     )
     validation = evaluation_batches(
-        test, *shape, recipe.batch_size, on_error=recipe.on_error
+        test,
+        *shape,
+        recipe.batch_size,
+        on_error=recipe.on_error,
+        preprocessing=model.preprocessing,
     )
     batches = stream.batches_per_epoch
     say = distribution.say
@@ -185,11 +190,14 @@ def train(recipe, distribution):
         recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
-    run = Run(recipe.output, recipe.settings(), distribution)
+    settings = {**recipe.settings(), **facts_of(data, test)}
+    run = Run(recipe.output, settings, distribution)
     done = run.checkpoints.restore(model)
     if done.epochs:
         say(f"going on after epoch {done.epochs} of {recipe.epochs}")
-    samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
+    samples = sample_images(
+        test, *shape[:2], on_error=recipe.on_error, preprocessing=model.preprocessing
+    )
     model.fit(
         distribution.training(stream, done.batches),
         initial_epoch=done.epochs,
@@ -201,7 +209,7 @@ def train(recipe, distribution):
         verbose=distribution.verbose,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
-    run.finish(model, metrics, samples, data.class_names)
+    run.finish(model, metrics, samples)
     say(f"test accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
 
 

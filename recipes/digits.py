@@ -65,11 +65,13 @@ def train(recipe, epochs, seed, data):
     import keras
 
     import widenet_keras
-    from widenet_keras.data.digits import AugmentedDigits
+    from widenet_keras.data.digits import CLASSES, AugmentedDigits
 
     (x_train, y_train), (x_test, y_test) = data
     keras.utils.set_random_seed(seed)
     model = widenet_keras.ImageClassifier.from_preset(recipe.preset, seed=seed)
+    model.class_names = CLASSES
+    model.trained_on = f"{len(x_train)} of scikit-learn's digits"
     batches = AugmentedDigits(
         x_train, y_train, recipe.batch_size, seed=seed, smoothing=recipe.smoothing
     )

@@ -38,8 +38,10 @@ import widenet_keras
 from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
+    facts_of,
     open_source,
     sample_images,
+    trained_for,
     training_batches,
 )
 from widenet_keras.distribution import distribute
@@ -127,6 +129,7 @@ def train(recipe, distribution):
         num_classes=data.num_classes,
         **widenet_keras.parse_fields(recipe.fields, settled=("num_classes",)),
     )
+    data, test = trained_for(model, data, test, recipe.augmentation)
     shape = (model.config.image_size, model.config.channels, data.num_classes)
     stream = training_batches(
         data,
@@ -137,7 +140,11 @@ def train(recipe, distribution):
         on_error=recipe.on_error,
     )
     validation = evaluation_batches(
-        test, *shape, recipe.batch_size, on_error=recipe.on_error
+        test,
+        *shape,
+        recipe.batch_size,
+        on_error=recipe.on_error,
+        preprocessing=model.preprocessing,
     )
     # An epoch of `fit` is what lies between two checkpoints.
     whole = recipe.epochs * stream.batches_per_epoch
@@ -157,11 +164,14 @@ def train(recipe, distribution):
         recipe.optimization.build(epochs * batches, stream.batches_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
-    run = Run(recipe.output, recipe.settings(), distribution)
+    settings = {**recipe.settings(), **facts_of(data, test)}
+    run = Run(recipe.output, settings, distribution)
     done = run.checkpoints.restore(model)
     if done.epochs:
         say(f"going on after epoch {done.epochs} of {epochs}")
-    samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
+    samples = sample_images(
+        test, *shape[:2], on_error=recipe.on_error, preprocessing=model.preprocessing
+    )
     model.fit(
         distribution.training(stream, done.batches),
         initial_epoch=done.epochs,
@@ -172,7 +182,7 @@ def train(recipe, distribution):
         verbose=distribution.verbose,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
-    run.finish(model, metrics, samples, data.class_names)
+    run.finish(model, metrics, samples)
     say(f"validation accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
 
 

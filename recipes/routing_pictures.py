@@ -17,7 +17,7 @@ import numpy as np
 
 import widenet_keras
 from widenet_keras.data.labelled import labelled_batches
-from widenet_keras.models.loading import load_classifier
+from widenet_keras.inference.keras_file import named_classifier
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
@@ -51,11 +51,11 @@ def main(pictures):
     load_matplotlib()
     if pictures.output.exists() and not pictures.output.is_dir():
         raise ValueError(f"--output {pictures.output} is a file; give a folder.")
-    model = load_classifier(pictures.model)
+    model = named_classifier(pictures.model)
     # A model without experts is told before images are read.
     model.routing(np.zeros((1, *model.config.image_shape), "float32"))
     batches, names, description = labelled_batches(
-        model.config, pictures.data, "validation", pictures.data_dir, 64, "raise"
+        model, pictures.data, "validation", pictures.data_dir, 64, "raise"
     )
     print(f"{pictures.model} on {description}", flush=True)
     images, labels = drawn(batches, pictures.images)

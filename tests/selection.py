@@ -54,6 +54,8 @@ ONCE = {
     "test_data_benchmark.py": READS,
     "test_data_decoding.py": READS,
     "test_data_parts.py": READS,
+    "test_names.py": QUICK,
+    "test_names.py::test_labels_of_records_are_mapped": READS,
     "test_data_tfds.py": READS,
     "test_pipeline.py": READS,
     "test_pipeline.py::test_fit_takes_the_stream": EVERY,

@@ -19,6 +19,7 @@ pytest.importorskip("tyro")
 
 from widenet_keras.cli import backend as cli_backend
 from widenet_keras.cli.main import main
+from widenet_keras.data import Source
 from widenet_keras.utils.command_line import message_in
 
 ROOT = Path(__file__).parents[1]
@@ -206,12 +207,13 @@ def test_framed_errors_become_one_line(frame):
     assert message_in(frame) == "Unrecognized options: --foo"
 
 
-class Source:
-    """What `open_source` returns for a made-up set of 5 classes."""
-
-    num_classes = 5
-    class_names = ("ant", "bee", "cat", "dog", "eel")
-    description = "seven images"
+MADE_UP = Source(
+    name="here",
+    kind="made up",
+    count=7,
+    class_names=("ant", "bee", "cat", "dog", "eel"),
+    description="seven images",
+)
 
 
 @pytest.fixture
@@ -221,10 +223,10 @@ def asked(monkeypatch):
 
     def open_source(data, split, data_dir=None):
         asked.update(data=data, split=split, data_dir=data_dir)
-        return Source()
+        return MADE_UP
 
-    def evaluation_batches(source, *numbers, on_error="raise"):
-        asked.update(numbers=numbers, on_error=on_error)
+    def evaluation_batches(source, *numbers, on_error, preprocessing):
+        asked.update(numbers=numbers, on_error=on_error, taken=preprocessing.crop_mode)
         images, labels = (
             tiny_images(7),
             np.eye(5, dtype="float32")[[0, 1, 2, 3, 4, 0, 1]],
@@ -251,6 +253,8 @@ def test_sources_get_what_was_asked_for(asked, capsys, vit):
         # Image size, channels, classes, batch size.
         "numbers": (12, 3, 5, 4),
         "on_error": "skip",
+        # As images of 12 pixels are, of which nobody said how they were trained on.
+        "taken": "squash",
     }
 
 

@@ -11,6 +11,7 @@ pytest.importorskip("tyro")
 
 from widenet_keras.cli.main import main
 from widenet_keras.inference import open_predictor
+from widenet_keras.models.preprocessing import usual_preprocessing
 
 OTHER = ["--output", "other.keras"]
 
@@ -145,10 +146,11 @@ def test_images_are_read_the_same_way_without_tensorflow(photos, monkeypatch):
 
     for path in images.image_files(photos):
         for shape in ((12, 12, 3), (8, 8, 1)):
-            wanted = images.read_pixels(path, shape).astype(int)
+            taken = usual_preprocessing(shape[0])
+            wanted = images.read_pixels(path, shape, taken).astype(int)
             with monkeypatch.context() as patch:
                 patch.setattr(images, "has_tensorflow", lambda: False)
-                found = images.read_pixels(path, shape).astype(int)
+                found = images.read_pixels(path, shape, taken).astype(int)
             # Decoders and grey scales round on their own; those of JPEGs, whose
             # colours are stored at half the resolution, more.
             most = 4 if path.suffix == ".jpg" else 1

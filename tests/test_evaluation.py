@@ -38,6 +38,7 @@ class Scene(keras.Model):
     def __init__(self, classes, routed=False):
         super().__init__(name="scene")
         self.sizes = []
+        self.class_names = None
         self.config = SimpleNamespace(
             image_shape=(classes, classes, 1),
             num_classes=classes,

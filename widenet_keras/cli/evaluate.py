@@ -52,14 +52,15 @@ class Evaluate:
         if self.output is not None:
             self._prepare_output()
         batches, class_names, description = labelled_batches(
-            model.config,
+            model,
             self.data,
             self.split,
             self.data_dir,
             self.batch_size,
             self.on_error,
         )
-        print(f"{self.model} on {description}", flush=True)
+        taken = model.preprocessing.in_words(model.config.image_size)
+        print(f"{self.model} on {description}\nof each image: {taken}", flush=True)
         evaluation = evaluate_classifier(model, batches, class_names)
         print(f"\n{terminal(evaluation)}")
         if self.output is not None:
@@ -67,9 +68,9 @@ class Evaluate:
 
     def _model(self):
         """Returns the model, for the size of the images."""
-        from widenet_keras.models.loading import load_classifier
+        from widenet_keras.inference.keras_file import named_classifier
 
-        model = load_classifier(self.model)
+        model = named_classifier(self.model)
         if self.image_size in (None, model.config.image_size):
             return model
         return model.with_image_size(self.image_size)

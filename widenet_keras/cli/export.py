@@ -33,7 +33,8 @@ class Export:
     """Where to write; otherwise beside the model."""
     data: str | None = None
     """Images to compare on: "digits", class folders, TFRecords, an .npz file, or
-    tfds:NAME; random ones if not given. Their class names go into the file."""
+    tfds:NAME; random ones if not given. Class names are those of the model; if it has
+    none, those of the images."""
     data_dir: Path | None = None
     """Where TFDS keeps its data sets."""
     split: str = "validation"
@@ -93,9 +94,9 @@ class Export:
                 raise ValueError(
                     "--quantize int8 calibrates its ranges on images; give --data."
                 )
-            return None, predictor.class_names
+            return None, predictor.model.class_names
         batches, class_names, _ = labelled_batches(
-            predictor.model.config,
+            predictor.model,
             self.data,
             self.split,
             self.data_dir,

@@ -28,6 +28,8 @@ class Predict:
     """The model's file or folder."""
     top: int = 5
     """How many classes to print."""
+    verbose: bool = False
+    """Say first what the model is and what it takes of an image."""
     explain: Path | None = None
     """Where to write a picture of which expert each patch of the first image went
     to (.keras files of models with experts)."""
@@ -47,6 +49,8 @@ class Predict:
         predictor = open_predictor(self.model)
         if self.explain is not None:
             _check_explains(predictor)
+        if self.verbose:
+            print(_described(predictor))
         explained, failed = None, []
         for first in range(0, len(files), _BATCH):
             names, pixels = self._read(files[first : first + _BATCH], predictor, failed)
@@ -74,7 +78,8 @@ class Predict:
         names, pixels = [], []
         for file in files:
             try:
-                pixels.append(read_pixels(file, predictor.image_shape))
+                shape, preprocessing = predictor.image_shape, predictor.preprocessing
+                pixels.append(read_pixels(file, shape, preprocessing))
             except ValueError as error:
                 failed.append(str(error))
                 if len(files) > 1:
@@ -97,6 +102,20 @@ def _top(names, probabilities, count):
     """Returns the most probable classes as one line."""
     best = (-probabilities).argsort(kind="stable")[:count]
     return ", ".join(f"{names[each]} {probabilities[each]:.3f}" for each in best)
+
+
+def _described(predictor):
+    """Returns what a file says of itself, as lines."""
+    from widenet_keras.models.class_names import listed
+
+    names, trained_on = predictor.class_names, predictor.manifest.get("trained_on")
+    return (
+        f"model: {predictor.path}\n"
+        f"classes: {len(names)} ({listed(names)})\n"
+        f"trained on: {trained_on or 'nobody said'}\n"
+        "of each image: "
+        f"{predictor.preprocessing.in_words(predictor.image_shape[0])}"
+    )
 
 
 def _check_explains(predictor):

@@ -6,9 +6,7 @@ from widenet_keras.data.geometry import (
     ASPECT_RATIOS,
     ERASED_AREA,
     ERASED_RATIO,
-    EVALUATION_CROP,
     LUMA,
-    SMALLEST_CROPPED,
 )
 from widenet_keras.data.pixels import scale_pixels
 
@@ -55,24 +53,18 @@ def _resized_along(images, size, axis):
     return low * (1 - part) + high * part
 
 
-def middle(images, size):
+def evaluated(images, size, preprocessing):
     """Returns what evaluation sees of an image or of each of many, as uint8.
-
-    The middle of it, as `tf.data` takes it; all of a small one.
 
     Args:
         images: (..., height, width, C) uint8.
         size: Side of the result, pixels.
+        preprocessing: `Preprocessing`.
 
     Returns:
         (..., size, size, C) uint8.
     """
-    if size < SMALLEST_CROPPED:
-        return resized(images, size)
-    height, width = images.shape[-3:-1]
-    side = max(1, round(EVALUATION_CROP * min(height, width)))
-    window = ((height - side) // 2, (width - side) // 2, side, side)
-    return resized(images, size, window)
+    return resized(images, size, preprocessing.window(*images.shape[-3:-1]))
 
 
 def crops_and_flips(images, size, augmentation, random):

@@ -7,8 +7,8 @@ import numpy as np
 
 from widenet_keras.data.array_augmentation import (
     crops_and_flips,
+    evaluated,
     finish,
-    middle,
     resized,
     with_channels,
 )
@@ -74,7 +74,7 @@ class ArrayTraining(keras.utils.PyDataset):
 
 
 class ArrayEvaluation(keras.utils.PyDataset):
-    """The middle of all images in their order; the last batch may be smaller.
+    """All images in their order, as evaluation sees them; a smaller last batch.
 
     Args:
         source: `ArraySource`.
@@ -90,7 +90,7 @@ class ArrayEvaluation(keras.utils.PyDataset):
     @functools.cached_property
     def images(self):
         """The images that batches are made of, uint8."""
-        return resized_once(self.source, self.layout, middle)
+        return resized_once(self.source, self.layout, self._evaluated)
 
     @property
     def num_batches(self):
@@ -106,9 +106,12 @@ class ArrayEvaluation(keras.utils.PyDataset):
         rows = slice(first, first + layout.batch_size)
         images = with_channels(self.images[rows], layout.channels)
         if images.shape[1:] != layout.image_shape:
-            images = middle(images, layout.image_size)
+            images = self._evaluated(images, layout.image_size)
         targets = np.eye(layout.num_classes, dtype="float32")[self.source.labels[rows]]
         return scale_pixels(images), targets
+
+    def _evaluated(self, images, size):
+        return evaluated(images, size, self.layout.preprocessing)
 
 
 def resized_once(source, layout, function):

@@ -79,6 +79,7 @@ def open_arrays(name, path, split):
             f"{len(images)} images {height}x{width}x{channels} of {classes} classes in "
             f"x_{part} of {path}{served(split, part)}"
         ),
+        named=False,
         images=images,
         labels=labels[f"y_{part}"],
     )

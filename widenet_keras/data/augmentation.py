@@ -3,6 +3,11 @@
 import dataclasses
 from typing import Literal
 
+from widenet_keras.models.preprocessing import (
+    EVALUATION_CROP,
+    SMALLEST_CROPPED,
+    Preprocessing,
+)
 from widenet_keras.utils.checks import check_choice, check_flag, check_number
 
 OWNER = "Augmentation"
@@ -68,6 +73,20 @@ class Augmentation:
                 f"{OWNER}: randaugment_ops={ops!r} must be a whole number from 0 to "
                 f"{MOST_OPERATIONS}."
             )
+
+    def preprocessing(self, image_size: int) -> Preprocessing:
+        """Returns what evaluation takes of an image, to see what training sees.
+
+        Inception crops keep the shape of things, so that evaluation takes a square in
+        the middle; "pad" and "none" resize the whole image to a square.
+
+        Args:
+            image_size: Side of the images, pixels; small ones are not cropped.
+        """
+        if self.crop != "inception":
+            return Preprocessing(crop_mode="squash", crop_pct=1.0)
+        cropped = image_size >= SMALLEST_CROPPED
+        return Preprocessing(crop_pct=EVALUATION_CROP if cropped else 1.0)
 
     @property
     def level(self):

@@ -11,6 +11,7 @@ from widenet_keras.data.broken_images import BrokenImages, broken_image_message
 from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
+from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.plain_errors import plain_errors
 
@@ -24,12 +25,19 @@ class Layout:
         channels: 1 or 3.
         num_classes: Number of classes.
         batch_size: B, images per batch.
+        preprocessing: `Preprocessing` of evaluation; None for the usual one.
     """
 
     image_size: int
     channels: int
     num_classes: int
     batch_size: int
+    preprocessing: Preprocessing | None = None
+
+    def __post_init__(self):
+        if self.preprocessing is None:
+            usual = usual_preprocessing(self.image_size)
+            object.__setattr__(self, "preprocessing", usual)
 
     @property
     def image_shape(self):
@@ -145,9 +153,15 @@ def training_batches(
 
 
 def evaluation_batches(
-    source, image_size, channels, num_classes, batch_size, on_error="raise"
+    source,
+    image_size,
+    channels,
+    num_classes,
+    batch_size,
+    on_error="raise",
+    preprocessing=None,
 ):
-    """Returns all images in their order, the middle of each, for evaluation.
+    """Returns all images in their order, as evaluation sees them.
 
     Args:
         source: What `open_source` returned.
@@ -157,6 +171,7 @@ def evaluation_batches(
         batch_size: B, images per batch; the last batch may be smaller.
         on_error: "raise" stops at an image that cannot be read, with its name;
             "skip" names it on stderr and leaves it out.
+        preprocessing: `model.preprocessing`; None for the usual one.
 
     Returns:
         A finite `tf.data.Dataset` of images (B, height, width, channels) float32 in
@@ -167,7 +182,9 @@ def evaluation_batches(
         ValueError: If a value does not fit.
         ImportError: If TensorFlow is needed and not installed.
     """
-    layout = _checked_layout(source, image_size, channels, num_classes, batch_size)
+    layout = _checked_layout(
+        source, image_size, channels, num_classes, batch_size, preprocessing
+    )
     broken = BrokenImages(on_error)
     if has_tensorflow():
         from widenet_keras.data.pipeline.datasets import evaluation_dataset
@@ -178,7 +195,9 @@ def evaluation_batches(
     return ArrayEvaluation(source, layout)
 
 
-def sample_images(source, image_size, channels, count=64, on_error="raise"):
+def sample_images(
+    source, image_size, channels, count=64, on_error="raise", preprocessing=None
+):
     """Returns some images of a source as evaluation sees them.
 
     Of class folders and arrays they are evenly spaced, so that all classes are among
@@ -190,6 +209,7 @@ def sample_images(source, image_size, channels, count=64, on_error="raise"):
         channels: 1 or 3.
         count: Number of images; fewer if there are no more.
         on_error: As for `evaluation_batches`.
+        preprocessing: As for `evaluation_batches`.
 
     Returns:
         NumPy array (count, height, width, channels) float32 in [-1, 1].
@@ -200,21 +220,22 @@ def sample_images(source, image_size, channels, count=64, on_error="raise"):
     classes = source.num_classes
     if is_pickable(source) and source.count > count:
         source = evenly_spaced(source, count)
-    batches = evaluation_batches(source, image_size, channels, classes, count, on_error)
+    batches = evaluation_batches(
+        source, image_size, channels, classes, count, on_error, preprocessing
+    )
     with plain_errors(broken_image_message):
         images, _ = next(iter(batches))
     return np.asarray(images)
 
 
-def _checked_layout(source, image_size, channels, num_classes, batch_size):
+def _checked_layout(
+    source, image_size, channels, num_classes, batch_size, preprocessing=None
+):
     """Returns the `Layout`, after checks that it fits the source."""
     owner = "batches"
-    for field, value in [
-        ("image_size", image_size),
-        ("num_classes", num_classes),
-        ("batch_size", batch_size),
-    ]:
-        check_integer(owner, field, value, 1)
+    check_integer(owner, "image_size", image_size, 1)
+    check_integer(owner, "num_classes", num_classes, 1)
+    check_integer(owner, "batch_size", batch_size, 1)
     if channels not in (1, 3):
         raise ValueError(
             f"{owner}: channels={channels!r}; images are read with 1 or 3 channels."
@@ -226,4 +247,4 @@ def _checked_layout(source, image_size, channels, num_classes, batch_size):
         )
     if not isinstance(source, ArraySource):
         require_tensorflow("Image files are")
-    return Layout(image_size, channels, num_classes, batch_size)
+    return Layout(image_size, channels, num_classes, batch_size, preprocessing)

@@ -2,10 +2,6 @@
 
 # GoogLeNet's training crops (arXiv 1409.4842): width over height.
 ASPECT_RATIOS = (3 / 4, 4 / 3)
-# The side of an evaluation crop over the short side of the image.
-EVALUATION_CROP = 0.875
-# Smaller images are not cropped for evaluation.
-SMALLEST_CROPPED = 64
 # Random Erasing (arXiv 1708.04896): part of the area, and ratio of the sides.
 ERASED_AREA = (0.02, 1 / 3)
 ERASED_RATIO = 3.3

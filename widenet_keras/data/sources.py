@@ -26,6 +26,9 @@ class Source:
         count: Number of images.
         class_names: A name for every class, in the order of the labels.
         description: One line: what was found where.
+        named: Whether the classes have names, and not just numbers.
+        places: Where each class of the data stands in `class_names`; None where it
+            is in its own order.
     """
 
     name: str
@@ -33,6 +36,8 @@ class Source:
     count: int
     class_names: tuple[str, ...]
     description: str
+    named: bool = True
+    places: tuple[int, ...] | None = None
 
     @property
     def num_classes(self):

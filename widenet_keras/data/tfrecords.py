@@ -85,7 +85,8 @@ def open_shards(name, folder, split):
         count = sum(_counts(files))
     if not count:
         raise ValueError(f"The {part} shards of {folder} hold no records.")
-    classes = facts.get("classes") or [str(index) for index in range(1, 1001)]
+    named = "classes" in facts
+    classes = facts["classes"] if named else [str(index) for index in range(1, 1001)]
     return ShardSource(
         name=name,
         kind="tfrecords",
@@ -95,6 +96,7 @@ def open_shards(name, folder, split):
             f"{count} images of {len(classes)} classes in {len(files)} {part} shards "
             f"of {folder}{served(split, part)}"
         ),
+        named=named,
         files=tuple(files),
     )
 

@@ -38,7 +38,8 @@ def evaluate_classifier(model, batches, class_names=None, progress=True):
         batches: Iterable of (images, labels): images (B, height, width, channels)
             float in [-1, 1]; labels (B,) whole numbers or (B, classes) one-hot.
             Arrays or tensors; a `PyDataset` is read once.
-        class_names: A name for each class; None numbers them.
+        class_names: A name for each class; None takes those of the model, or numbers
+            where it has none.
         progress: Whether to print a progress bar.
 
     Returns:
@@ -50,7 +51,7 @@ def evaluate_classifier(model, batches, class_names=None, progress=True):
     """
     start = time.perf_counter()
     config = model.config
-    names = _names(class_names, config.num_classes)
+    names = _names(class_names or model.class_names, config.num_classes)
     forward = ForwardPass(model)
     counter = RoutingCounter(config) if config.routed_steps else None
     found, timings = [], []

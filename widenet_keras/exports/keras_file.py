@@ -33,7 +33,7 @@ def write_keras(model, path, options, manifest):
         _store_in_float16(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=2))
-        archive.writestr(LABELS, labels_text(manifest))
+        archive.writestr(LABELS, labels_text(manifest["class_names"]))
     return {}
 
 

@@ -41,7 +41,7 @@ def write_saved_model(model, path, options, manifest):
     signatures["serving_default"] = signatures[_SIGNATURES[options.input]]
     with tempfile.TemporaryDirectory() as folder:
         assets = {
-            LABELS: labels_text(manifest),
+            LABELS: labels_text(manifest["class_names"]),
             PREPROCESSING: json.dumps(manifest["preprocessing"], indent=2) + "\n",
         }
         for name, text in assets.items():
@@ -88,7 +88,8 @@ def _served(model, options):
         return network(scaled(tf.ensure_shape(pixels, shape)))
 
     config = model.config
-    layout = Layout(config.image_size, config.channels, config.num_classes, 1)
+    size, channels = config.image_size, config.channels
+    layout = Layout(size, channels, config.num_classes, 1, model.preprocessing)
     served.serve, served.serve_uint8 = serve, serve_uint8
     if config.channels in (1, 3):
         served.serve_jpeg = serve_jpeg

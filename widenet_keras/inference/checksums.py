@@ -71,7 +71,10 @@ def sealed_with_zip(content, manifest):
     text = json.dumps({**manifest, "sha256": _digest(content)}, indent=2)
     with zipfile.ZipFile(packed, "w") as archive:
         # With a fixed date, the same model gives the same file.
-        for name, value in ((MANIFEST, text), (LABELS, labels_text(manifest))):
+        for name, value in (
+            (MANIFEST, text),
+            (LABELS, labels_text(manifest["class_names"])),
+        ):
             archive.writestr(zipfile.ZipInfo(name), value)
     return content + packed.getvalue()
 

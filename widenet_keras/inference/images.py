@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 
-from widenet_keras.data.geometry import EVALUATION_CROP, SMALLEST_CROPPED
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.utils.plain_errors import first_line
 
@@ -34,7 +33,7 @@ def image_files(path):
     return found
 
 
-def read_pixels(path, image_shape):
+def read_pixels(path, image_shape, preprocessing):
     """Returns an image file as pixels, uint8 (height, width, channels).
 
     With TensorFlow it is the code of evaluation itself; without, Pillow reads the
@@ -43,6 +42,7 @@ def read_pixels(path, image_shape):
     Args:
         path: The file.
         image_shape: (height, width, channels) that the model takes.
+        preprocessing: `Preprocessing` of the model.
 
     Raises:
         ValueError: If the image cannot be read; one line names it.
@@ -57,7 +57,7 @@ def read_pixels(path, image_shape):
     content = Path(path).read_bytes()
     read = _with_tensorflow if has_tensorflow() else _with_pillow
     try:
-        return read(content, size, channels)
+        return read(content, size, channels, preprocessing)
     except ImportError:
         raise
     # Decoders raise classes of their own for what is in a file.
@@ -68,17 +68,17 @@ def read_pixels(path, image_shape):
         ) from error
 
 
-def _with_tensorflow(content, size, channels):
+def _with_tensorflow(content, size, channels, preprocessing):
     tf = require_tensorflow("Images are")
     decoding = importlib.import_module("widenet_keras.data.pipeline.decoding")
     layout = importlib.import_module("widenet_keras.data.batches").Layout(
-        size, channels, 1, 1
+        size, channels, 1, 1, preprocessing
     )
     with tf.device("CPU"):
         return decoding.evaluation_pixels(tf.constant(content), layout).numpy()
 
 
-def _with_pillow(content, size, channels):
+def _with_pillow(content, size, channels, preprocessing):
     try:
         pillow = importlib.import_module("PIL.Image")
     except ImportError:
@@ -94,17 +94,9 @@ def _with_pillow(content, size, channels):
             raise ValueError(f"pixels of mode {image.mode}, not of 8 or 16 bits")
         pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
     pixels = pixels.reshape(*pixels.shape[:2], channels)
-    if size >= SMALLEST_CROPPED:
-        pixels = _middle(pixels)
+    top, left, height, width = preprocessing.window(*pixels.shape[:2])
+    pixels = pixels[top : top + height, left : left + width]
     return (_resized(pixels.astype("float32"), size) + 0.5).astype("uint8")
-
-
-def _middle(pixels):
-    """Returns the square in the middle, as evaluation takes it."""
-    height, width = pixels.shape[:2]
-    side = max(1, round(EVALUATION_CROP * min(height, width)))
-    top, left = (height - side) // 2, (width - side) // 2
-    return pixels[top : top + side, left : left + side]
 
 
 def _resized(pixels, size):

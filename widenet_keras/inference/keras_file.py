@@ -11,11 +11,34 @@ from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.loading import load_classifier
 
 
+def named_classifier(path):
+    """Returns the classifier of a `.keras` file, not compiled, with its class names.
+
+    Files of version 0.1.0 have no names of their own: they get those that
+    `widenet_keras.export` put beside the weights, or those of a `labels.txt` beside
+    the file.
+
+    Args:
+        path: A `.keras` file, written on any backend.
+
+    Raises:
+        ValueError: If the file is damaged, or not a classifier of this package, or
+            the `labels.txt` is of another number of classes.
+    """
+    path = Path(path)
+    model = load_classifier(path)
+    if model.class_names is None:
+        names = _names_beside(path, model.config.num_classes)
+        # Numbers are what an export writes where there are no names.
+        if names != [str(index) for index in range(model.config.num_classes)]:
+            model.class_names = names
+    return model
+
+
 class KerasPredictor(Predictor):
     """A `.keras` file, run by the backend of Keras; opened in safe mode.
 
-    Class names are those that `widenet_keras.export` put into the file, or those of
-    a `labels.txt` beside it, or numbers.
+    Class names are those of the model, or numbers; see `named_classifier`.
 
     Args:
         path: The file.
@@ -26,32 +49,36 @@ class KerasPredictor(Predictor):
 
     def __init__(self, path):
         path = Path(path)
-        self.model = load_classifier(path)
-        super().__init__(path, _manifest(path, self.model.config))
+        self.model = named_classifier(path)
+        config = self.model.config
+        names = self.model.class_names or map(str, range(config.num_classes))
+        manifest = {
+            "image_shape": config.image_shape,
+            "class_names": list(names),
+            "input": "float",
+            "batch": "dynamic",
+            "preprocessing": self.model.preprocessing.to_dict(),
+            "trained_on": self.model.trained_on,
+        }
+        super().__init__(path, manifest)
 
     def run(self, images):
         """Returns the logits of float images (B, height, width, channels)."""
         return keras.ops.convert_to_numpy(self.model(images, training=False))
 
 
-def _manifest(path, config):
-    """Returns the manifest inside the file, or one of what is known."""
+def _names_beside(path, num_classes):
+    """Returns the names that a file of an earlier version has, or None."""
     with zipfile.ZipFile(path) as archive:
         if MANIFEST in archive.namelist():
-            return read_manifest(archive.read(MANIFEST), path)
-    names = [str(index) for index in range(config.num_classes)]
+            return read_manifest(archive.read(MANIFEST), path)["class_names"]
     labels = path.with_name(LABELS)
-    if labels.is_file():
-        found = labels.read_text(encoding="utf-8").splitlines()
-        if len(found) != config.num_classes:
-            raise ValueError(
-                f"{labels} has {len(found)} lines and {path} has {config.num_classes} "
-                "classes; give one name per line, in order."
-            )
-        names = found
-    return {
-        "image_shape": config.image_shape,
-        "class_names": names,
-        "input": "float",
-        "batch": "dynamic",
-    }
+    if not labels.is_file():
+        return None
+    names = labels.read_text(encoding="utf-8").splitlines()
+    if len(names) != num_classes:
+        raise ValueError(
+            f"{labels} has {len(names)} lines and {path} has {num_classes} classes; "
+            "give one name per line, in order."
+        )
+    return names

@@ -2,7 +2,8 @@
 
 import json
 
-from widenet_keras.data.geometry import EVALUATION_CROP, SMALLEST_CROPPED
+from widenet_keras.models.class_names import checked_class_names
+from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.version import __version__
 
 KIND = "widenet_keras export"
@@ -14,21 +15,16 @@ def manifest_of(model, options, class_names=None):
     Args:
         model: A `WideNet`.
         options: The export's `Options`.
-        class_names: Names of the classes; None for their numbers.
+        class_names: Names of the classes; None for those of the model, or their
+            numbers where it has none.
 
     Raises:
-        ValueError: If there are more or fewer names than classes.
+        ValueError: If there are more or fewer names than classes, or one is twice.
     """
     config = model.config
     if class_names is None:
-        class_names = range(config.num_classes)
-    class_names = [str(name) for name in class_names]
-    if len(class_names) != config.num_classes:
-        raise ValueError(
-            f"export: {len(class_names)} class_names for a model of "
-            f"{config.num_classes} classes; give one name per class, in order."
-        )
-    cropped = config.image_size >= SMALLEST_CROPPED
+        class_names = model.class_names or range(config.num_classes)
+    class_names = checked_class_names("export", class_names, config.num_classes)
     return {
         "kind": KIND,
         "version": __version__,
@@ -38,18 +34,15 @@ def manifest_of(model, options, class_names=None):
         "batch": options.batch,
         "input": options.input,
         "image_shape": list(config.image_shape),
-        "preprocessing": {
-            "crop": EVALUATION_CROP if cropped else 1.0,
-            "resize": "bilinear",
-            "scale": "pixels / 127.5 - 1",
-        },
-        "class_names": class_names,
+        "preprocessing": model.preprocessing.to_dict(),
+        "class_names": list(class_names),
+        "trained_on": model.trained_on,
     }
 
 
-def labels_text(manifest):
-    """Returns the class names, one per line."""
-    return "".join(f"{' '.join(name.split())}\n" for name in manifest["class_names"])
+def labels_text(class_names):
+    """Returns class names as a text, one per line."""
+    return "".join(f"{name}\n" for name in class_names)
 
 
 def read_manifest(text, path):
@@ -70,6 +63,7 @@ def read_manifest(text, path):
         [int(size) for size in manifest["image_shape"]]
         [str(name) for name in manifest["class_names"]]
         manifest["input"], manifest["batch"]
+        Preprocessing.from_dict(manifest["preprocessing"])
     except (ValueError, KeyError, TypeError) as error:
         raise damaged(path, f"its manifest cannot be read: {error}") from error
     return manifest

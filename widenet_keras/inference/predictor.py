@@ -3,6 +3,7 @@
 import numpy as np
 
 from widenet_keras.data.pixels import as_floats, whole_pixels
+from widenet_keras.models.preprocessing import Preprocessing
 
 
 class Predictor:
@@ -17,6 +18,7 @@ class Predictor:
     Attributes:
         image_shape: (height, width, channels) of the images it takes.
         class_names: Names of the classes, in the order of the logits.
+        preprocessing: `Preprocessing`: how images of any size become its images.
         input: "float" or "uint8", what `run` takes.
         batch_size: The only number of images that `run` takes, or None.
     """
@@ -29,6 +31,7 @@ class Predictor:
         self.manifest = manifest
         self.image_shape = tuple(manifest["image_shape"])
         self.class_names = list(manifest["class_names"])
+        self.preprocessing = Preprocessing.from_dict(manifest["preprocessing"])
         if manifest["batch"] != "dynamic":
             self.batch_size = manifest["batch"]
 

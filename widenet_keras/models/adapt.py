@@ -3,19 +3,22 @@
 import keras
 
 from widenet_keras.layers.embedding import resample_positions
+from widenet_keras.models.class_names import same_classes
 
 
-def adapted(model, dtype=None, **fields):
+def adapted(model, dtype=None, class_names=None, **fields):
     """Returns a copy of a model with some fields of its config changed.
 
     For fine-tuning: another `image_size` resamples the position table (bicubic),
-    another `num_classes` starts the last layer anew, and fields that touch no
-    weight (dropout, capacity, loss weights, engine, remat ...) just change. All
-    other weights are equal. The copy is not compiled.
+    other classes start the last layer anew, and fields that touch no weight
+    (dropout, capacity, loss weights, engine, remat ...) just change. All other
+    weights are equal. The copy is not compiled.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.
         dtype: Dtype policy of the copy; None for that of the model.
+        class_names: Names of the classes of the copy; `num_classes` follows. If they
+            are those of the model, in whatever order, last layer and order stay.
         **fields: Fields of `WideNetConfig` to change.
 
     Raises:
@@ -27,9 +30,24 @@ def adapted(model, dtype=None, **fields):
             f"adapted: {model.name} is quantised to {model.quantization!r}; adapt the "
             "float model, then quantise the copy."
         )
+    if class_names is not None:
+        fields.setdefault("num_classes", len(class_names))
     config = model.config.replace(**fields)
+    fresh_head = config.num_classes != model.config.num_classes
+    origin = model.origin()
+    if class_names is None:
+        class_names = None if fresh_head else model.class_names
+    elif model.class_names is not None and not fresh_head:
+        fresh_head = not same_classes(class_names, model.class_names)
+        class_names = class_names if fresh_head else model.class_names
     dtype = model.dtype_policy if dtype is None else dtype
-    other = type(model)(config, seed=model.seed, dtype=dtype, name=model.name)
+    other = type(model)(
+        config,
+        seed=model.seed,
+        dtype=dtype,
+        name=model.name,
+        **{**origin, "class_names": class_names},
+    )
     mine, theirs = weights_by_path(model), weights_by_path(other)
     if mine.keys() != theirs.keys():
         name = sorted(mine.keys() ^ theirs.keys())[0]
@@ -37,7 +55,6 @@ def adapted(model, dtype=None, **fields):
             f"adapted: {_listed(fields)} would change the weights themselves ({name}); "
             "build a new model, or change only fields that keep them."
         )
-    fresh_head = config.num_classes != model.config.num_classes
     for path, weight in theirs.items():
         if fresh_head and any(weight is own for own in other.head.logits.weights):
             continue

@@ -101,7 +101,9 @@ def tie(model, *, seed=0, **fields):
             "ImageClassifier, such as widenet_keras.load_model() returns."
         )
     config = _tied_config(model.config, fields)
-    tied = type(model)(config, seed=model.seed, dtype=model.dtype_policy)
+    tied = type(model)(
+        config, seed=model.seed, dtype=model.dtype_policy, **model.origin()
+    )
     random = np.random.default_rng(seed)
     for index in range(config.num_unique_blocks):
         for weight, value in block_values(model, tied, index, random):

@@ -9,6 +9,7 @@ from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import block_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.image_checks import check_images
+from widenet_keras.models.origin import Origin
 from widenet_keras.models.presets import preset_config
 from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.routing_map import routing_of
@@ -16,7 +17,7 @@ from widenet_keras.models.saving import save_beside
 from widenet_keras.utils import numerics
 
 
-class WideNet(keras.Model):
+class WideNet(Origin, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
     Args:
@@ -25,10 +26,21 @@ class WideNet(keras.Model):
             `keras.utils.set_random_seed`.
         quantization: "int8" for the layout of a quantised model, as `quantize`
             leaves it; None for floats.
+        class_names: As in `Origin`, as are `trained_on` and `preprocessing`, a
+            `Preprocessing` or the dict of one; None where nobody said.
         **kwargs: `name` and `dtype`, as for `keras.Model`.
     """
 
-    def __init__(self, config, seed=None, quantization=None, **kwargs):
+    def __init__(
+        self,
+        config,
+        seed=None,
+        quantization=None,
+        class_names=None,
+        preprocessing=None,
+        trained_on=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         if isinstance(config, str):
             raise ValueError(
@@ -39,6 +51,9 @@ class WideNet(keras.Model):
             config = WideNetConfig().replace(**config)
         self.config = config
         self.seed = seed
+        self.class_names = class_names
+        self.preprocessing = preprocessing
+        self.trained_on = trained_on
         policy = self.dtype_policy
         self.embedding = PatchEmbedding(
             config.width,
@@ -154,18 +169,19 @@ class WideNet(keras.Model):
         """
         return routing_of(self, images, batch_size)
 
-    def adapted(self, dtype=None, **fields):
+    def adapted(self, dtype=None, class_names=None, **fields):
         """Returns a copy with some fields changed and all weights that fit.
 
         See `widenet_keras.models.adapt.adapted`: for another `image_size` the
-        position table is resampled, for another `num_classes` the last layer
-        starts anew.
+        position table is resampled, for other classes the last layer starts anew.
 
         Args:
             dtype: Dtype policy of the copy; None for that of this model.
+            class_names: Names of the classes of the copy; None for those of this
+                model, as long as `num_classes` is its own.
             **fields: Fields of `WideNetConfig` to change.
         """
-        return adapted(self, dtype, **fields)
+        return adapted(self, dtype, class_names, **fields)
 
     def with_image_size(self, image_size):
         """Returns a copy of the model for images of another size.
@@ -223,6 +239,7 @@ class WideNet(keras.Model):
             "config": self.config.to_dict(),
             "seed": self.seed,
             "quantization": self.quantization,
+            **self.origin(),
         }
 
     @classmethod

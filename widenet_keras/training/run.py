@@ -17,6 +17,8 @@ from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
 # What runs of version 0.1.0 and its notebook call a setting.
 _FORMERLY = {"epoch_steps": "epoch_batches", "steps": "epoch_batches"}
+# What they do not have.
+_SINCE = ("train_data", "validation_data")
 
 
 class Run:
@@ -86,14 +88,13 @@ class Run:
             callbacks.append(maps)
         return [*callbacks, self.table, self.checkpoints]
 
-    def finish(self, model, metrics, images=None, class_names=None):
+    def finish(self, model, metrics, images=None):
         """Writes the model for use, the pictures and the metrics.
 
         Args:
             model: The trained model.
             metrics: Dict of what the run is to be known by.
             images: NumPy array of images for the picture of routing, or None.
-            class_names: Names of the classes, one line each, or None.
         """
         with self.distribution.logical_weights(model):
             if self.distribution.saves:
@@ -102,9 +103,9 @@ class Run:
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     plot_routing(model.routing(images), images, path=path)
-        if class_names is not None:
-            with replaced_when_done(self.folder / LABELS) as path:
-                path.write_text(labels_text({"class_names": class_names}), "utf-8")
+        names = model.class_names or range(model.config.num_classes)
+        with replaced_when_done(self.folder / LABELS) as path:
+            path.write_text(labels_text(names), "utf-8")
         draw_load_table(self.folder / "load" / "load.csv", self.folder / "load.png")
         with replaced_when_done(self.folder / "curves.png") as path:
             plot_history(self.table.history(), path)
@@ -122,10 +123,34 @@ def _has_tensorboard():
 
 def _check_same(path, there, here):
     there = {_FORMERLY.get(name, name): value for name, value in there.items()}
+    for name in _SINCE:
+        there.setdefault(name, here.get(name))
+    there, here = _flat(there), _flat(here)
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
+            before, now = _difference(there.get(name), here.get(name))
             raise ValueError(
-                f"{path.parent} is of a run with {name}={there.get(name)!r} and this "
-                f"one has {here.get(name)!r}; start again with the settings of the "
-                "run, or give another output folder."
+                f"{path.parent} is of a run with {name}={before} and this one has "
+                f"{now}; start again with the settings and the data of the run, or "
+                "give another output folder."
             )
+
+
+def _flat(settings):
+    """Returns settings in which those of a part have names such as "part.name"."""
+    found = {}
+    for name, value in settings.items():
+        if name in _SINCE and isinstance(value, dict):
+            found |= {f"{name}.{each}": inner for each, inner in value.items()}
+        else:
+            found[name] = value
+    return found
+
+
+def _difference(before, now):
+    """Returns what to show of two values that differ; of lists, what one alone has."""
+    if isinstance(before, list) and isinstance(now, list):
+        gone = [each for each in before if each not in now]
+        come = [each for each in now if each not in before]
+        return f"{gone or before[:3]}, ...", f"{come or now[:3]}, ..."
+    return repr(before), repr(now)

@@ -10,8 +10,9 @@ def suggest(name, known):
         name: What was given.
         known: Iterable of the names that exist.
     """
-    nearest = difflib.get_close_matches(str(name), list(known), n=1, cutoff=0.4)
-    return f" Did you mean {nearest[0]!r}?" if nearest else ""
+    folded = {each.casefold(): each for each in known}
+    nearest = difflib.get_close_matches(str(name).casefold(), folded, n=1, cutoff=0.4)
+    return f" Did you mean {folded[nearest[0]]!r}?" if nearest else ""
 
 
 def check_choice(owner, field, value, allowed):

@@ -2,11 +2,7 @@
 
 import tensorflow as tf
 
-from widenet_keras.data.geometry import (
-    ASPECT_RATIOS,
-    EVALUATION_CROP,
-    SMALLEST_CROPPED,
-)
+from widenet_keras.data.geometry import ASPECT_RATIOS
 
 
 def training_crop(image, layout, augmentation, pair, draws):
@@ -46,10 +42,11 @@ def training_crop(image, layout, augmentation, pair, draws):
 
 
 def evaluation_crop(image, layout):
-    """Returns the middle of an image for evaluation; all of a small one.
+    """Returns what evaluation sees of an image, as `layout.preprocessing` says.
 
-    This is the short side resized to image_size / 0.875 and a centre crop of
-    image_size, taken in the other order, so that no more than the crop is read.
+    A crop of 0.875 in the middle is the short side resized to image_size / 0.875 and a
+    centre crop of image_size, taken in the other order, so that no more than the crop
+    is read.
 
     Args:
         image: Encoded image, or uint8 (height, width, C).
@@ -58,8 +55,14 @@ def evaluation_crop(image, layout):
     Returns:
         float32 (image_size, image_size, channels), pixels 0 to 255.
     """
-    middle = layout.image_size >= SMALLEST_CROPPED
-    window = _middle_window if middle else None
+    taken = layout.preprocessing
+
+    def middle(shape):
+        short = tf.cast(tf.minimum(shape[0], shape[1]), tf.float64)
+        side = tf.maximum(1, tf.cast(tf.round(taken.crop_pct * short), tf.int32))
+        return tf.stack([(shape[0] - side) // 2, (shape[1] - side) // 2, side, side])
+
+    window = middle if taken.crop_mode == "center" else None
     return _resized(_window(image, window, layout.channels), layout)
 
 
@@ -100,13 +103,6 @@ def _inception_window(shape, min_area, pair):
         use_image_if_no_bounding_boxes=True,
     )
     return tf.concat([begin[:2], size[:2]], 0)
-
-
-def _middle_window(shape):
-    """Returns the square in the middle of an image."""
-    short = tf.cast(tf.minimum(shape[0], shape[1]), tf.float32)
-    side = tf.maximum(1, tf.cast(tf.round(EVALUATION_CROP * short), tf.int32))
-    return tf.stack([(shape[0] - side) // 2, (shape[1] - side) // 2, side, side])
 
 
 def _window(image, window, channels):

@@ -112,6 +112,9 @@ class StreamReader:
     def __init__(self, source):
         self.source = source
         self.shards = isinstance(source, ShardSource)
+        self.places = None
+        if source.places is not None:
+            self.places = tf.constant(source.places, tf.int64)
 
     def training(self, batch_size, seed, first):
         """Yields (number, records (B,), labels (B,)) without end, from a batch on."""
@@ -167,6 +170,15 @@ class StreamReader:
 
     def load(self, record, label):
         """Returns the encoded image and the label of an example."""
+        image, label = self._load(record, label)
+        if self.places is None:
+            return image, label
+        # What is no class of the data stays one that is none.
+        known = (label >= 0) & (label < len(self.source.places))
+        place = tf.gather(self.places, tf.where(known, label, 0))
+        return image, tf.where(known, place, -1)
+
+    def _load(self, record, label):
         if not self.shards:
             return record, label
         if self.source.features is None:

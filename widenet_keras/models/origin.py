@@ -1,0 +1,50 @@
+"""What a model knows of where it comes from: classes, preprocessing, data."""
+
+from widenet_keras.models.class_names import checked_class_names
+from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
+
+
+class Origin:
+    """Part of a model: what its weights mean, kept in its file.
+
+    Attributes:
+        trained_on: What the model was trained on, one line, or None.
+    """
+
+    @property
+    def class_names(self):
+        """Names of the classes, a tuple in the order of the logits, or None.
+
+        They are in the model's file, and data are mapped to them by name.
+        """
+        return self._class_names
+
+    @class_names.setter
+    def class_names(self, names):
+        if names is not None:
+            names = checked_class_names(self.name, names, self.config.num_classes)
+        self._class_names = names
+
+    @property
+    def preprocessing(self):
+        """`Preprocessing`: how images of any size become what the model is given."""
+        return self._preprocessing or usual_preprocessing(self.config.image_size)
+
+    @preprocessing.setter
+    def preprocessing(self, preprocessing):
+        if isinstance(preprocessing, dict):
+            preprocessing = Preprocessing.from_dict(preprocessing)
+        self._preprocessing = preprocessing
+
+    def origin(self):
+        """Returns what a model made from this one keeps of where it comes from.
+
+        Returns:
+            Dict of the constructor's arguments `class_names`, `preprocessing` and
+            `trained_on`.
+        """
+        return {
+            "class_names": self.class_names,
+            "preprocessing": self._preprocessing and self._preprocessing.to_dict(),
+            "trained_on": self.trained_on,
+        }

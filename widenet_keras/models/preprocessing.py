@@ -1,0 +1,100 @@
+"""How an image of any size becomes what a model is given."""
+
+import dataclasses
+from typing import Literal
+
+from widenet_keras.utils.checks import check_choice
+
+CROP_MODES = ("center", "squash")
+# The side of an evaluation crop over the short side of the image.
+EVALUATION_CROP = 0.875
+# Smaller images are not cropped where nothing says how the model was trained.
+SMALLEST_CROPPED = 64
+_SCALE = "pixels / 127.5 - 1"
+_RESIZE = "bilinear"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """The geometry of evaluation, prediction and exports; names are timm's.
+
+    Pixels are scaled to [-1, 1] and resized bilinearly, whatever the geometry.
+
+    Attributes:
+        crop_mode: "center" takes the square in the middle of an image; "squash" takes
+            all of it and resizes it to a square, whatever its shape.
+        crop_pct: Side of that square over the short side of the image; 1.0 for
+            "squash".
+
+    Raises:
+        ValueError: If a field is out of range; one line says what is allowed.
+    """
+
+    crop_mode: Literal["center", "squash"] = "center"
+    crop_pct: float = EVALUATION_CROP
+
+    def __post_init__(self):
+        check_choice("Preprocessing", "crop_mode", self.crop_mode, CROP_MODES)
+        number = isinstance(self.crop_pct, int | float)
+        if not number or not 0 < self.crop_pct <= 1:
+            raise ValueError(
+                f"Preprocessing: crop_pct={self.crop_pct!r} must be a number above 0 "
+                "and at most 1."
+            )
+        if self.crop_mode == "squash" and self.crop_pct != 1:
+            raise ValueError(
+                f"Preprocessing: crop_mode='squash' takes the whole image and crop_pct="
+                f"{self.crop_pct!r} a part; give crop_pct=1.0, or crop_mode='center'."
+            )
+
+    def window(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """Returns (top, left, height, width) of the part of an image that is taken."""
+        if self.crop_mode == "squash":
+            return 0, 0, height, width
+        side = max(1, round(self.crop_pct * min(height, width)))
+        return (height - side) // 2, (width - side) // 2, side, side
+
+    def in_words(self, image_size: int) -> str:
+        """Returns one line that says what is done to an image.
+
+        Args:
+            image_size: Side of the images that the model takes, pixels.
+        """
+        part = "the whole image, whatever its shape"
+        if self.crop_mode == "center":
+            part = "the square in the middle"
+            if self.crop_pct < 1:
+                part += f", {self.crop_pct:g} of the short side"
+        return f"{part}; resized to {image_size}x{image_size} ({_RESIZE}); {_SCALE}"
+
+    def to_dict(self) -> dict:
+        """Returns what a manifest says, a dict that JSON can hold."""
+        return {
+            "crop": self.crop_pct,
+            "crop_mode": self.crop_mode,
+            "resize": _RESIZE,
+            "scale": _SCALE,
+        }
+
+    @classmethod
+    def from_dict(cls, entries: dict) -> "Preprocessing":
+        """Returns what `to_dict`, or a manifest of an earlier version, says.
+
+        Args:
+            entries: Dict; before there was a "crop_mode", images were squashed where
+                "crop" was 1.
+        """
+        crop = entries["crop"]
+        mode = entries.get("crop_mode", "squash" if crop == 1 else "center")
+        return cls(crop_mode=mode, crop_pct=crop)
+
+
+def usual_preprocessing(image_size: int) -> Preprocessing:
+    """Returns the geometry of a model of which nobody said how it was trained.
+
+    Args:
+        image_size: Side of the images, pixels.
+    """
+    if image_size < SMALLEST_CROPPED:
+        return Preprocessing(crop_mode="squash", crop_pct=1.0)
+    return Preprocessing()
