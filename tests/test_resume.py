@@ -122,6 +122,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
     assert sorted(p.name for p in (tmp_path / "whole").iterdir() if p.is_file()) == [
         "curves.png",
         "history.csv",
+        "labels.txt",
         "load.png",
         "metrics.json",
         "model.keras",
