@@ -55,6 +55,7 @@ ONCE = {
     "test_data_decoding.py": READS,
     "test_data_parts.py": READS,
     "test_data_tfds.py": READS,
+    "test_image_files.py": READS,
     "test_pipeline.py": READS,
     "test_pipeline.py::test_fit_takes_the_stream": EVERY,
     "test_sources.py": READS,
