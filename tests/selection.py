@@ -57,6 +57,7 @@ ONCE = {
     "test_names.py": QUICK,
     "test_names.py::test_labels_of_records_are_mapped": READS,
     "test_data_tfds.py": READS,
+    "test_image_files.py": READS,
     "test_pipeline.py": READS,
     "test_pipeline.py::test_fit_takes_the_stream": EVERY,
     "test_sources.py": READS,

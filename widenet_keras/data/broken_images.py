@@ -9,6 +9,8 @@ ON_ERROR = ("raise", "skip")
 _LINE = re.compile(r"The image .* cannot be read .*on_error='skip' leaves it out\.")
 _ALL = re.compile(r"None of the images of a batch can be read; .*\.")
 _SHARD = re.compile(r"(corrupted|truncated) record at \d+")
+# What TensorFlow puts before the message of an error of Python.
+_RAISED = re.compile(r"^\w*Error: ")
 _COUNT = re.compile(r"expected to contain -?\d+ elements? but contained")
 
 
@@ -73,3 +75,16 @@ def broken_image_message(error):
             "again."
         )
     return None
+
+
+def reason_of(error):
+    """Returns the sentence in an error of a decoder that says what is wrong.
+
+    Args:
+        error: What was raised, by TensorFlow, Pillow, or this package inside a graph.
+    """
+    text = getattr(error, "message", None) or str(error)
+    text = next(iter(text.strip().splitlines()), "").removeprefix("{{").strip()
+    text = text.split("} }", 1)[-1].split("}}", 1)[-1].split(" [Op:", 1)[0]
+    text = _RAISED.sub("", text.strip()).rstrip(".")
+    return text or type(error).__name__

@@ -81,7 +81,7 @@ def _served(model, options):
         from widenet_keras.data.pipeline.decoding import evaluation_pixels
 
         pixels = tf.map_fn(
-            lambda image: evaluation_pixels(image, layout),
+            lambda image: evaluation_pixels(image, layout, exported=True),
             encoded,
             fn_output_signature=tf.TensorSpec(shape[1:], tf.uint8),
         )

@@ -1,15 +1,20 @@
 """Image files as the pixels that models are given, in the crop of evaluation."""
 
 import importlib
-import io
+import os
 from pathlib import Path
 
-import numpy as np
-
+from widenet_keras.data.broken_images import reason_of
+from widenet_keras.data.image_files import (
+    SUFFIXES,
+    is_hidden,
+    is_image,
+    say_left_out,
+)
+from widenet_keras.data.pillow_images import decoded
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.utils.plain_errors import first_line
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
+from widenet_keras.data.resizing import resized
+from widenet_keras.models.preprocessing import usual_preprocessing
 
 
 def image_files(path):
@@ -23,32 +28,35 @@ def image_files(path):
         raise ValueError(f"{path} does not exist; give an image or a folder of images.")
     if path.is_file():
         return [path]
-    found = sorted(
-        each
-        for each in path.rglob("*")
-        if each.is_file() and each.suffix.lower() in SUFFIXES
-    )
+    found, others = [], []
+    for folder, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        for name in names:
+            if not is_hidden(name):
+                (found if is_image(name) else others).append(Path(folder, name))
+    say_left_out(path, [each.name for each in others])
     if not found:
         raise ValueError(f"{path} has no images ({', '.join(SUFFIXES)}); give some.")
-    return found
+    return sorted(found)
 
 
-def read_pixels(path, image_shape, preprocessing):
+def read_pixels(path, image_shape, preprocessing=None):
     """Returns an image file as pixels, uint8 (height, width, channels).
 
     With TensorFlow it is the code of evaluation itself; without, Pillow reads the
-    image and the same crop and bilinear resize are computed in NumPy.
+    same pixels, and the same crop and bilinear resize are computed in NumPy.
 
     Args:
         path: The file.
         image_shape: (height, width, channels) that the model takes.
-        preprocessing: `Preprocessing` of the model.
+        preprocessing: `Preprocessing` of the model; None for the usual one.
 
     Raises:
         ValueError: If the image cannot be read; one line names it.
         ImportError: If neither TensorFlow nor Pillow is installed.
     """
     size, _, channels = image_shape
+    preprocessing = preprocessing or usual_preprocessing(size)
     if channels not in (1, 3):
         raise ValueError(
             f"The model takes {channels} channels and image files have 1 or 3; use "
@@ -63,7 +71,7 @@ def read_pixels(path, image_shape, preprocessing):
     # Decoders raise classes of their own for what is in a file.
     except Exception as error:
         raise ValueError(
-            f"The image {path} cannot be read ({first_line(error)}); replace or delete "
+            f"The image {path} cannot be read ({reason_of(error)}); replace or delete "
             "it."
         ) from error
 
@@ -79,38 +87,6 @@ def _with_tensorflow(content, size, channels, preprocessing):
 
 
 def _with_pillow(content, size, channels, preprocessing):
-    try:
-        pillow = importlib.import_module("PIL.Image")
-    except ImportError:
-        raise ImportError(
-            "Images are read with TensorFlow or Pillow, and neither is installed; run "
-            "pip install 'widenet_keras[images]'."
-        ) from None
-    with pillow.open(io.BytesIO(content)) as image:
-        if image.mode.startswith("I;16"):
-            # Converting would cut off what is above 255.
-            image = pillow.fromarray((np.asarray(image) >> 8).astype("uint8"))
-        elif image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {image.mode}, not of 8 or 16 bits")
-        pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    pixels = pixels.reshape(*pixels.shape[:2], channels)
+    pixels = decoded(content, channels)
     top, left, height, width = preprocessing.window(*pixels.shape[:2])
-    pixels = pixels[top : top + height, left : left + width]
-    return (_resized(pixels.astype("float32"), size) + 0.5).astype("uint8")
-
-
-def _resized(pixels, size):
-    """Returns pixels at (size, size), bilinear as `tf.image.resize`."""
-    for axis in (0, 1):
-        length = pixels.shape[axis]
-        at = (np.arange(size, dtype="float32") + 0.5) * (length / size) - 0.5
-        low = np.floor(at)
-        shape = [1, 1, 1]
-        shape[axis] = size
-        part = (at - low).astype("float32").reshape(shape)
-        below, above = (
-            np.take(pixels, np.clip(index, 0, length - 1).astype(int), axis=axis)
-            for index in (low, low + 1)
-        )
-        pixels = below + (above - below) * part
-    return pixels
+    return resized(pixels[top : top + height, left : left + width], size)

@@ -2,7 +2,18 @@
 
 import tensorflow as tf
 
+from widenet_keras.data.colours import GREY_WEIGHTS
 from widenet_keras.data.geometry import ASPECT_RATIOS
+from widenet_keras.data.pipeline import formats
+from widenet_keras.data.pipeline.orientation import (
+    is_swapped,
+    jpeg_orientation,
+    stored_window,
+    upright,
+)
+
+# Columns beside a part of a JPEG that its colours are smoothed with.
+_MARGIN = 2
 
 
 def training_crop(image, layout, augmentation, pair, draws):
@@ -41,7 +52,7 @@ def training_crop(image, layout, augmentation, pair, draws):
     return tf.gather(tf.gather(image, rows), columns, axis=1)
 
 
-def evaluation_crop(image, layout):
+def evaluation_crop(image, layout, exported=False):
     """Returns what evaluation sees of an image, as `layout.preprocessing` says.
 
     A crop of 0.875 in the middle is the short side resized to image_size / 0.875 and a
@@ -51,6 +62,7 @@ def evaluation_crop(image, layout):
     Args:
         image: Encoded image, or uint8 (height, width, C).
         layout: `Layout` of the batches.
+        exported: Whether this is for a file, where there is TensorFlow alone.
 
     Returns:
         float32 (image_size, image_size, channels), pixels 0 to 255.
@@ -63,20 +75,21 @@ def evaluation_crop(image, layout):
         return tf.stack([(shape[0] - side) // 2, (shape[1] - side) // 2, side, side])
 
     window = middle if taken.crop_mode == "center" else None
-    return _resized(_window(image, window, layout.channels), layout)
+    return _resized(_window(image, window, layout.channels, exported), layout)
 
 
-def evaluation_pixels(image, layout):
+def evaluation_pixels(image, layout, exported=False):
     """Returns `evaluation_crop` as whole pixels, which is what models are given.
 
     Args:
         image: As for `evaluation_crop`.
         layout: `Layout` of the batches.
+        exported: As for `evaluation_crop`.
 
     Returns:
         uint8 (image_size, image_size, channels).
     """
-    return tf.cast(evaluation_crop(image, layout) + 0.5, tf.uint8)
+    return tf.cast(evaluation_crop(image, layout, exported) + 0.5, tf.uint8)
 
 
 def decoded(image, channels):
@@ -105,45 +118,61 @@ def _inception_window(shape, min_area, pair):
     return tf.concat([begin[:2], size[:2]], 0)
 
 
-def _window(image, window, channels):
+def _window(image, window, channels, exported=False):
     """Returns a part of an image, uint8 (height, width, channels).
 
     Args:
         image: Encoded image, or uint8 (height, width, C).
-        window: Function of the shape (3,) to (top, left, height, width), or None
-            for all of the image.
+        window: Function of the shape (height, width, 3) to (top, left, height,
+            width), or None for all of the image.
         channels: 1 or 3.
+        exported: As for `evaluation_crop`.
     """
     if image.dtype != tf.string:
         return _with_channels(_cut(image, window), channels)
-    return tf.cond(
+    image = tf.cond(
         # By content: ImageNet has a PNG whose name ends in .JPEG.
         tf.io.is_jpeg(image),
         lambda: _jpeg_window(image, window, channels),
-        lambda: _cut(
-            tf.io.decode_image(image, channels=channels, expand_animations=False),
-            window,
+        lambda: _with_channels(
+            _cut(formats.decoded(image, exported), window), channels
         ),
     )
+    return tf.ensure_shape(image, (None, None, channels))
 
 
 def _jpeg_window(encoded, window, channels):
-    """Returns a part of a JPEG; no other part is decoded."""
-    shape = tf.io.extract_jpeg_shape(encoded)
+    """Returns a part of a JPEG; little more of it is decoded."""
+    stored = tf.io.extract_jpeg_shape(encoded)
+    orientation = jpeg_orientation(encoded)
+    seen = tf.cond(is_swapped(orientation), lambda: stored[1::-1], lambda: stored[:2])
 
     def decode(channels):
         if window is None:
-            return tf.io.decode_jpeg(encoded, channels=channels)
-        return tf.io.decode_and_crop_jpeg(encoded, window(shape), channels=channels)
+            # The slow, exact transform is the one that Pillow takes.
+            return tf.io.decode_jpeg(
+                encoded, channels=channels, dct_method="INTEGER_ACCURATE"
+            )
+        part = stored_window(window(tf.concat([seen, [3]], 0)), seen, orientation)
+        top, left, height, width = tf.unstack(part)
+        before = tf.minimum(left, _MARGIN)
+        wide = tf.minimum(before + width + _MARGIN, stored[1] - left + before)
+        image = tf.io.decode_and_crop_jpeg(
+            encoded,
+            tf.stack([top, left - before, height, wide]),
+            channels=channels,
+            dct_method="INTEGER_ACCURATE",
+        )
+        return image[:, before : before + width]
 
-    if channels == 3:
-        return decode(3)
-    # The decoder turns CMYK into RGB, but not into grey.
-    return tf.cond(
-        shape[2] == 4,
-        lambda: tf.image.rgb_to_grayscale(decode(3)),
-        lambda: decode(1),
+    image = (
+        decode(3)
+        if channels == 3
+        else tf.cond(
+            stored[2] == 1, lambda: decode(1), lambda: _with_channels(decode(3), 1)
+        )
     )
+    return upright(image, orientation)
 
 
 def _cut(image, window):
@@ -159,7 +188,8 @@ def _with_channels(image, channels):
     if image.shape[-1] == channels:
         return image
     if channels == 1:
-        return tf.image.rgb_to_grayscale(image)
+        sums = tf.reduce_sum(tf.cast(image, tf.int32) * GREY_WEIGHTS, -1, True)
+        return tf.cast(tf.bitwise.right_shift(sums + 32768, 16), tf.uint8)
     return tf.image.grayscale_to_rgb(image)
 
 

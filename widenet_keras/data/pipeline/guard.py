@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from widenet_keras.data.broken_images import reason_of
+
 
 class Guard:
     """Finds the images of a batch that could not be read.
@@ -70,7 +72,7 @@ class Guard:
             self.make_image(tf.constant(number, tf.int64), image)
             reason = "it could not be read the first time"
         except tf.errors.OpError as error:
-            reason = _reason(error)
+            reason = reason_of(error)
         self.broken.add(name, reason)
 
     @staticmethod
@@ -91,11 +93,3 @@ class Guard:
             spare, tf.cast(places, tf.int32)[:, None], tf.range(tf.size(places))
         )
         return [tf.gather(row, row_of_place) for row in rows]
-
-
-def _reason(error):
-    """Returns the sentence in an error of TensorFlow that says what is wrong."""
-    lines = (error.message or type(error).__name__).strip().splitlines()
-    text = lines[0].removeprefix("{{").strip()
-    text = text.split("} }", 1)[-1].split("}}", 1)[-1].split(" [Op:", 1)[0]
-    return text.strip().rstrip(".") or type(error).__name__
