@@ -181,14 +181,12 @@ def train(recipe, distribution):
     if recipe.dry_run:
         return
 
+    run = Run(recipe.output, recipe.settings(), distribution)
     model.compile(
         recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
-    run = Run(recipe.output, recipe.settings(), distribution)
-    done = run.checkpoints.restore(model)
-    if done.epochs:
-        say(f"going on after epoch {done.epochs} of {recipe.epochs}")
+    done = run.restore(model, recipe.epochs, batches)
     samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
     model.fit(
         distribution.training(stream, done.batches),

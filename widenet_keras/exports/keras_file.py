@@ -33,7 +33,8 @@ def write_keras(model, path, options, manifest):
         _store_in_float16(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=2))
-        archive.writestr(LABELS, labels_text(manifest))
+        text = labels_text(manifest)
+        archive.writestr(LABELS, text.encode("utf-8", "surrogateescape"))
     return {}
 
 

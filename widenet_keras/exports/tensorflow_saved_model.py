@@ -45,7 +45,7 @@ def write_saved_model(model, path, options, manifest):
             PREPROCESSING: json.dumps(manifest["preprocessing"], indent=2) + "\n",
         }
         for name, text in assets.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8")
+            (Path(folder) / name).write_bytes(text.encode("utf-8", "surrogateescape"))
         served.assets = [tf.saved_model.Asset(f"{folder}/{name}") for name in assets]
         # Served functions are not trained.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

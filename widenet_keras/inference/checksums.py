@@ -72,6 +72,7 @@ def sealed_with_zip(content, manifest):
     with zipfile.ZipFile(packed, "w") as archive:
         # With a fixed date, the same model gives the same file.
         for name, value in ((MANIFEST, text), (LABELS, labels_text(manifest))):
+            value = value.encode("utf-8", "surrogateescape")
             archive.writestr(zipfile.ZipInfo(name), value)
     return content + packed.getvalue()
 

@@ -42,7 +42,7 @@ def _manifest(path, config):
     names = [str(index) for index in range(config.num_classes)]
     labels = path.with_name(LABELS)
     if labels.is_file():
-        found = labels.read_text(encoding="utf-8").splitlines()
+        found = labels.read_text("utf-8", "surrogateescape").splitlines()
         if len(found) != config.num_classes:
             raise ValueError(
                 f"{labels} has {len(found)} lines and {path} has {config.num_classes} "
