@@ -48,19 +48,33 @@ def replaced_when_done(path):
         _sync(path.parent)
 
 
+def check_place(path):
+    """Tries whether `replaced_when_done` can write a path, for use before the work.
+
+    The folder that it is in is made.
+
+    Args:
+        path: The file or folder.
+
+    Raises:
+        ValueError: If not.
+    """
+    with _room_beside(path, Path(os.path.realpath(path))):
+        pass
+
+
 def check_file(path):
-    """Tries whether a file can be made or replaced; the folder it is in is made.
+    """Tries whether a file can be made or replaced, as `check_place`.
 
     Args:
         path: The file.
 
     Raises:
-        ValueError: If not.
+        ValueError: If not, or if it is a folder.
     """
     if os.path.isdir(path):
         raise ValueError(f"{path} is a folder; give the path of a file.")
-    with _room_beside(path, Path(os.path.realpath(path))):
-        pass
+    check_place(path)
 
 
 def check_folder(folder):
@@ -74,7 +88,7 @@ def check_folder(folder):
     """
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise ValueError(f"{folder} is a file; give the path of a folder.")
-    # Longer than any name that is written there.
+    # As long as any name that is written there.
     with _room_beside(folder, Path(os.path.realpath(folder)) / ("a" * 64)):
         pass
 
