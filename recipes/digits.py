@@ -116,18 +116,21 @@ def main():
 
     import widenet_keras
     from widenet_keras.data.digits import load_digits
-    from widenet_keras.utils.files import replaced_when_done
+    from widenet_keras.utils.files import check_folder, replaced_when_done
+    from widenet_keras.utils.locks import lock_folder
 
     recipe, output = Recipe(), arguments.output_dir
+    check_folder(output)
+    _lock = lock_folder(output)
     data = load_digits()
     _, (x_test, y_test) = data
     model, history = train(recipe, arguments.epochs, arguments.seed, data)
+    # Before anything else, so that nothing that fails later costs it.
+    model.save(output / "model.keras")
     logits = model.predict(x_test, verbose=0)
     accuracy = float((logits.argmax(axis=-1) == y_test).mean())
     print(f"test accuracy: {accuracy:.4f} on {len(y_test)} images")
 
-    output.mkdir(parents=True, exist_ok=True)
-    model.save(output / "model.keras")
     reloaded = widenet_keras.load_model(output / "model.keras")
     difference = abs(keras.ops.convert_to_numpy(reloaded(x_test)) - logits).max()
     print(f"model.keras: reloaded, logits differ by at most {difference:.1e}")
@@ -162,4 +165,7 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (ValueError, OSError) as error:
+        sys.exit(f"digits.py: {error}")

@@ -13,7 +13,7 @@ import widenet_keras
 from widenet_keras.models.description import parameters_of_parts
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.command_line import run_command
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import check_file, replaced_when_done
 
 MODELS = ("vit_b16", "vit_moe_b16", "widenet_b16")
 COLORS = {
@@ -38,6 +38,7 @@ class Idea:
 
 def main(idea):
     """Counts the parameters of the models and draws."""
+    check_file(idea.output)
     counts = {name: counted(name) for name in idea.models}
     figure = load_matplotlib()(figsize=(10, 5.6), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[3.6, 2])

@@ -21,7 +21,7 @@ from widenet_keras.inference.keras_file import named_classifier
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import check_folder, replaced_when_done
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,8 +49,7 @@ class Pictures:
 def main(pictures):
     """Reads images, asks the model where they go, draws."""
     load_matplotlib()
-    if pictures.output.exists() and not pictures.output.is_dir():
-        raise ValueError(f"--output {pictures.output} is a file; give a folder.")
+    check_folder(pictures.output)
     model = named_classifier(pictures.model)
     # A model without experts is told before images are read.
     model.routing(np.zeros((1, *model.config.image_shape), "float32"))

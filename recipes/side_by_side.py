@@ -84,30 +84,6 @@ def end_with_parent():
     os._exit(1)
 
 
-@contextlib.contextmanager
-def alone(folder):
-    """Keeps other processes out of the folder of a run, where the system can.
-
-    Raises:
-        ValueError: If another process is in it.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise ValueError(
-                f"{folder} is being trained by another process; wait for it, or give "
-                "another output folder."
-            ) from None
-        yield
-
-
 def shares(jobs):
     """Returns the cores of each of several processes; None where all share all."""
     if not hasattr(os, "sched_getaffinity"):

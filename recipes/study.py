@@ -25,7 +25,7 @@ from typing import Literal
 
 import cifar10
 import keras
-from side_by_side import alone, side_by_side
+from side_by_side import side_by_side
 from study_rows import Row, Rows
 from study_tables import write_tables
 from study_variants import BUDGETS, MAIN, PAIRS, VARIANTS
@@ -37,7 +37,8 @@ from widenet_keras.models.config import WideNetConfig
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.command_line import run_command
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import check_folder
+from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.tables import read_rows
 
 OPTIMIZATION = dataclasses.replace(cifar10.FROM_SCRATCH, weight_decay=0.3)
@@ -159,6 +160,7 @@ class Study:
 def main(study):
     """Trains what is not there yet; writes the tables after every run."""
     check_data(study)
+    check_folder(study.output)
     keep_settings(study)
     rows, runs = Rows(study.output), study.runs()
     check_rows(rows, study)
@@ -213,7 +215,8 @@ def keep_settings(study):
     """Writes the settings of a study, or raises if they are not those it has."""
     settings = json.loads(json.dumps(study.settings()))
     kept = study.output / "study.json"
-    there = json.loads(kept.read_text()) if kept.exists() else settings
+    remedy = "rename it and start again with the settings of the study"
+    there = read_json(kept, remedy) if kept.exists() else settings
     here, there = flat(settings), flat(there)
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
@@ -222,8 +225,7 @@ def keep_settings(study):
                 f"one has {here.get(name)!r}; start again with its settings, or give "
                 "another output folder."
             )
-    with replaced_when_done(kept) as path:
-        path.write_text(json.dumps(settings, indent=2) + "\n")
+    write_json(kept, settings)
 
 
 def flat(settings):
@@ -237,30 +239,29 @@ def flat(settings):
 def train(folder, variant, seed, recipe, changes):
     """Trains a run of the study in a folder, keeps its `Row` and returns it."""
     rows = Rows(folder)
-    with alone(recipe.output):
-        if rows.has(variant, seed):
-            return rows.of(variant, seed)
-        keras.utils.clear_session()
-        goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
-        start = time.perf_counter()
-        cifar10.main(recipe)
-        minutes = round((time.perf_counter() - start) / 60, 1)
-        metrics = json.loads((recipe.output / "metrics.json").read_text())
-        last = read_rows(recipe.output / "history.csv")[-1]
-        path = recipe.output / "model.keras"
-        model = widenet_keras.load_model(path, compile=False)
-        row = Row(
-            variant=variant,
-            seed=seed,
-            changes=json.loads(json.dumps(changes)),
-            accuracy=round(metrics["accuracy"], 4),
-            train_accuracy=round(float(last["accuracy"]), 4),
-            parameters=model.count_params(),
-            gflops=round(widenet_keras.forward_flops(model.config) / 1e9, 5),
-            # Of a run that was killed nobody knows how long it took.
-            minutes=None if goes_on else minutes,
-        )
-        rows.add(row)
+    if rows.has(variant, seed):
+        return rows.of(variant, seed)
+    keras.utils.clear_session()
+    goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
+    start = time.perf_counter()
+    cifar10.main(recipe)
+    minutes = round((time.perf_counter() - start) / 60, 1)
+    metrics = json.loads((recipe.output / "metrics.json").read_text())
+    last = read_rows(recipe.output / "history.csv")[-1]
+    path = recipe.output / "model.keras"
+    model = widenet_keras.load_model(path, compile=False)
+    row = Row(
+        variant=variant,
+        seed=seed,
+        changes=json.loads(json.dumps(changes)),
+        accuracy=round(metrics["accuracy"], 4),
+        train_accuracy=round(float(last["accuracy"]), 4),
+        parameters=model.count_params(),
+        gflops=round(widenet_keras.forward_flops(model.config) / 1e9, 5),
+        # Of a run that was killed nobody knows how long it took.
+        minutes=None if goes_on else minutes,
+    )
+    rows.add(row)
     return row
 
 

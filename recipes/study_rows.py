@@ -1,9 +1,8 @@
 """What a study found: a file per run, so that runs side by side do not meet."""
 
 import dataclasses
-import json
 
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.json_files import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +54,11 @@ class Rows:
 
     def add(self, row):
         """Keeps the row of a finished run."""
-        with replaced_when_done(self.path(row.variant, row.seed)) as path:
-            path.write_text(json.dumps(dataclasses.asdict(row)) + "\n")
+        write_json(self.path(row.variant, row.seed), dataclasses.asdict(row))
 
     def of(self, variant, seed):
         """Returns the row of a finished run."""
-        return Row(**json.loads(self.path(variant, seed).read_text()))
+        return _row(self.path(variant, seed))
 
     def all(self, order):
         """Returns the rows of all finished runs.
@@ -68,9 +66,18 @@ class Rows:
         Args:
             order: Names of the variants, in the order of the rows; others are last.
         """
-        texts = [path.read_text() for path in sorted(self.folder.glob("*.json"))]
-        rows = [Row(**json.loads(text)) for text in texts]
+        rows = [_row(path) for path in sorted(self.folder.glob("*.json"))]
         places = {name: place for place, name in enumerate(order)}
         return sorted(
             rows, key=lambda row: (places.get(row.variant, len(order)), row.seed)
         )
+
+
+def _row(path):
+    """Returns the row in a file."""
+    remedy = "remove it, and the run is trained again"
+    row = read_json(path, remedy)
+    try:
+        return Row(**row)
+    except TypeError as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None

@@ -12,9 +12,10 @@ import pytest
 from conftest import BACKEND, numpy, one_line, tiny_config, tiny_images
 
 import widenet_keras
-from widenet_keras.training import checkpoints as checkpoints_file
+from widenet_keras.training import checkpoint_files
+from widenet_keras.training.averages import averaged_weights
 from widenet_keras.training.callbacks import StopOnNaN
-from widenet_keras.training.checkpoints import Checkpoints, averaged_weights
+from widenet_keras.training.checkpoints import Checkpoints
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
 
@@ -120,6 +121,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
     """Killed in the middle of an epoch, then while a checkpoint is written."""
     whole = train(tmp_path / "whole")
     assert sorted(p.name for p in (tmp_path / "whole").iterdir() if p.is_file()) == [
+        ".widenet-lock",
         "curves.png",
         "history.csv",
         "labels.txt",
@@ -137,7 +139,7 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpoints_file.zipfile.ZipFile, "writestr", half_write)
+        patch.setattr(checkpoint_files.zipfile.ZipFile, "writestr", half_write)
         with pytest.raises(Killed):
             train(tmp_path / "run")
     assert_same(train(tmp_path / "run"), whole)
@@ -171,12 +173,12 @@ def test_kill_9(tmp_path):
         import os, pathlib, signal, sys
         sys.path[:0] = [sys.argv[1]]
         import test_resume
-        from widenet_keras.training import checkpoints
+        from widenet_keras.training import checkpoint_files
 
         def kill():
             os.kill(os.getpid(), signal.SIGKILL)
 
-        write = checkpoints.zipfile.ZipFile.writestr
+        write = checkpoint_files.zipfile.ZipFile.writestr
 
         def write_or_die(archive, name, *args, **kwargs):
             # The last thing that goes into `last.keras`, and into no other file.
@@ -187,7 +189,7 @@ def test_kill_9(tmp_path):
         folder = pathlib.Path(sys.argv[2])
         extra = [test_resume.KillAt(1, 0, kill)]
         if sys.argv[3] == "writing":
-            checkpoints.zipfile.ZipFile.writestr = write_or_die
+            checkpoint_files.zipfile.ZipFile.writestr = write_or_die
             extra = []
         test_resume.train(folder, extra)
         """
@@ -200,10 +202,11 @@ def test_kill_9(tmp_path):
             check=False,
         )
         assert run.returncode == -9, run.stderr.decode()[-2000:]
-        # A writer that is killed leaves the new file aside and the old one whole.
-        assert len(list(kept.glob(".widenet-part-*"))) == (where == "writing")
+        # A writer that is killed leaves the new files aside and the old one whole.
+        assert len(list(kept.glob(".widenet-part-*"))) == 2 * (where == "writing")
     assert_same(train(tmp_path / "run"), train(tmp_path / "whole"))
-    assert sorted(path.name for path in kept.iterdir()) == ["best.keras", "last.keras"]
+    names = ["best.keras", "last.keras", "previous.keras"]
+    assert sorted(path.name for path in kept.iterdir()) == names
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):
@@ -232,7 +235,7 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path):
 def test_a_broken_checkpoint_is_told_in_one_line(tmp_path):
     (tmp_path / "last.keras").write_bytes(b"PK not a zip")
     model, _ = start(tmp_path / "run")
-    with pytest.raises(ValueError, match="not a checkpoint") as error:
+    with pytest.raises(ValueError, match="not a checkpoint of a run") as error:
         Checkpoints(tmp_path).restore(model)
     one_line(error)
 

@@ -24,7 +24,7 @@ from widenet_keras.training.callbacks import HistoryTable
 pytest.importorskip("tyro")
 
 import study
-from side_by_side import alone, on_cores, shares, side_by_side
+from side_by_side import on_cores, shares, side_by_side
 from study_tables import compare
 
 
@@ -230,18 +230,6 @@ def test_data_that_no_run_could_use_are_told_before_anything_is_written(
 def test_a_run_that_is_asked_for_twice_is_one_run(asked):
     runs = asked(variants=("vit", "vit"), seeds=(0, 0)).runs()
     assert runs == [("vit", 0)]
-
-
-def test_nobody_trains_in_a_folder_of_another(tmp_path):
-    with alone(tmp_path / "run"):
-        with (
-            pytest.raises(ValueError, match="another process") as error,
-            alone(tmp_path / "run"),
-        ):
-            pass
-        one_line(error)
-    with alone(tmp_path / "run"):
-        pass
 
 
 @pytest.mark.slow

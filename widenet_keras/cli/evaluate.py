@@ -78,11 +78,10 @@ class Evaluate:
     def _prepare_output(self):
         """Fails now rather than after a long evaluation."""
         from widenet_keras.plot import load_matplotlib
+        from widenet_keras.utils.files import check_folder
 
         load_matplotlib()
-        if self.output.exists() and not self.output.is_dir():
-            raise ValueError(f"--output {self.output} is a file; give a folder.")
-        self.output.mkdir(parents=True, exist_ok=True)
+        check_folder(self.output)
 
     def _write(self, evaluation):
         """Writes the three files, each beside and then renamed."""
@@ -93,7 +92,8 @@ class Evaluate:
         with replaced_when_done(self.output / "evaluation.json") as path:
             path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         with replaced_when_done(self.output / "evaluation.md") as path:
-            path.write_text(evaluation.to_markdown(), encoding="utf-8")
+            text = evaluation.to_markdown()
+            path.write_bytes(text.encode("utf-8", "surrogateescape"))
         with replaced_when_done(self.output / "evaluation.png") as path:
             evaluation.plot(path)
         print(f"\nwritten to {self.output}/")

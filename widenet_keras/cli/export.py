@@ -47,19 +47,23 @@ class Export:
     def run(self):
         """Exports, compares and prints."""
         from widenet_keras.exports import export
+        from widenet_keras.exports.target import check_target
         from widenet_keras.inference.keras_file import KerasPredictor
+        from widenet_keras.utils.files import check_place
 
         batch = self._batch()
         if self.samples < 1:
             line = f"--samples {self.samples} must be at least 1."
             stop("widenet export", line, USAGE)
         predictor = KerasPredictor(self.model)
-        images, class_names = self._images(predictor)
         output = self.output or self._beside()
         if output.resolve() == self.model.resolve():
             raise ValueError(
                 f"{output} is the model itself; give another path with --output."
             )
+        check_target(output, self.format)
+        check_place(output)
+        images, class_names = self._images(predictor)
         try:
             export(
                 predictor.model,

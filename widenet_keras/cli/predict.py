@@ -42,6 +42,7 @@ class Predict:
         from widenet_keras.data.pixels import scale_pixels
         from widenet_keras.inference import open_predictor
         from widenet_keras.inference.images import image_files
+        from widenet_keras.utils.files import check_file
 
         if self.top < 1:
             stop("widenet predict", f"--top {self.top} must be at least 1.", USAGE)
@@ -49,6 +50,7 @@ class Predict:
         predictor = open_predictor(self.model)
         if self.explain is not None:
             _check_explains(predictor)
+            check_file(self.explain)
         if self.verbose:
             print(_described(predictor))
         explained, failed = None, []

@@ -9,7 +9,7 @@ from widenet_keras.data.progress import Progress
 from widenet_keras.data.requirements import require_tensorflow
 from widenet_keras.data.tfrecords import FACTS, read_facts
 from widenet_keras.utils.checks import check_integer
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import check_folder, replaced_when_done
 
 
 def write_tfrecords(folder, output, shards, split="train", seed=0):
@@ -47,6 +47,7 @@ def write_tfrecords(folder, output, shards, split="train", seed=0):
         )
     order = np.random.default_rng(seed).permutation(source.count)
     output, counts = Path(output).expanduser(), {}
+    check_folder(output)
     classes = list(source.class_names)
     known = read_facts(str(output), remote=False)
     if known.get("classes", classes) != classes:

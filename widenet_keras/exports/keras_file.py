@@ -7,7 +7,7 @@ import zipfile
 import h5py
 
 from widenet_keras.inference.checksums import LABELS, MANIFEST
-from widenet_keras.inference.manifest import labels_text
+from widenet_keras.inference.manifest import labels_content
 
 _WEIGHTS = "model.weights.h5"
 
@@ -33,7 +33,7 @@ def write_keras(model, path, options, manifest):
         _store_in_float16(path)
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(MANIFEST, json.dumps(manifest, indent=2))
-        archive.writestr(LABELS, labels_text(manifest["class_names"]))
+        archive.writestr(LABELS, labels_content(manifest["class_names"]))
     return {}
 
 

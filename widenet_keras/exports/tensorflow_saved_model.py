@@ -9,7 +9,7 @@ import tensorflow as tf
 from widenet_keras.data.batches import Layout
 from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
 from widenet_keras.inference.checksums import LABELS, seal_folder
-from widenet_keras.inference.manifest import labels_text
+from widenet_keras.inference.manifest import labels_content
 
 PREPROCESSING = "preprocessing.json"
 _SIGNATURES = {"float": "serve", "uint8": "serve_uint8", "jpeg": "serve_jpeg"}
@@ -41,11 +41,11 @@ def write_saved_model(model, path, options, manifest):
     signatures["serving_default"] = signatures[_SIGNATURES[options.input]]
     with tempfile.TemporaryDirectory() as folder:
         assets = {
-            LABELS: labels_text(manifest["class_names"]),
-            PREPROCESSING: json.dumps(manifest["preprocessing"], indent=2) + "\n",
+            LABELS: labels_content(manifest["class_names"]),
+            PREPROCESSING: json.dumps(manifest["preprocessing"], indent=2).encode(),
         }
-        for name, text in assets.items():
-            (Path(folder) / name).write_text(text, encoding="utf-8")
+        for name, content in assets.items():
+            (Path(folder) / name).write_bytes(content)
         served.assets = [tf.saved_model.Asset(f"{folder}/{name}") for name in assets]
         # Served functions are not trained.
         plain = tf.saved_model.SaveOptions(experimental_custom_gradients=False)

@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from widenet_keras.inference.manifest import damaged, labels_text, read_manifest
+from widenet_keras.inference.manifest import damaged, labels_content, read_manifest
 from widenet_keras.utils.archives import check_members
 
 MANIFEST = "manifest.json"
@@ -71,10 +71,8 @@ def sealed_with_zip(content, manifest):
     text = json.dumps({**manifest, "sha256": _digest(content)}, indent=2)
     with zipfile.ZipFile(packed, "w") as archive:
         # With a fixed date, the same model gives the same file.
-        for name, value in (
-            (MANIFEST, text),
-            (LABELS, labels_text(manifest["class_names"])),
-        ):
+        labels = labels_content(manifest["class_names"])
+        for name, value in ((MANIFEST, text), (LABELS, labels)):
             archive.writestr(zipfile.ZipInfo(name), value)
     return content + packed.getvalue()
 

@@ -75,7 +75,7 @@ def _names_beside(path, num_classes):
     labels = path.with_name(LABELS)
     if not labels.is_file():
         return None
-    names = labels.read_text(encoding="utf-8").splitlines()
+    names = labels.read_text("utf-8", "surrogateescape").splitlines()
     if len(names) != num_classes:
         raise ValueError(
             f"{labels} has {len(names)} lines and {path} has {num_classes} classes; "

@@ -40,9 +40,11 @@ def manifest_of(model, options, class_names=None):
     }
 
 
-def labels_text(class_names):
-    """Returns class names as a text, one per line."""
-    return "".join(f"{name}\n" for name in class_names)
+def labels_content(class_names):
+    """Returns class names as the bytes of a text, one per line."""
+    text = "".join(f"{name}\n" for name in class_names)
+    # Names of folders are bytes, which need not be UTF-8.
+    return text.encode("utf-8", "surrogateescape")
 
 
 def read_manifest(text, path):

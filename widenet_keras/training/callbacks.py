@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 
 from widenet_keras.training.finite import what_is_not_finite
-from widenet_keras.utils.tables import read_rows, write_rows
+from widenet_keras.utils.tables import read_numbers, write_rows
 
 
 class Rates(keras.callbacks.Callback):
@@ -97,12 +97,15 @@ class HistoryTable(keras.callbacks.Callback):
 
     Args:
         path: The CSV file.
+
+    Raises:
+        ValueError: If the file is there and damaged.
     """
 
     def __init__(self, path):
         super().__init__()
         self.path = Path(path)
-        self.rows = read_rows(self.path)
+        self.rows = read_numbers(self.path, whole=("epoch",))
 
     def on_epoch_end(self, epoch, logs=None):
         """Writes the table anew, with the row of this epoch."""

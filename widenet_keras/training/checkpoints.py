@@ -1,45 +1,39 @@
 """The last and the best state of a run, on disk, never half-written."""
 
 import contextlib
-import json
+import itertools
 import math
-import warnings
-import zipfile
+import os
+import shutil
+import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import keras
 
 from widenet_keras.distribution.single import ONE_DEVICE
+from widenet_keras.training.averages import averaged_weights
+from widenet_keras.training.checkpoint_files import (
+    Progress,
+    load_state,
+    read_state,
+    write_state,
+)
 from widenet_keras.training.finite import what_is_not_finite
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
-from widenet_keras.utils.plain_errors import first_line
 
-_PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
-
-
-class Progress(NamedTuple):
-    """How far a run has come.
-
-    Attributes:
-        epochs: Finished epochs; the `initial_epoch` of `fit`.
-        batches: Finished batches; where the data go on.
-        best: Best value of the monitored metric, or None.
-    """
-
-    epochs: int = 0
-    batches: int = 0
-    best: float | None = None
+_LAST, _PREVIOUS = "last.keras", "previous.keras"
 
 
 class Checkpoints(keras.callbacks.Callback):
     """Writes the state of a run after every epoch, so that a new process goes on.
 
     `last.keras` has all that a run is made of: weights, moving average,
-    optimizer, random state and the position in the data. `best.keras` is the
-    model of the best epoch for use: the averaged weights if there is a moving
-    average, and no optimizer. Both open with `load_model` on any backend. A run
+    optimizer, random state and the position in the data. `previous.keras` is the
+    one before it, from which a run goes on if the last one is damaged.
+    `best.keras` is the model of the best epoch for use: the averaged weights if
+    there is a moving average, and no optimizer. All open with `load_model` on any
+    backend. A run
     that is killed and started again with the same settings ends with the same
     weights, since the data are a function of the batch's number:
 
@@ -63,7 +57,7 @@ class Checkpoints(keras.callbacks.Callback):
     any number of devices.
 
     Args:
-        folder: Where the two files are.
+        folder: Where the files are.
         monitor: The metric that says what is best.
         mode: "max" or "min".
         distribution: `Distribution` of the job.
@@ -75,32 +69,65 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         check_choice("Checkpoints", "mode", mode, ("max", "min"))
         self.distribution = distribution
-        self.found = Path(folder) / "last.keras"
+        self.folder = Path(folder)
         kept = distribution.own_folder(folder)
-        self.last = kept / "last.keras"
+        self.last = kept / _LAST
+        self.previous = kept / _PREVIOUS
         self.best = kept / "best.keras"
         self.monitor = monitor
         self.mode = mode
         self.progress = Progress()
 
     def restore(self, model):
-        """Brings a compiled model to the state of `last.keras`, if there is one.
+        """Brings a compiled model to the state of the newest file that is whole.
+
+        A `last.keras` that is damaged is put aside under another name, and one line
+        on stderr says so.
 
         Args:
-            model: A compiled `ImageClassifier`, set up as the one that was saved.
+            model: A compiled `ImageClassifier`, set up as the one that was saved. Its
+                `WarmupDecay` may be of more or fewer batches: the run then has the
+                schedule of the new length from the batch on where it goes on.
 
         Returns:
             `Progress`, all zero in a fresh folder.
 
         Raises:
-            ValueError: If the file is of another model or optimizer.
+            ValueError: If the file is of another model or optimizer, or all that are
+                there are damaged; these stay where they are.
         """
-        if self.distribution.is_chief:
+        chief = self.distribution.is_chief
+        if chief:
             remove_leftovers(self.last.parent)
-        if self.found.exists():
-            self.progress = _load_state(model, self.found)
-        self.distribution.check_agreed(self.found.parent, [*self.progress[:2]])
+        path, state, damage = self._newest()
+        if state is not None:
+            load_state(model, path, state)
+            self.progress = state.progress
+        self.distribution.check_agreed(self.folder, [*self.progress[:2]])
+        # All processes have read by now.
+        if chief and state is not None and path.name == _PREVIOUS:
+            print(_set_aside(self.last, path, self.progress, damage), file=sys.stderr)
         return self.progress
+
+    def _newest(self):
+        """Returns path and `State` of the newest whole file, and what ails the last."""
+        damage = {}
+        for name in (_LAST, _PREVIOUS):
+            path = self.folder / name
+            if not path.exists():
+                continue
+            try:
+                return path, read_state(path), damage.get(self.folder / _LAST)
+            except ValueError as error:
+                damage[path] = error
+        if not damage:
+            return None, None, None
+        told = " and ".join(f"{path} ({error})" for path, error in damage.items())
+        told += " are" if len(damage) > 1 else ", the only one, is"
+        raise ValueError(
+            f"{told} damaged, or not a checkpoint of a run; put a copy there if you "
+            "have one, or start anew in another folder. Nothing was removed."
+        )
 
     def on_train_batch_end(self, batch, logs=None):
         """Counts."""
@@ -117,11 +144,14 @@ class Checkpoints(keras.callbacks.Callback):
         with self.distribution.logical_weights(self.model), self.distribution.apart():
             if not self.distribution.saves:
                 return
-            with replaced_when_done(self.last) as fresh:
+            with contextlib.ExitStack() as stack:
+                # It takes its place after the new one has: two are whole at any time.
+                if self.last.exists():
+                    older = stack.enter_context(replaced_when_done(self.previous))
+                    _link(self.last, older)
+                fresh = stack.enter_context(replaced_when_done(self.last))
                 self.model.save(fresh)
-                with zipfile.ZipFile(fresh, "a") as archive:
-                    content = {**self.progress._asdict(), "random": _random(self.model)}
-                    archive.writestr(_PROGRESS, json.dumps(content))
+                write_state(fresh, self.model, self.progress)
 
     def _keep_best(self, logs):
         # Epochs without validation have no value.
@@ -144,107 +174,20 @@ class Checkpoints(keras.callbacks.Callback):
                 self.model.adapted().save(self.best)
 
 
-class AveragedEvaluation(keras.callbacks.Callback):
-    """Evaluates with the moving average of the weights, which an optimizer keeps.
-
-    The weights are put aside as they are: Keras' `SwapEMAWeights` adds and
-    subtracts them on TensorFlow, which leaves each a rounding error off.
-    """
-
-    def on_test_begin(self, logs=None):
-        """Puts the average into the model."""
-        self.swapped = contextlib.ExitStack()
-        self.swapped.enter_context(averaged_weights(self.model))
-
-    def on_test_end(self, logs=None):
-        """Puts the weights back."""
-        self.swapped.close()
-
-
-@contextlib.contextmanager
-def averaged_weights(model):
-    """Context in which a model has the moving average of its weights, if any.
-
-    Args:
-        model: A compiled model; without `use_ema` nothing changes.
-    """
-    optimizer = model.optimizer
-    if not getattr(optimizer, "use_ema", False):
-        yield
-        return
-    weights = model.trainable_variables
-    # Copied where they are, since a process may hold a part of a weight only.
-    own = [keras.ops.copy(weight) for weight in weights]
-    optimizer.finalize_variable_values(weights)
-    # On JAX the two are one buffer now, which an evaluation would use up.
-    model.unshare_buffers()
+def _link(path, other):
+    """Gives a file a second name, or copies it where it can have one only."""
     try:
-        yield
-    finally:
-        for weight, value in zip(weights, own, strict=True):
-            weight.assign(value)
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)
 
 
-def _load_state(model, path):
-    """Loads weights and optimizer; returns the `Progress`."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            progress = json.loads(archive.read(_PROGRESS))
-            random = progress.pop("random")
-            progress = Progress(**progress)
-            saved = json.loads(archive.read("config.json"))
-    except (KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{path} is not a checkpoint of a run ({error}); remove it, or give "
-            "another folder."
-        ) from None
-    _check_same(path, saved, model)
-    with warnings.catch_warnings():
-        # Keras only warns when it leaves the optimizer as it is.
-        warnings.simplefilter("error", UserWarning)
-        try:
-            model.load_weights(path)
-        except (UserWarning, ValueError) as error:
-            line = first_line(error)
-            raise ValueError(
-                f"{path} does not fit this model and optimizer ({line}); start again "
-                "with the settings of the run, or in another folder."
-            ) from None
-    for state, value in zip(_random_states(model), random, strict=True):
-        state.assign(value)
-    return progress
-
-
-def _random_states(model):
-    """Returns the states of the random generators, which Keras does not save."""
-    weights = {id(weight) for weight in model.weights}
-    return [v for v in model.variables if id(v) not in weights]
-
-
-def _random(model):
-    """Returns the random states as lists of whole numbers."""
-    states = _random_states(model)
-    return [keras.ops.convert_to_numpy(state).tolist() for state in states]
-
-
-def _check_same(path, saved, model):
-    """Raises unless model and optimizer are configured as in the checkpoint."""
-    optimizer = keras.saving.serialize_keras_object(model.optimizer)
-    here = {**model.config.to_dict(), **optimizer["config"], "optimizer": optimizer}
-    optimizer = saved["compile_config"]["optimizer"]
-    there = {
-        **saved["config"]["config"],
-        **optimizer["config"],
-        "optimizer": optimizer,
-    }
-    for side in (here, there):
-        side["optimizer"] = side["optimizer"]["class_name"]
-        side.pop("name", None)
-    here = json.loads(json.dumps(here))
-    for field in sorted({*here, *there}):
-        if here.get(field) != there.get(field):
-            raise ValueError(
-                f"{path} was written with {field}={there.get(field)!r} and this run "
-                f"has {here.get(field)!r}; start again with the settings of the run, "
-                "or in another folder."
-            )
+def _set_aside(last, previous, progress, damage):
+    """Puts a damaged file where no run takes or replaces it; returns what to say."""
+    told = f"{last} is not there"
+    if damage is not None:
+        names = (last.with_name(f"last.damaged-{n}.keras") for n in itertools.count(1))
+        aside = next(path for path in names if not path.exists())
+        os.replace(last, aside)
+        told = f"{last} is damaged ({damage}) and is now {aside.name}"
+    return f"{told}; going on from {previous}, after epoch {progress.epochs}."

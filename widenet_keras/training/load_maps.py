@@ -1,5 +1,6 @@
 """Which expert does how much while a model is trained."""
 
+import itertools
 from pathlib import Path
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.plot import plot_load, plot_load_history
 from widenet_keras.utils.files import replaced_when_done
-from widenet_keras.utils.tables import read_rows, write_rows
+from widenet_keras.utils.tables import damaged_table, read_numbers, write_rows
 
 _PLACE = ("epoch", "step")
 
@@ -43,8 +44,27 @@ class LoadMaps(keras.callbacks.Callback):
             routing = self.model.routing(self.images)
         with replaced_when_done(self.folder / f"epoch_{epoch + 1:04d}.png") as path:
             plot_load(routing, path)
-        before = [row for row in read_rows(self.table) if int(row["epoch"]) <= epoch]
+        before = [
+            row for row in read_load_table(self.table) if int(row["epoch"]) <= epoch
+        ]
         write_rows(self.table, before + _rows(epoch + 1, routing))
+
+
+def read_load_table(table):
+    """Returns the rows of a table of `LoadMaps`, as texts; none if there is no file.
+
+    Args:
+        table: The CSV file.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    rows = read_numbers(table, whole=_PLACE)
+    places = [tuple(int(row[name]) for name in _PLACE) for row in rows]
+    axes = [sorted(set(axis)) for axis in zip(*places, strict=True)]
+    if rows and places != list(itertools.product(*axes)):
+        raise damaged_table(table, "it has no row for each step of each epoch")
+    return rows
 
 
 def draw_load_table(table, path):
@@ -54,7 +74,7 @@ def draw_load_table(table, path):
         table: The CSV file.
         path: The PNG to make or replace.
     """
-    rows = read_rows(table)
+    rows = read_load_table(table)
     if not rows:
         return
     epochs, steps = (sorted({int(row[name]) for row in rows}) for name in _PLACE)

@@ -8,17 +8,34 @@ import keras
 
 from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.inference.checksums import LABELS
-from widenet_keras.inference.manifest import labels_text
+from widenet_keras.inference.manifest import labels_content
 from widenet_keras.plot import plot_history, plot_routing
+from widenet_keras.training.averages import AveragedEvaluation
 from widenet_keras.training.callbacks import HistoryTable, Rates, StopOnNaN
-from widenet_keras.training.checkpoints import AveragedEvaluation, Checkpoints
-from widenet_keras.training.load_maps import LoadMaps, draw_load_table
-from widenet_keras.utils.files import remove_leftovers, replaced_when_done
+from widenet_keras.training.checkpoints import Checkpoints
+from widenet_keras.training.load_maps import (
+    LoadMaps,
+    draw_load_table,
+    read_load_table,
+)
+from widenet_keras.utils.files import (
+    check_folder,
+    remove_leftovers,
+    replaced_when_done,
+)
+from widenet_keras.utils.json_files import read_json, write_json
+from widenet_keras.utils.locks import lock_folder
 
 # What runs of version 0.1.0 and its notebook call a setting.
 _FORMERLY = {"epoch_steps": "epoch_batches", "steps": "epoch_batches"}
 # What they do not have.
 _SINCE = ("train_data", "validation_data")
+_EPOCHS = "epochs"
+_LOAD = Path("load", "load.csv")
+_RENAME = (
+    "rename it and start again with the settings of the run, or give another output "
+    "folder"
+)
 
 
 class Run:
@@ -26,6 +43,7 @@ class Run:
 
         settings.json           what the run was started with
         checkpoints/last.keras  the state after the last epoch
+        checkpoints/previous.keras  the one before, if the last is damaged
         checkpoints/best.keras  the best model so far, for use
         history.csv             one row per epoch
         load/epoch_0001.png     which expert did how much, step by step
@@ -38,31 +56,88 @@ class Run:
         load.png                how the load changed from epoch to epoch
         metrics.json            what `finish` was given
 
+    No other process can make a run of the folder while this one is used.
+
     Args:
         folder: The folder; made if it does not exist. Of several processes the
             first one writes it, and all must see it to go on with a run.
-        settings: Dict of everything that changes the weights the run ends with.
+        settings: Dict of everything that changes the weights the run ends with. Its
+            "epochs", if it has any, may be others when a run goes on.
         distribution: `Distribution` of the job.
 
     Raises:
-        ValueError: If the folder is of a run with other settings.
+        ValueError: If the folder cannot be written or is in use by another process,
+            if it is of a run with other settings, or a table in it is damaged.
     """
 
     def __init__(self, folder, settings, distribution=ONE_DEVICE):
         self.distribution = distribution
         self.folder = distribution.own_folder(folder)
+        check_folder(self.folder)
+        # Those of a job that write aside do not meet.
+        self._lock = lock_folder(self.folder) if distribution.is_chief else None
         for kept in (self.folder, self.folder / "load"):
             remove_leftovers(kept)
-        settings = json.loads(json.dumps(settings, default=str))
+        self.settings = json.loads(json.dumps(settings, default=str))
         path = Path(folder) / "settings.json"
         if path.exists():
-            _check_same(path, json.loads(path.read_text()), settings)
+            there = read_json(path, _RENAME)
+            self.settings_before = {_FORMERLY.get(n, n): v for n, v in there.items()}
+            _check_same(path.parent, self.settings_before, self.settings)
         else:
-            self._write_json("settings.json", settings)
+            self.settings_before = self.settings
+            write_json(self.folder / path.name, self.settings)
         self.checkpoints = Checkpoints(
             Path(folder) / "checkpoints", distribution=distribution
         )
         self.table = HistoryTable(self.folder / "history.csv")
+        read_load_table(self.folder / _LOAD)
+
+    def restore(self, model, epochs, batches):
+        """Brings a compiled model to where the run is, and says where that is.
+
+        With more epochs than before, or fewer, the learning rate is from then on that
+        of the schedule of the new length, at the batch where the run goes on.
+
+        Args:
+            model: A compiled `ImageClassifier`; the one at the start, or that of the
+                run, see `Checkpoints.restore`.
+            epochs: Epochs of `fit` that the run is to have in all.
+            batches: Batches of each.
+
+        Returns:
+            `Progress`: what is done already, all zero in a fresh folder.
+
+        Raises:
+            ValueError: If more is done than is asked for, or not in such epochs.
+        """
+        done = self.checkpoints.restore(model)
+        folder = self.checkpoints.folder.parent
+        if done.batches != done.epochs * batches:
+            raise ValueError(
+                f"{folder} has {done.batches} batches in {done.epochs} epochs behind "
+                f"it, and an epoch has {batches} batches now; start again with the "
+                "data and the length of epochs of the run, or give another folder."
+            )
+        if done.epochs > epochs:
+            raise ValueError(
+                f"{folder} has {done.epochs} epochs of {batches} batches behind it and "
+                f"{epochs} were asked for; ask for at least {done.epochs}, or give "
+                "another folder."
+            )
+        say = self.distribution.say
+        before, now = (s.get(_EPOCHS) for s in (self.settings_before, self.settings))
+        if before != now:
+            say(
+                f"{folder} was a run of {before} epochs and is one of {now} now: from "
+                f"batch {done.batches} on the learning rate follows the schedule of "
+                f"{now} epochs"
+            )
+            write_json(self.folder / "settings.json", self.settings)
+            self.settings_before = self.settings
+        if done.epochs:
+            say(f"going on after epoch {done.epochs} of {epochs}")
+        return done
 
     def callbacks(self, model, batch_size, images=None):
         """Returns the callbacks of a run, in the order that they need.
@@ -100,20 +175,16 @@ class Run:
             if self.distribution.saves:
                 with self.distribution.apart():
                     model.adapted().save(self.folder / "model.keras")
+            names = model.class_names or range(model.config.num_classes)
+            with replaced_when_done(self.folder / LABELS) as path:
+                path.write_bytes(labels_content(names))
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     plot_routing(model.routing(images), images, path=path)
-        names = model.class_names or range(model.config.num_classes)
-        with replaced_when_done(self.folder / LABELS) as path:
-            path.write_text(labels_text(names), "utf-8")
-        draw_load_table(self.folder / "load" / "load.csv", self.folder / "load.png")
+        draw_load_table(self.folder / _LOAD, self.folder / "load.png")
         with replaced_when_done(self.folder / "curves.png") as path:
             plot_history(self.table.history(), path)
-        self._write_json("metrics.json", metrics)
-
-    def _write_json(self, name, content):
-        with replaced_when_done(self.folder / name) as path:
-            path.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(self.folder / "metrics.json", metrics)
 
 
 def _has_tensorboard():
@@ -121,19 +192,21 @@ def _has_tensorboard():
     return all(importlib.util.find_spec(n) for n in ("tensorflow", "tensorboard"))
 
 
-def _check_same(path, there, here):
-    there = {_FORMERLY.get(name, name): value for name, value in there.items()}
-    for name in _SINCE:
-        there.setdefault(name, here.get(name))
-    there, here = _flat(there), _flat(here)
+def _check_same(folder, there, here):
+    """Raises unless a folder is of a run with these settings, but for its epochs."""
+    missing = {name: here[name] for name in _SINCE if name in here}
+    there, here = _flat({**missing, **there}), _flat(here)
     for name in {**there, **here}:
-        if there.get(name) != here.get(name):
-            before, now = _difference(there.get(name), here.get(name))
-            raise ValueError(
-                f"{path.parent} is of a run with {name}={before} and this one has "
-                f"{now}; start again with the settings and the data of the run, or "
-                "give another output folder."
-            )
+        if there.get(name) == here.get(name):
+            continue
+        if name == _EPOCHS and name in there and name in here:
+            continue
+        before, now = _difference(there.get(name), here.get(name))
+        raise ValueError(
+            f"{folder} is of a run with {name}={before} and this one has {now}; start "
+            "again with the settings and the data of the run, or give another output "
+            "folder."
+        )
 
 
 def _flat(settings):

@@ -2,17 +2,22 @@
 
 import contextlib
 import ctypes
+import errno
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+from widenet_keras.utils.locks import try_lock
+
 # Folders of our own making have such a name and hold such a file, with the name of
 # what was written there; nothing else is ever removed.
 _PREFIX, _MARKER = ".widenet-part-", ".widenet-part"
 # Of `linux/fs.h` and `fcntl.h`.
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
+# What a disk says that takes no more.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 
 @contextlib.contextmanager
@@ -21,7 +26,8 @@ def replaced_when_done(path):
 
     The new file or folder is written into a folder beside `path`, brought to the disk,
     and takes the place of an older one only when the block ends without an error. A
-    path that is a link is followed.
+    path that is a link is followed. What an earlier process left there when it was
+    killed is removed.
 
     Args:
         path: The file or folder to make or replace. Its name is kept, since Keras
@@ -29,21 +35,10 @@ def replaced_when_done(path):
 
     Raises:
         ValueError: If nothing can be written there; the block does not begin.
+        OSError: In one line, if the disk is full; what was there is whole.
     """
     given, path = path, Path(os.path.realpath(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=path.parent)
-    except OSError as error:
-        raise _unusable(given, error) from error
-    with aside as aside:
-        (Path(aside) / _MARKER).write_text(path.name, encoding="utf-8")
-        fresh = Path(aside) / path.name
-        try:
-            fresh.touch()
-        except OSError as error:
-            raise _unusable(given, error) from error
-        fresh.unlink()
+    with _room_beside(given, path) as fresh, _full_disk_told(given):
         yield fresh
         _bring_to_disk(fresh)
         if path.is_dir():
@@ -53,26 +48,129 @@ def replaced_when_done(path):
         _sync(path.parent)
 
 
-def remove_leftovers(folder):
+def check_place(path):
+    """Tries whether `replaced_when_done` can write a path, for use before the work.
+
+    The folder that it is in is made.
+
+    Args:
+        path: The file or folder.
+
+    Raises:
+        ValueError: If not.
+    """
+    with _room_beside(path, Path(os.path.realpath(path))):
+        pass
+
+
+def check_file(path):
+    """Tries whether a file can be made or replaced, as `check_place`.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If not, or if it is a folder.
+    """
+    if os.path.isdir(path):
+        raise ValueError(f"{path} is a folder; give the path of a file.")
+    check_place(path)
+
+
+def check_folder(folder):
+    """Makes a folder if there is none, and tries whether files can be made in it.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        ValueError: If not.
+    """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise ValueError(f"{folder} is a file; give the path of a folder.")
+    # As long as any name that is written there.
+    with _room_beside(folder, Path(os.path.realpath(folder)) / ("a" * 64)):
+        pass
+
+
+def remove_leftovers(folder, alone=True):
     """Removes what `replaced_when_done` left when its process was killed.
 
     An older folder that was moved aside and is nowhere else goes back to its place.
+    What is being written by a process that lives stays.
 
     Args:
-        folder: The folder; nothing else may be writing to it now.
+        folder: The folder.
+        alone: Whether nobody else writes there, which counts where the system has no
+            locks to tell.
     """
     for leftover in Path(folder).glob(f"{_PREFIX}*"):
         marker = leftover / _MARKER
         if leftover.is_symlink() or not marker.is_file():
             continue
-        name = marker.read_text(encoding="utf-8")
-        old = _old(leftover / name)
-        if old.exists():
-            if not name or (Path(folder) / name).exists():
-                # Which of both is wanted nobody knows.
-                continue
-            os.replace(old, Path(folder) / name)
-        shutil.rmtree(leftover)
+        # Another process may remove it at the same time, or another user own it.
+        with contextlib.suppress(OSError), marker.open("r+b") as file:
+            locked = try_lock(file)
+            if locked or (locked is None and alone):
+                _remove_leftover(leftover, os.fsdecode(file.read()))
+
+
+def _remove_leftover(leftover, name):
+    old, place = _old(leftover / name), leftover.parent / name
+    if old.exists():
+        if not name or place.exists():
+            # Which of both is wanted nobody knows.
+            return
+        os.replace(old, place)
+    shutil.rmtree(leftover, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _room_beside(given, path):
+    """Yields a path of the same name in a folder of our own, which goes away."""
+    with contextlib.ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            remove_leftovers(path.parent, alone=False)
+            aside = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=path.parent)
+            aside = Path(stack.enter_context(aside))
+            _mark(aside, path.name, stack)
+            fresh = aside / path.name
+            fresh.touch()
+        except OSError as error:
+            raise _unusable(given, error) from error
+        fresh.unlink()
+        yield fresh
+
+
+def _mark(aside, name, stack):
+    """Marks a folder as ours, and as in use as long as the stack is."""
+    unlocked = aside / "unlocked"
+    file = stack.enter_context(unlocked.open("xb"))
+    file.write(os.fsencode(name))
+    file.flush()
+    try_lock(file)
+    # By this name it is found; it must be locked by then.
+    unlocked.rename(aside / _MARKER)
+
+
+@contextlib.contextmanager
+def _full_disk_told(path):
+    """Tells what libraries say of a full disk, in many ways, in one line."""
+    try:
+        yield
+    except Exception as error:
+        code = getattr(error, "errno", None)
+        # HDF5 and TensorFlow have classes of their own, with the system's words.
+        found = [c for c in _FULL if c == code or os.strerror(c) in str(error)]
+        if not found:
+            raise
+        told = OSError(
+            f"{path} was not written: {os.strerror(found[0])}; make room on the disk, "
+            "or give another path. What was there before is whole."
+        )
+        told.errno = found[0]
+        raise told from error
 
 
 def _old(fresh):
@@ -122,13 +220,16 @@ def _bring_to_disk(path):
 
 
 def _sync(path):
-    # Some file systems sync no folders.
-    with contextlib.suppress(OSError):
+    # Some file systems sync no folders; a disk that is full is found here at times.
+    try:
         handle = os.open(path, os.O_RDONLY)
         try:
             os.fsync(handle)
         finally:
             os.close(handle)
+    except OSError as error:
+        if error.errno in _FULL:
+            raise
 
 
 def _unusable(path, error):

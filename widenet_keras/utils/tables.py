@@ -14,6 +14,42 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
+def read_numbers(path, whole=()):
+    """Returns the rows of a CSV file of numbers, as texts; none if there is no file.
+
+    Args:
+        path: The file.
+        whole: Columns of whole numbers, which every row has; other cells may be empty.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    try:
+        rows = read_rows(path)
+        for row in rows:
+            for name in whole:
+                int(row[name])
+            # None stands for columns that a row has too few of, or too many.
+            for name in row:
+                float(row[name] or ("nan" if row[name] == "" else "nothing"))
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise damaged_table(path, error) from None
+    return rows
+
+
+def damaged_table(path, reason):
+    """Returns the error about a table that a run cannot go on with.
+
+    Args:
+        path: The CSV file.
+        reason: What is wrong with it.
+    """
+    return ValueError(
+        f"{path} is damaged ({' '.join(str(reason).split())}); put a copy there if you "
+        "have one, or rename it: a new table begins then."
+    )
+
+
 def write_rows(path, rows):
     """Writes rows as a CSV file whose columns are those of any row.
 

@@ -1,0 +1,46 @@
+"""The moving average of the weights, which an optimizer keeps."""
+
+import contextlib
+
+import keras
+
+
+class AveragedEvaluation(keras.callbacks.Callback):
+    """Evaluates with the moving average of the weights, which an optimizer keeps.
+
+    The weights are put aside as they are: Keras' `SwapEMAWeights` adds and
+    subtracts them on TensorFlow, which leaves each a rounding error off.
+    """
+
+    def on_test_begin(self, logs=None):
+        """Puts the average into the model."""
+        self.swapped = contextlib.ExitStack()
+        self.swapped.enter_context(averaged_weights(self.model))
+
+    def on_test_end(self, logs=None):
+        """Puts the weights back."""
+        self.swapped.close()
+
+
+@contextlib.contextmanager
+def averaged_weights(model):
+    """Context in which a model has the moving average of its weights, if any.
+
+    Args:
+        model: A compiled model; without `use_ema` nothing changes.
+    """
+    optimizer = model.optimizer
+    if not getattr(optimizer, "use_ema", False):
+        yield
+        return
+    weights = model.trainable_variables
+    # Copied where they are, since a process may hold a part of a weight only.
+    own = [keras.ops.copy(weight) for weight in weights]
+    optimizer.finalize_variable_values(weights)
+    # On JAX the two are one buffer now, which an evaluation would use up.
+    model.unshare_buffers()
+    try:
+        yield
+    finally:
+        for weight, value in zip(weights, own, strict=True):
+            weight.assign(value)

@@ -1,0 +1,150 @@
+"""What a checkpoint holds beside weights and optimizer, and whether it can be used."""
+
+import json
+import operator
+import warnings
+import zipfile
+from typing import NamedTuple
+
+import keras
+
+from widenet_keras.utils.plain_errors import first_line
+
+_PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
+
+
+class Progress(NamedTuple):
+    """How far a run has come.
+
+    Attributes:
+        epochs: Finished epochs; the `initial_epoch` of `fit`.
+        batches: Finished batches; where the data go on.
+        best: Best value of the monitored metric, or None.
+    """
+
+    epochs: int = 0
+    batches: int = 0
+    best: float | None = None
+
+
+class State(NamedTuple):
+    """What a checkpoint says beside weights and optimizer.
+
+    Attributes:
+        progress: `Progress`.
+        random: The random states as lists of whole numbers.
+        config: Keras' configuration of the model and its optimizer.
+    """
+
+    progress: Progress
+    random: list
+    config: dict
+
+
+def write_state(path, model, progress):
+    """Adds the state of a run to a saved model.
+
+    Args:
+        path: The .keras file.
+        model: The model, for its random states.
+        progress: `Progress`.
+    """
+    states = [keras.ops.convert_to_numpy(each) for each in _random_states(model)]
+    random = [state.tolist() for state in states]
+    with zipfile.ZipFile(path, "a") as archive:
+        content = {**progress._asdict(), "random": random}
+        archive.writestr(_PROGRESS, json.dumps(content))
+
+
+def read_state(path) -> State:
+    """Returns the `State` in a checkpoint, after a look at every byte of it.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: If the file is damaged, or no checkpoint; the line says why.
+        PermissionError: If it cannot be read.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            wrong = archive.testzip()
+            if wrong is not None:
+                raise ValueError(f"{wrong} has changed")
+            told = json.loads(archive.read(_PROGRESS))
+            random = told.pop("random")
+            progress = Progress(**told)
+            if min(operator.index(count) for count in progress[:2]) < 0:
+                raise ValueError(f"{_PROGRESS} says {told}")
+            return State(progress, random, json.loads(archive.read("config.json")))
+    except PermissionError:
+        raise
+    # What zipfile raises on bytes that are no zip is not all BadZipFile.
+    except Exception as error:
+        raise ValueError(first_line(error)) from None
+
+
+def load_state(model, path, state: State) -> None:
+    """Brings a compiled model to what a checkpoint holds.
+
+    Args:
+        model: A compiled `ImageClassifier`, set up as the one that was saved.
+        path: The checkpoint.
+        state: Its `State`.
+
+    Raises:
+        ValueError: If the file is of another model or optimizer.
+    """
+    _check_same(path, state.config, model)
+    with warnings.catch_warnings():
+        # Keras only warns when it leaves the optimizer as it is.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            model.load_weights(path)
+            for each, value in zip(_random_states(model), state.random, strict=True):
+                each.assign(value)
+        except (UserWarning, ValueError, TypeError, KeyError, OSError) as error:
+            line = first_line(error)
+            raise ValueError(
+                f"{path} does not fit this model and optimizer ({line}); start again "
+                "with the settings of the run, or in another folder."
+            ) from None
+
+
+def _random_states(model):
+    """Returns the states of the random generators, which Keras does not save."""
+    weights = {id(weight) for weight in model.weights}
+    return [v for v in model.variables if id(v) not in weights]
+
+
+def _check_same(path, saved, model):
+    """Raises unless model and optimizer are configured as in the checkpoint."""
+    optimizer = keras.saving.serialize_keras_object(model.optimizer)
+    here = _fields(model.config.to_dict(), optimizer)
+    try:
+        saved_optimizer = saved["compile_config"]["optimizer"]
+        there = _fields(saved["config"]["config"], saved_optimizer)
+    except (KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is not of a model that was compiled ({first_line(error)} is "
+            "missing); give another folder."
+        ) from None
+    for field in sorted({*here, *there}):
+        if here.get(field) != there.get(field):
+            raise ValueError(
+                f"{path} was written with {field}={there.get(field)!r} and this run "
+                f"has {here.get(field)!r}; start again with the settings of the run, "
+                "or in another folder."
+            )
+
+
+def _fields(model, optimizer):
+    """Returns the fields of a model's and an optimizer's configuration as one dict."""
+    fields = {**model, **optimizer["config"], "optimizer": optimizer["class_name"]}
+    fields.pop("name", None)
+    fields = json.loads(json.dumps(fields))
+    rate = fields.get("learning_rate")
+    if isinstance(rate, dict) and rate["class_name"] == "WarmupDecay":
+        # A run may become longer, and then has the schedule of its new length.
+        rate["config"].pop("batches", None)
+    return fields

@@ -1,0 +1,36 @@
+"""JSON files that are written whole, and named when they cannot be read."""
+
+import json
+from pathlib import Path
+
+from widenet_keras.utils.files import replaced_when_done
+
+
+def write_json(path, content) -> None:
+    """Writes a dict of plain values.
+
+    Args:
+        path: The file to make or replace.
+        content: The dict.
+    """
+    with replaced_when_done(path) as fresh:
+        fresh.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path, remedy) -> dict:
+    """Returns the dict in a file.
+
+    Args:
+        path: The file.
+        remedy: What to do if it is damaged, for the message.
+
+    Raises:
+        ValueError: If there is none in it.
+    """
+    try:
+        content = json.loads(Path(path).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged (no dict is in it); {remedy}.")
+    return content
