@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from widenet_keras.cli.limits import memory_in
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.printable import printable
 
 
 @dataclasses.dataclass
@@ -36,6 +38,8 @@ class Evaluate:
     """Folder for evaluation.json, evaluation.md and evaluation.png."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
+    max_memory: str = "2G"
+    """Memory that the model may take beyond what its file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
@@ -59,7 +63,7 @@ class Evaluate:
             self.batch_size,
             self.on_error,
         )
-        print(f"{self.model} on {description}", flush=True)
+        print(printable(f"{self.model} on {description}"), flush=True)
         evaluation = evaluate_classifier(model, batches, class_names)
         print(f"\n{terminal(evaluation)}")
         if self.output is not None:
@@ -69,7 +73,8 @@ class Evaluate:
         """Returns the model, for the size of the images."""
         from widenet_keras.models.loading import load_classifier
 
-        model = load_classifier(self.model)
+        max_memory = memory_in("widenet evaluate", self.max_memory)
+        model = load_classifier(self.model, max_memory=max_memory)
         if self.image_size in (None, model.config.image_size):
             return model
         return model.with_image_size(self.image_size)
@@ -95,4 +100,4 @@ class Evaluate:
             path.write_text(evaluation.to_markdown(), encoding="utf-8")
         with replaced_when_done(self.output / "evaluation.png") as path:
             evaluation.plot(path)
-        print(f"\nwritten to {self.output}/")
+        print(f"\nwritten to {printable(self.output)}/")

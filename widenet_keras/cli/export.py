@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from widenet_keras.cli.limits import memory_in
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.printable import printable_lines
 
 _SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 
@@ -40,6 +42,8 @@ class Export:
     """Part of the data."""
     samples: int = 256
     """How many of the images to compare on at most."""
+    max_memory: str = "2G"
+    """Memory that the model may take beyond what its file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
@@ -52,7 +56,8 @@ class Export:
         if self.samples < 1:
             line = f"--samples {self.samples} must be at least 1."
             stop("widenet export", line, USAGE)
-        predictor = KerasPredictor(self.model)
+        max_memory = memory_in("widenet export", self.max_memory)
+        predictor = KerasPredictor(self.model, max_memory=max_memory)
         images, class_names = self._images(predictor)
         output = self.output or self._beside()
         if output.resolve() == self.model.resolve():
@@ -69,6 +74,7 @@ class Export:
                 input=self.input,
                 images=images,
                 class_names=class_names,
+                say=_say,
             )
         except RuntimeError as error:
             raise ValueError(str(error)) from error
@@ -118,3 +124,7 @@ class Export:
         if self.format == "saved_model":
             name += "_saved_model"
         return self.model.with_name(name + _SUFFIXES.get(self.format, ".keras"))
+
+
+def _say(text):
+    print(printable_lines(text), flush=True)

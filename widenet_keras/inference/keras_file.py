@@ -6,9 +6,10 @@ from pathlib import Path
 import keras
 
 from widenet_keras.inference.checksums import LABELS, MANIFEST
-from widenet_keras.inference.manifest import read_manifest
+from widenet_keras.inference.manifest import Interface, read_manifest
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.loading import load_classifier
+from widenet_keras.utils.memory import MAX_MEMORY
 
 
 class KerasPredictor(Predictor):
@@ -19,15 +20,20 @@ class KerasPredictor(Predictor):
 
     Args:
         path: The file.
+        max_memory: Bytes that it may take beyond what the file weighs.
 
     Raises:
-        ValueError: If the file is damaged, or not a classifier of this package.
+        ValueError: If the file is damaged, not a classifier of this package, or would
+            take too much memory.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, max_memory: int = MAX_MEMORY):
         path = Path(path)
-        self.model = load_classifier(path)
-        super().__init__(path, _manifest(path, self.model.config))
+        self.model = load_classifier(path, max_memory=max_memory)
+        config = self.model.config
+        images, logits = (None, *config.image_shape), (None, config.num_classes)
+        interface = Interface(images, "float32", logits)
+        super().__init__(path, _manifest(path, config), interface, max_memory)
 
     def run(self, images):
         """Returns the logits of float images (B, height, width, channels)."""

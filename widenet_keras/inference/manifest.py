@@ -1,11 +1,32 @@
 """What a file says about itself: classes, preprocessing, origin."""
 
 import json
+import math
+from typing import NamedTuple
 
 from widenet_keras.data.geometry import EVALUATION_CROP, SMALLEST_CROPPED
+from widenet_keras.utils.memory import check_memory
+from widenet_keras.utils.printable import printable
 from widenet_keras.version import __version__
 
 KIND = "widenet_keras export"
+INPUTS = ("float", "uint8", "jpeg")
+# What another library says of a file is quoted up to here.
+_LONGEST_REASON = 300
+
+
+class Interface(NamedTuple):
+    """What a model takes and gives.
+
+    Attributes:
+        images: (B or None, height, width, channels).
+        dtype: "float32" or "uint8", of the images.
+        logits: (B or None, classes).
+    """
+
+    images: tuple
+    dtype: str
+    logits: tuple
 
 
 def manifest_of(model, options, class_names=None):
@@ -17,7 +38,8 @@ def manifest_of(model, options, class_names=None):
         class_names: Names of the classes; None for their numbers.
 
     Raises:
-        ValueError: If there are more or fewer names than classes.
+        ValueError: If there are more or fewer names than classes, or one is there
+            twice.
     """
     config = model.config
     if class_names is None:
@@ -27,6 +49,12 @@ def manifest_of(model, options, class_names=None):
         raise ValueError(
             f"export: {len(class_names)} class_names for a model of "
             f"{config.num_classes} classes; give one name per class, in order."
+        )
+    repeated = _repeated(class_names)
+    if repeated is not None:
+        raise ValueError(
+            f"export: class_names has {repeated!r} twice; give each class a name of "
+            "its own."
         )
     cropped = config.image_size >= SMALLEST_CROPPED
     return {
@@ -53,7 +81,7 @@ def labels_text(manifest):
 
 
 def read_manifest(text, path):
-    """Returns the manifest in a text.
+    """Returns the manifest in a text, which says what every reader relies on.
 
     Args:
         text: JSON.
@@ -66,13 +94,67 @@ def read_manifest(text, path):
         manifest = json.loads(text)
         if manifest["kind"] != KIND:
             raise ValueError("another kind of file")
-        # What every reader relies on.
-        [int(size) for size in manifest["image_shape"]]
-        [str(name) for name in manifest["class_names"]]
-        manifest["input"], manifest["batch"]
-    except (ValueError, KeyError, TypeError) as error:
+        check_manifest(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, f"its manifest cannot be read: {error}") from error
     return manifest
+
+
+def check_manifest(manifest):
+    """Raises `ValueError` or `KeyError` unless a manifest says what can be.
+
+    Args:
+        manifest: Dict.
+    """
+    shape, names = manifest["image_shape"], manifest["class_names"]
+    if not isinstance(shape, list | tuple) or len(shape) != 3:
+        raise ValueError(f"image_shape={shape!r} must be [height, width, channels]")
+    if not all(map(_counts, shape)) or shape[0] != shape[1]:
+        raise ValueError(
+            f"image_shape={shape!r} must be whole numbers from 1, height equal to width"
+        )
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise ValueError("class_names must be a list of texts")
+    repeated = _repeated(names)
+    if repeated is not None:
+        raise ValueError(f"class_names has {repeated!r} twice")
+    if manifest["input"] not in INPUTS:
+        raise ValueError(f"input={manifest['input']!r} must be one of {INPUTS}")
+    batch = manifest["batch"]
+    if batch != "dynamic" and not _counts(batch):
+        raise ValueError(f'batch={batch!r} must be "dynamic" or a whole number from 1')
+
+
+def check_fits(path, manifest, interface, max_memory):
+    """Raises `ValueError` unless a manifest is about the model beside it.
+
+    Args:
+        path: The file, for messages.
+        manifest: Dict of the file.
+        interface: `Interface` of the model.
+        max_memory: Bytes that the images of one call may take beyond what the file
+            weighs.
+    """
+    batch = None if manifest["batch"] == "dynamic" else manifest["batch"]
+    dtype = "float32" if manifest["input"] == "float" else "uint8"
+    told = Interface(
+        (batch, *manifest["image_shape"]), dtype, (batch, len(manifest["class_names"]))
+    )
+    for name, is_so, says in zip(told._fields, interface, told, strict=True):
+        if is_so != says:
+            raise damaged(path, f"{name}: {is_so} of the model, {says} of the manifest")
+    floats = 4 * math.prod(manifest["image_shape"]) * (batch or 1)
+    check_memory(path, "the images of one call", floats, max_memory)
+
+
+def _counts(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _repeated(names):
+    """Returns a name that is there twice, or None."""
+    seen = set()
+    return next((name for name in names if name in seen or seen.add(name)), None)
 
 
 def damaged(path, reason):
@@ -82,7 +164,10 @@ def damaged(path, reason):
         path: The file.
         reason: What is wrong with it.
     """
-    reason = " ".join(str(reason).split())
+    reason = printable(" ".join(str(reason).split()))
+    reason = (
+        reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} ..."
+    )
     return ValueError(
         f"{path} is damaged, or not a file that widenet_keras.export wrote ({reason}); "
         "copy or export it again."

@@ -1,5 +1,8 @@
 """Archives from elsewhere: looked at before anything is unpacked."""
 
+import collections
+from pathlib import PurePosixPath
+
 # More than any manifest or configuration has, and than honest bytes shrink by.
 _LARGEST_TEXT = 2**24
 _LARGEST_RATIO = 100
@@ -11,7 +14,8 @@ def check_members(archive):
     Args:
         archive: `zipfile.ZipFile`.
     """
-    for each in archive.infolist():
+    members = archive.infolist()
+    for each in members:
         text = each.filename.endswith((".json", ".txt"))
         inflated = each.file_size > _LARGEST_RATIO * max(each.compress_size, 1)
         if inflated or (text and each.file_size > _LARGEST_TEXT):
@@ -19,3 +23,15 @@ def check_members(archive):
                 f"{each.filename} would unpack from {each.compress_size} to "
                 f"{each.file_size} bytes"
             )
+        name = PurePosixPath(each.filename.replace("\\", "/"))
+        if name.is_absolute() or ".." in name.parts:
+            raise ValueError(f"{each.filename} would be unpacked outside of a folder")
+    counts = collections.Counter(each.filename for each in members)
+    name, count = counts.most_common(1)[0] if counts else ("", 0)
+    if count > 1:
+        raise ValueError(f"{name} is in it {count} times")
+
+
+def unpacked_size(archive):
+    """Returns the bytes of all members of a `zipfile.ZipFile` together."""
+    return sum(each.file_size for each in archive.infolist())
