@@ -69,6 +69,7 @@ ONCE = {
     "test_exports_digits.py": READS,
     "test_exports_digits.py::test_answers_of_keras_files": QUICK,
     "test_serve_jpeg.py": READS,
+    "test_strangers.py": READS,
 }
 ONLY = {
     # Each is about what one backend does on an accelerator.

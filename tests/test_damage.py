@@ -27,18 +27,28 @@ FORMATS = list(NAMES) if BACKEND == "tensorflow" else ["keras"]
 
 
 def damaged(content, random):
-    """Returns bytes cut short, with a bit turned, or with a part overwritten."""
+    """Returns bytes cut short or longer, or with bits or parts changed."""
     content = bytearray(content)
-    kind = random.integers(4)
+    kind = random.integers(7)
     place = int(random.integers(len(content)))
+    end = place + int(random.integers(1, 64))
     if kind == 0:
         return bytes(content[:place])
     if kind == 1:
-        end = place + int(random.integers(1, 64))
         content[place:end] = random.bytes(len(content[place:end]))
+    elif kind == 2:
+        # As a disk that lost a block has it.
+        content[place : place + 4096] = bytes(len(content[place : place + 4096]))
+    elif kind == 3:
+        half = len(content) // 2
+        first = slice(place % half, place % half + 64)
+        second = slice(half + first.start, half + first.stop)
+        content[first], content[second] = content[second], content[first]
+    elif kind == 4:
+        content[place:place] = random.bytes(end - place)
     else:
         # Also near the end, where archives have what they are read by.
-        if kind == 3:
+        if kind == 6:
             place = len(content) - 1 - int(random.integers(min(600, len(content))))
         content[place] ^= 1 << int(random.integers(8))
     return bytes(content)

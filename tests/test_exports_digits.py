@@ -51,9 +51,10 @@ def test_answers_of_keras_files_on_all_test_digits(trained, quantize, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "format", ["litert", slow("onnx"), slow("saved_model"), "keras"]
+    ("format", "count"),
+    [("litert", 4000), ("keras", 400), *(slow(format, 4000) for format in FORMATS)],
 )
-def test_threads_of_a_server_get_their_own_answers(trained, format, tmp_path):
+def test_threads_of_a_server_get_their_own_answers(trained, format, count, tmp_path):
     model, images, *_ = trained
     _, predictor = export(model, tmp_path, format, images=images[:20])
     truth = [predictor.logits(images[i : i + 1]) for i in range(64)]
@@ -64,7 +65,7 @@ def test_threads_of_a_server_get_their_own_answers(trained, format, tmp_path):
         return np.abs(found - truth[mine]).max()
 
     with ThreadPoolExecutor(8) as pool:
-        assert max(pool.map(ask, range(4000 if format == "litert" else 400))) < 1e-4
+        assert max(pool.map(ask, range(count))) < 1e-4
 
 
 def check_answers(trained, format, quantize, batch, count, tmp_path):

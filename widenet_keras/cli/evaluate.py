@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from widenet_keras.cli.limits import memory_in
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.printable import printable
 
 
 @dataclasses.dataclass
@@ -36,6 +38,8 @@ class Evaluate:
     """Folder for evaluation.json, evaluation.md and evaluation.png."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
+    max_memory: str = "2G"
+    """Memory that the model may take beyond what its file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
@@ -60,7 +64,8 @@ class Evaluate:
             self.on_error,
         )
         taken = model.preprocessing.in_words(model.config.image_size)
-        print(f"{self.model} on {description}\nof each image: {taken}", flush=True)
+        print(printable(f"{self.model} on {description}"))
+        print(f"of each image: {taken}", flush=True)
         evaluation = evaluate_classifier(model, batches, class_names)
         print(f"\n{terminal(evaluation)}")
         if self.output is not None:
@@ -70,7 +75,8 @@ class Evaluate:
         """Returns the model, for the size of the images."""
         from widenet_keras.inference.keras_file import named_classifier
 
-        model = named_classifier(self.model)
+        max_memory = memory_in("widenet evaluate", self.max_memory)
+        model = named_classifier(self.model, max_memory)
         if self.image_size in (None, model.config.image_size):
             return model
         return model.with_image_size(self.image_size)
@@ -96,4 +102,4 @@ class Evaluate:
             path.write_bytes(text.encode("utf-8", "surrogateescape"))
         with replaced_when_done(self.output / "evaluation.png") as path:
             evaluation.plot(path)
-        print(f"\nwritten to {self.output}/")
+        print(f"\nwritten to {printable(self.output)}/")

@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from widenet_keras.cli.limits import memory_in
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.printable import printable_lines
 
 _SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 
@@ -41,6 +43,8 @@ class Export:
     """Part of the data."""
     samples: int = 256
     """How many of the images to compare on at most."""
+    max_memory: str = "2G"
+    """Memory that the model may take beyond what its file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
@@ -55,7 +59,8 @@ class Export:
         if self.samples < 1:
             line = f"--samples {self.samples} must be at least 1."
             stop("widenet export", line, USAGE)
-        predictor = KerasPredictor(self.model)
+        max_memory = memory_in("widenet export", self.max_memory)
+        predictor = KerasPredictor(self.model, max_memory=max_memory)
         output = self.output or self._beside()
         if output.resolve() == self.model.resolve():
             raise ValueError(
@@ -74,6 +79,7 @@ class Export:
                 input=self.input,
                 images=images,
                 class_names=class_names,
+                say=_say,
             )
         except RuntimeError as error:
             raise ValueError(str(error)) from error
@@ -123,3 +129,7 @@ class Export:
         if self.format == "saved_model":
             name += "_saved_model"
         return self.model.with_name(name + _SUFFIXES.get(self.format, ".keras"))
+
+
+def _say(text):
+    print(printable_lines(text), flush=True)

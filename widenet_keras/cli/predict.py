@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 import tyro
 
+from widenet_keras.cli.limits import memory_in
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.printable import printable, printable_lines
 
 _BATCH = 32
 
@@ -33,6 +35,10 @@ class Predict:
     explain: Path | None = None
     """Where to write a picture of which expert each patch of the first image went
     to (.keras files of models with experts)."""
+    trust: bool = False
+    """Open a SavedModel whatever its graph may read, write or run."""
+    max_memory: str = "2G"
+    """Memory that the model may take beyond what its file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend for a .keras file; otherwise KERAS_BACKEND or Keras' own
     configuration."""
@@ -46,13 +52,14 @@ class Predict:
 
         if self.top < 1:
             stop("widenet predict", f"--top {self.top} must be at least 1.", USAGE)
+        max_memory = memory_in("widenet predict", self.max_memory)
         files = image_files(self.images)
-        predictor = open_predictor(self.model)
+        predictor = open_predictor(self.model, trust=self.trust, max_memory=max_memory)
         if self.explain is not None:
             _check_explains(predictor)
             check_file(self.explain)
         if self.verbose:
-            print(_described(predictor))
+            print(printable_lines(_described(predictor)))
         explained, failed = None, []
         for first in range(0, len(files), _BATCH):
             names, pixels = self._read(files[first : first + _BATCH], predictor, failed)
@@ -63,7 +70,8 @@ class Predict:
                 explained = images[:1]
             rows = zip(names, predictor.probabilities(images), strict=True)
             for name, probabilities in rows:
-                print(f"{name}: {_top(predictor.class_names, probabilities, self.top)}")
+                top = _top(predictor.class_names, probabilities, self.top)
+                print(printable(f"{name}: {top}"))
         if explained is None:
             raise ValueError(failed[0])
         if self.explain is not None:
@@ -85,7 +93,7 @@ class Predict:
             except ValueError as error:
                 failed.append(str(error))
                 if len(files) > 1:
-                    print(error, file=sys.stderr)
+                    print(printable(error), file=sys.stderr)
             else:
                 names.append(file)
         return names, np.stack(pixels) if pixels else None
@@ -97,7 +105,7 @@ class Predict:
 
         with replaced_when_done(self.explain) as path:
             plot_routing(model.routing(images), images, path=path)
-        print(f"routing of the first image: {self.explain}")
+        print(printable(f"routing of the first image: {self.explain}"))
 
 
 def _top(names, probabilities, count):

@@ -7,6 +7,8 @@ import zlib
 import numpy as np
 
 from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.utils.archives import check_arrays, unpacked_size
+from widenet_keras.utils.memory import MAX_MEMORY, weight_of
 from widenet_keras.utils.plain_errors import first_line
 
 
@@ -35,11 +37,22 @@ def open_arrays(name, path, split):
         ValueError: If the file cannot be read or arrays are missing or do not fit.
     """
     try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = unpacked_size(archive)
+            check_arrays(archive)
+        if unpacked > MAX_MEMORY + weight_of(path):
+            raise ValueError(
+                f"it would unpack from {weight_of(path)} to {unpacked} bytes; what "
+                "numpy.savez writes may be of any size"
+            )
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files if key[:2] in ("x_", "y_")}
     except (
         EOFError,
+        MemoryError,
+        NotImplementedError,
         OSError,
+        RuntimeError,
         TypeError,
         ValueError,
         zipfile.BadZipFile,

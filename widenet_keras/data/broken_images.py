@@ -4,6 +4,7 @@ import re
 import sys
 
 from widenet_keras.utils.checks import check_choice
+from widenet_keras.utils.printable import printable
 
 ON_ERROR = ("raise", "skip")
 _LINE = re.compile(r"The image .* cannot be read .*on_error='skip' leaves it out\.")
@@ -44,9 +45,8 @@ class BrokenImages:
             )
         if name not in self.found:
             self.found[name] = reason
-            print(
-                f"skipped {name}: {reason} ({len(self.found)} so far)", file=sys.stderr
-            )
+            line = f"skipped {name}: {reason} ({len(self.found)} so far)"
+            print(printable(line), file=sys.stderr)
 
 
 def broken_image_message(error):

@@ -1,5 +1,6 @@
 """An evaluation as text: tables in Markdown, and a short one for the terminal."""
 
+from widenet_keras.utils.printable import printable
 from widenet_keras.utils.tables import markdown_table
 
 
@@ -110,9 +111,9 @@ def _routing_rows(routing):
 def _class_row(each):
     confused = "-"
     if each.confused:
-        confused = f"{each.confused_with} ({each.confused})"
+        confused = f"{printable(each.confused_with)} ({each.confused})"
     return (
-        each.name,
+        printable(each.name),
         f"{each.count:,}",
         _percent(each.accuracy) or "-",
         _percent(each.precision) or "-",

@@ -6,12 +6,13 @@ from pathlib import Path
 import keras
 
 from widenet_keras.inference.checksums import LABELS, MANIFEST
-from widenet_keras.inference.manifest import read_manifest
+from widenet_keras.inference.manifest import Interface, damaged, read_manifest
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.loading import load_classifier
+from widenet_keras.utils.memory import MAX_MEMORY
 
 
-def named_classifier(path):
+def named_classifier(path, max_memory: int = MAX_MEMORY):
     """Returns the classifier of a `.keras` file, not compiled, with its class names.
 
     Files of version 0.1.0 have no names of their own: they get those that
@@ -20,18 +21,22 @@ def named_classifier(path):
 
     Args:
         path: A `.keras` file, written on any backend.
+        max_memory: Bytes that it may take beyond what the file weighs.
 
     Raises:
-        ValueError: If the file is damaged, or not a classifier of this package, or
-            the `labels.txt` is of another number of classes.
+        ValueError: If the file is damaged, not a classifier of this package or too
+            large, or the `labels.txt` is of another number of classes.
     """
     path = Path(path)
-    model = load_classifier(path)
+    model = load_classifier(path, max_memory=max_memory)
     if model.class_names is None:
         names = _names_beside(path, model.config.num_classes)
         # Numbers are what an export writes where there are no names.
         if names != [str(index) for index in range(model.config.num_classes)]:
-            model.class_names = names
+            try:
+                model.class_names = names
+            except ValueError as error:
+                raise damaged(path, error) from error
     return model
 
 
@@ -42,14 +47,16 @@ class KerasPredictor(Predictor):
 
     Args:
         path: The file.
+        max_memory: Bytes that it may take beyond what the file weighs.
 
     Raises:
-        ValueError: If the file is damaged, or not a classifier of this package.
+        ValueError: If the file is damaged, not a classifier of this package, or would
+            take too much memory.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, max_memory: int = MAX_MEMORY):
         path = Path(path)
-        self.model = named_classifier(path)
+        self.model = named_classifier(path, max_memory)
         config = self.model.config
         names = self.model.class_names or map(str, range(config.num_classes))
         manifest = {
@@ -60,7 +67,9 @@ class KerasPredictor(Predictor):
             "preprocessing": self.model.preprocessing.to_dict(),
             "trained_on": self.model.trained_on,
         }
-        super().__init__(path, manifest)
+        images, logits = (None, *config.image_shape), (None, config.num_classes)
+        interface = Interface(images, "float32", logits)
+        super().__init__(path, manifest, interface, max_memory)
 
     def run(self, images):
         """Returns the logits of float images (B, height, width, channels)."""

@@ -6,9 +6,13 @@ import importlib.util
 import threading
 import warnings
 
+import numpy as np
+
 from widenet_keras.inference.checksums import open_with_zip
-from widenet_keras.inference.manifest import damaged
+from widenet_keras.inference.litert_graph import check_litert_graph
+from widenet_keras.inference.manifest import Interface, damaged
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils.memory import MAX_MEMORY
 
 
 def interpreter_class():
@@ -63,23 +67,39 @@ class LiteRTPredictor(Predictor):
     Args:
         path: The file.
         threads: Threads of the interpreter; None for its default.
+        max_memory: Bytes that it may take beyond what the file weighs.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, has operators that are not built in, or
+            would take too much memory.
         ImportError: If there is no interpreter.
     """
 
-    def __init__(self, path, threads=None):
+    def __init__(self, path, threads=None, *, max_memory: int = MAX_MEMORY):
         content, manifest = open_with_zip(path)
-        super().__init__(path, manifest)
-        self.input = manifest["input"]
+        # Said first where there is none: it brings what reads the graph.
+        interpreter_class()
+        check_litert_graph(content, path, max_memory)
         try:
             self._interpreter = interpreter_of(content, threads)
+            interface = self._interface()
         except (ValueError, RuntimeError) as error:
             raise damaged(path, error) from error
+        super().__init__(path, manifest, interface, max_memory)
+        self.input = manifest["input"]
         self._shape = None
         # An interpreter keeps its input and output in itself.
         self._one_by_one = threading.Lock()
+
+    def _interface(self):
+        """Returns what the model takes and gives; sizes that vary are -1 there."""
+        [entry] = self._interpreter.get_input_details()
+        [result] = self._interpreter.get_output_details()
+        images, logits = (
+            tuple(None if size < 0 else int(size) for size in each["shape_signature"])
+            for each in (entry, result)
+        )
+        return Interface(images, np.dtype(entry["dtype"]).name, logits)
 
     def run(self, images):
         """Returns the logits of images (B, height, width, channels)."""

@@ -1,12 +1,33 @@
 """What a file says about itself: classes, preprocessing, origin."""
 
 import json
+import math
+from typing import NamedTuple
 
 from widenet_keras.models.class_names import checked_class_names
 from widenet_keras.models.preprocessing import Preprocessing
+from widenet_keras.utils.memory import check_memory
+from widenet_keras.utils.printable import printable
 from widenet_keras.version import __version__
 
 KIND = "widenet_keras export"
+INPUTS = ("float", "uint8", "jpeg")
+# What another library says of a file is quoted up to here.
+_LONGEST_REASON = 300
+
+
+class Interface(NamedTuple):
+    """What a model takes and gives.
+
+    Attributes:
+        images: (B or None, height, width, channels).
+        dtype: "float32" or "uint8", of the images.
+        logits: (B or None, classes).
+    """
+
+    images: tuple
+    dtype: str
+    logits: tuple
 
 
 def manifest_of(model, options, class_names=None):
@@ -19,7 +40,8 @@ def manifest_of(model, options, class_names=None):
             numbers where it has none.
 
     Raises:
-        ValueError: If there are more or fewer names than classes, or one is twice.
+        ValueError: If there are more or fewer names than classes, or one is there
+            twice.
     """
     config = model.config
     if class_names is None:
@@ -48,7 +70,7 @@ def labels_content(class_names):
 
 
 def read_manifest(text, path):
-    """Returns the manifest in a text.
+    """Returns the manifest in a text, which says what every reader relies on.
 
     Args:
         text: JSON.
@@ -61,14 +83,60 @@ def read_manifest(text, path):
         manifest = json.loads(text)
         if manifest["kind"] != KIND:
             raise ValueError("another kind of file")
-        # What every reader relies on.
-        [int(size) for size in manifest["image_shape"]]
-        [str(name) for name in manifest["class_names"]]
-        manifest["input"], manifest["batch"]
-        Preprocessing.from_dict(manifest["preprocessing"])
-    except (ValueError, KeyError, TypeError) as error:
+        check_manifest(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged(path, f"its manifest cannot be read: {error}") from error
     return manifest
+
+
+def check_manifest(manifest):
+    """Raises `ValueError` or `KeyError` unless a manifest says what can be.
+
+    Args:
+        manifest: Dict.
+    """
+    shape, names = manifest["image_shape"], manifest["class_names"]
+    if not isinstance(shape, list | tuple) or len(shape) != 3:
+        raise ValueError(f"image_shape={shape!r} must be [height, width, channels]")
+    if not all(map(_counts, shape)) or shape[0] != shape[1]:
+        raise ValueError(
+            f"image_shape={shape!r} must be whole numbers from 1, height equal to width"
+        )
+    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+        raise ValueError("class_names must be a list of texts")
+    checked_class_names("manifest", names, len(names))
+    Preprocessing.from_dict(manifest["preprocessing"])
+    if manifest["input"] not in INPUTS:
+        raise ValueError(f"input={manifest['input']!r} must be one of {INPUTS}")
+    batch = manifest["batch"]
+    if batch != "dynamic" and not _counts(batch):
+        raise ValueError(f'batch={batch!r} must be "dynamic" or a whole number from 1')
+
+
+def check_fits(path, manifest, interface, max_memory):
+    """Raises `ValueError` unless a manifest is about the model beside it.
+
+    Args:
+        path: The file, for messages.
+        manifest: Dict of the file.
+        interface: `Interface` of the model.
+        max_memory: Bytes that the images of one call may take beyond what the file
+            weighs.
+    """
+    batch = None if manifest["batch"] == "dynamic" else manifest["batch"]
+    dtype = "float32" if manifest["input"] == "float" else "uint8"
+    told = Interface(
+        (batch, *manifest["image_shape"]), dtype, (batch, len(manifest["class_names"]))
+    )
+    for name, is_so, says in zip(told._fields, interface, told, strict=True):
+        if is_so != says:
+            raise damaged(path, f"{name}: {is_so} of the model, {says} of the manifest")
+    floats = 4 * math.prod(manifest["image_shape"]) * (batch or 1)
+    check_memory(path, "the images of one call", floats, max_memory)
+
+
+def _counts(value):
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
 
 
 def damaged(path, reason):
@@ -78,7 +146,10 @@ def damaged(path, reason):
         path: The file.
         reason: What is wrong with it.
     """
-    reason = " ".join(str(reason).split())
+    reason = printable(" ".join(str(reason).split()))
+    reason = (
+        reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} ..."
+    )
     return ValueError(
         f"{path} is damaged, or not a file that widenet_keras.export wrote ({reason}); "
         "copy or export it again."

@@ -4,8 +4,10 @@ import importlib
 import importlib.util
 
 from widenet_keras.inference.checksums import check_onnx
-from widenet_keras.inference.manifest import damaged, read_manifest
+from widenet_keras.inference.manifest import Interface, damaged, read_manifest
+from widenet_keras.inference.onnx_graph import check_onnx_graph
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils.memory import MAX_MEMORY
 
 # The entry of metadata_props that holds the manifest.
 KEY = "widenet_keras"
@@ -17,14 +19,17 @@ class OnnxPredictor(Predictor):
     Args:
         path: The file.
         threads: Threads of one operator; None for onnxruntime's default.
+        max_memory: Bytes that it may take beyond what the file weighs.
 
     Raises:
-        ValueError: If the file is damaged.
+        ValueError: If the file is damaged, reads other files, or would take too much
+            memory.
         ImportError: If onnxruntime is not installed.
     """
 
-    def __init__(self, path, threads=None):
+    def __init__(self, path, threads=None, *, max_memory: int = MAX_MEMORY):
         content = check_onnx(path)
+        check_onnx_graph(content, path, max_memory)
         if importlib.util.find_spec("onnxruntime") is None:
             raise ImportError(
                 "ONNX files need onnxruntime, which is not installed; run "
@@ -34,6 +39,8 @@ class OnnxPredictor(Predictor):
         options = onnxruntime.SessionOptions()
         # Errors only: constant folding warns of what it leaves.
         options.log_severity_level = 3
+        # Not what the bytes themselves say: it is ONNX that was looked at.
+        options.add_session_config_entry("session.load_model_format", "ONNX")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -41,13 +48,23 @@ class OnnxPredictor(Predictor):
                 content, options, providers=["CPUExecutionProvider"]
             )
             text = self._session.get_modelmeta().custom_metadata_map[KEY]
+            interface = self._interface()
         # onnxruntime raises classes of its own that have no public base.
         except Exception as error:
             raise damaged(path, error) from error
-        super().__init__(path, read_manifest(text, path))
+        super().__init__(path, read_manifest(text, path), interface, max_memory)
         self.input = self.manifest["input"]
-        [entry] = self._session.get_inputs()
+
+    def _interface(self):
+        """Returns what the model takes and gives; sizes that vary have names there."""
+        [entry], [result] = self._session.get_inputs(), self._session.get_outputs()
         self._name = entry.name
+        images, logits = (
+            tuple(size if isinstance(size, int) else None for size in each.shape)
+            for each in (entry, result)
+        )
+        dtype = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}.get(entry.type)
+        return Interface(images, dtype, logits)
 
     def run(self, images):
         """Returns the logits of images (B, height, width, channels)."""

@@ -3,6 +3,7 @@
 import numpy as np
 
 from widenet_keras.data.pixels import as_floats, whole_pixels
+from widenet_keras.inference.manifest import check_fits
 from widenet_keras.models.preprocessing import Preprocessing
 
 
@@ -14,6 +15,11 @@ class Predictor:
     Args:
         path: The file, for messages.
         manifest: Dict of the file, as `widenet_keras.inference.manifest` makes it.
+        interface: `Interface` of the model.
+        max_memory: Bytes that it may take beyond what the file weighs.
+
+    Raises:
+        ValueError: If the manifest is about another model.
 
     Attributes:
         image_shape: (height, width, channels) of the images it takes.
@@ -26,7 +32,8 @@ class Predictor:
     input = "float"
     batch_size = None
 
-    def __init__(self, path, manifest):
+    def __init__(self, path, manifest, interface, max_memory):
+        check_fits(path, manifest, interface, max_memory)
         self.path = path
         self.manifest = manifest
         self.image_shape = tuple(manifest["image_shape"])

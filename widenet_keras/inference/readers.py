@@ -3,6 +3,8 @@
 import importlib
 from pathlib import Path
 
+from widenet_keras.utils.memory import MAX_MEMORY
+
 _KINDS = {
     ".keras": ("widenet_keras.inference.keras_file", "KerasPredictor"),
     ".tflite": ("widenet_keras.inference.litert", "LiteRTPredictor"),
@@ -11,17 +13,22 @@ _KINDS = {
 _FOLDER = ("widenet_keras.inference.saved_model", "SavedModelPredictor")
 
 
-def open_predictor(path):
+def open_predictor(path, *, trust: bool = False, max_memory: int = MAX_MEMORY):
     """Returns the `Predictor` of a model's file.
 
     Nothing in the file is run as Python, and its checksums are compared before
-    any other library sees it.
+    any other library sees it. They tell that it is whole, not who wrote it: what it
+    would read, run and take in memory is looked at before it is loaded.
 
     Args:
         path: A `.keras`, `.tflite` or `.onnx` file, or a SavedModel's folder.
+        trust: Whether the graph of a SavedModel may hold any operation, such as those
+            that read and write files.
+        max_memory: Bytes that it may take beyond what the file weighs.
 
     Raises:
-        ValueError: If there is no such file, it is damaged, or of another kind.
+        ValueError: If there is no such file, it is damaged, of another kind, would
+            take too much memory or run what no export holds.
         ImportError: If what runs it is not installed.
     """
     path = Path(path)
@@ -36,4 +43,7 @@ def open_predictor(path):
             "folder."
         )
     module, kind = _FOLDER if path.is_dir() else _KINDS[path.suffix]
-    return getattr(importlib.import_module(module), kind)(path)
+    kind = getattr(importlib.import_module(module), kind)
+    if path.is_dir():
+        return kind(path, trust=trust, max_memory=max_memory)
+    return kind(path, max_memory=max_memory)

@@ -5,6 +5,8 @@ import importlib.util
 import io
 import sys
 
+from widenet_keras.utils.printable import printable
+
 FAILED, USAGE = 1, 2
 
 
@@ -95,5 +97,6 @@ def stop(command, message, status):
         message: What was given, what is allowed, what to change.
         status: `USAGE` if the command line itself is wrong, else `FAILED`.
     """
-    print(f"{command}: {' '.join(str(message).split())}", file=sys.stderr)
+    line = f"{command}: {' '.join(str(message).split())}"
+    print(printable(line), file=sys.stderr)
     raise SystemExit(status)

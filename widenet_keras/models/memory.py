@@ -1,0 +1,112 @@
+"""What a model takes in memory, by formula: nothing is built for it."""
+
+import dataclasses
+import math
+
+from widenet_keras.layers.pieces import pieces_of
+from widenet_keras.layers.pieces.piece import Sizes
+from widenet_keras.models.config import WideNetConfig
+from widenet_keras.models.config_checks import OWNER
+
+_FLOAT = 4
+# Python's objects for a unique block, and what a step of the depth has besides its
+# norms. Measured on torch at 163 kB and 74 bytes; graphs and records take more.
+_BLOCK, _STEP = 100_000, 1_000
+_SIZES = (
+    "image_size",
+    "channels",
+    "patch_size",
+    "width",
+    "steps",
+    "heads",
+    "mlp_dim",
+    "num_experts",
+    "expert_dim",
+    "num_classes",
+)
+_DEFAULTS = {f.name: f.default for f in dataclasses.fields(WideNetConfig)}
+
+
+def parameter_count(fields: dict) -> int:
+    """Returns the number of parameters of a model.
+
+    Args:
+        fields: Fields of a `WideNetConfig` as a file has them, not checked yet; one
+            may not even make the config, which has a tuple of as many steps.
+
+    Raises:
+        ValueError: If a size is no whole number from 1.
+    """
+    c = _values(fields)
+    d, unique = c["width"], _unique_blocks(c)
+    patches = (c["image_size"] // c["patch_size"]) ** 2
+    tokens = patches + bool(c["class_token"])
+    embedding = d * (c["patch_size"] ** 2 * c["channels"] + 1 + tokens)
+    attention = 4 * (d * d + d)
+    dense = _two_layers(d, c["mlp_dim"])
+    experts = c["num_experts"]
+    routed = experts * (d + _two_layers(d, c["expert_dim"]))
+    mixtures = _routed_blocks(c, unique)
+    norms = 4 * d * (unique if c["shared_norms"] is True else c["steps"])
+    head = 2 * d + (d + 1) * c["num_classes"] + bool(c["representation"]) * (d * d + d)
+    blocks = unique * attention + mixtures * routed + (unique - mixtures) * dense
+    return embedding + blocks + norms + head + c["steps"] * _of_pieces(c)
+
+
+def built_size(fields: dict) -> int:
+    """Returns the bytes that building a model takes, and one of its images.
+
+    Args:
+        fields: As for `parameter_count`.
+    """
+    c = _values(fields)
+    image = c["image_size"] ** 2 * c["channels"]
+    objects = _BLOCK * _unique_blocks(c) + _STEP * c["steps"]
+    return _FLOAT * (parameter_count(fields) + image) + objects
+
+
+def _values(fields):
+    """Returns all fields of a config, with sizes that can be counted with."""
+    values = {**_DEFAULTS, **fields}
+    for name in _SIZES:
+        value = values[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(
+                f"{OWNER}: {name}={value!r} must be a whole number from 1."
+            )
+    return values
+
+
+def _unique_blocks(c):
+    """Returns the number of unique blocks; of settings that do not fit, the most."""
+    if c["sharing"] == "all":
+        return 1
+    given = c["unique_blocks"]
+    if c["sharing"] in ("sequence", "cycle") and isinstance(given, int):
+        return min(max(given, 1), c["steps"])
+    return c["steps"]
+
+
+def _routed_blocks(c, unique):
+    """Returns how many of the unique blocks are mixtures of experts."""
+    blocks = c["moe_blocks"]
+    if isinstance(blocks, list | tuple):
+        return len({block % unique for block in blocks if isinstance(block, int)})
+    return 0 if blocks == "none" else unique
+
+
+def _two_layers(width, hidden):
+    return 2 * width * hidden + hidden + width
+
+
+def _of_pieces(c):
+    """Returns the number of parameters that a step has in pieces."""
+    key_dim = c["width"] // c["heads"]
+    hidden = c["mlp_dim"] if c["moe_blocks"] == "none" else c["expert_dim"]
+    experts = 0 if c["moe_blocks"] == "none" else c["num_experts"]
+    sizes = Sizes(c["width"], c["heads"], key_dim, key_dim, hidden, experts)
+    return sum(
+        math.prod(weight.shape)
+        for piece in pieces_of(OWNER, c["pieces"])
+        for weight in piece.weights(sizes).values()
+    )
