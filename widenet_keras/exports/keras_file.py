@@ -8,6 +8,7 @@ import h5py
 
 from widenet_keras.inference.checksums import LABELS, MANIFEST
 from widenet_keras.inference.manifest import labels_content
+from widenet_keras.models.class_names import if_named
 
 _WEIGHTS = "model.weights.h5"
 
@@ -28,7 +29,11 @@ def write_keras(model, path, options, manifest):
     copy = model if model.quantization else model.adapted()
     if options.quantize == "dynamic_int8":
         copy.quantize("int8")
-    copy.save(path)
+    before, copy.class_names = copy.class_names, if_named(manifest["class_names"])
+    try:
+        copy.save(path)
+    finally:
+        copy.class_names = before
     if options.quantize == "float16":
         _store_in_float16(path)
     with zipfile.ZipFile(path, "a") as archive:

@@ -8,6 +8,7 @@ import keras
 from widenet_keras.inference.checksums import LABELS, MANIFEST
 from widenet_keras.inference.manifest import Interface, damaged, read_manifest
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.models.class_names import if_named
 from widenet_keras.models.loading import load_classifier
 from widenet_keras.utils.memory import MAX_MEMORY
 
@@ -30,13 +31,12 @@ def named_classifier(path, max_memory: int = MAX_MEMORY):
     path = Path(path)
     model = load_classifier(path, max_memory=max_memory)
     if model.class_names is None:
-        names = _names_beside(path, model.config.num_classes)
-        # Numbers are what an export writes where there are no names.
-        if names != [str(index) for index in range(model.config.num_classes)]:
-            try:
-                model.class_names = names
-            except ValueError as error:
-                raise damaged(path, error) from error
+        manifest = _manifest_in(path)
+        names = manifest["class_names"] if manifest else _names_beside(path, model)
+        try:
+            model.class_names = if_named(names)
+        except ValueError as error:
+            raise damaged(path, error) from error
     return model
 
 
@@ -59,7 +59,7 @@ class KerasPredictor(Predictor):
         self.model = named_classifier(path, max_memory)
         config = self.model.config
         names = self.model.class_names or map(str, range(config.num_classes))
-        manifest = {
+        manifest = _manifest_in(path) or {
             "image_shape": config.image_shape,
             "class_names": list(names),
             "input": "float",
@@ -76,18 +76,23 @@ class KerasPredictor(Predictor):
         return keras.ops.convert_to_numpy(self.model(images, training=False))
 
 
-def _names_beside(path, num_classes):
-    """Returns the names that a file of an earlier version has, or None."""
+def _manifest_in(path):
+    """Returns the manifest that an export put into the file, or None."""
     with zipfile.ZipFile(path) as archive:
         if MANIFEST in archive.namelist():
-            return read_manifest(archive.read(MANIFEST), path)["class_names"]
-    labels = path.with_name(LABELS)
+            return read_manifest(archive.read(MANIFEST), path)
+    return None
+
+
+def _names_beside(path, model):
+    """Returns the names in a `labels.txt` beside the file, or numbers."""
+    labels, classes = path.with_name(LABELS), model.config.num_classes
     if not labels.is_file():
-        return None
+        return list(map(str, range(classes)))
     names = labels.read_text("utf-8", "surrogateescape").splitlines()
-    if len(names) != num_classes:
+    if len(names) != classes:
         raise ValueError(
-            f"{labels} has {len(names)} lines and {path} has {num_classes} classes; "
+            f"{labels} has {len(names)} lines and {path} has {classes} classes; "
             "give one name per line, in order."
         )
     return names

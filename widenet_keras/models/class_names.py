@@ -69,6 +69,14 @@ def positions(
     return tuple(places[_key(name)] for name in names)
 
 
+def if_named(names: Sequence[str]) -> tuple[str, ...] | None:
+    """Returns names of classes, or None where they are just the numbers from 0.
+
+    Files say the numbers where a model has no names.
+    """
+    return None if list(names) == list(map(str, range(len(names)))) else tuple(names)
+
+
 def same_classes(names: Sequence[str], others: Sequence[str]) -> bool:
     """Whether two lists name the same classes, in whatever order."""
     return sorted(map(_key, names)) == sorted(map(_key, others))

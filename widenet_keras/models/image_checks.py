@@ -21,16 +21,27 @@ def check_images(images, image_shape):
         size in (None, want) for size, want in zip(shape[1:], image_shape, strict=True)
     )
     if not fits:
+        advice = "resize them, or use with_image_size() or a config that fits"
+        if shape == tuple(image_shape):
+            advice = "add a batch axis to a single image: images[None]"
         raise ValueError(
-            f"The images have shape {shape} and the model takes {wanted}; resize "
-            "them, or use with_image_size() or a config that fits."
+            f"The images have shape {shape} and the model takes {wanted}; {advice}."
         )
-    dtype = keras.backend.standardize_dtype(dtype)
+    dtype = dtype_name(dtype)
     if "float" not in dtype:
         raise ValueError(
             f"The images are {dtype} and the model takes floats scaled to [-1, 1]; "
             "use widenet_keras.scale_pixels(images)."
         )
+
+
+def dtype_name(dtype) -> str:
+    """Returns the name of a dtype of any backend or of NumPy."""
+    try:
+        return keras.backend.standardize_dtype(dtype)
+    except ValueError:
+        # Keras has no text, objects and the like.
+        return str(dtype)
 
 
 def check_labels(labels, num_classes, kind=None):
@@ -49,6 +60,11 @@ def check_labels(labels, num_classes, kind=None):
         raise ValueError(
             f"The labels are {labels.dtype} and must be numbers; number the classes "
             f"from 0 to {num_classes - 1}."
+        )
+    if kind != "any" and labels.ndim not in (1, 2):
+        raise ValueError(
+            f"The labels have shape {labels.shape}; give one number per image, or one "
+            "column per class."
         )
     columns = labels.shape[1] if labels.ndim == 2 and labels.shape[1] > 1 else 0
     if kind is None:

@@ -1,20 +1,23 @@
 """The image classifier: the network with an objective, ready for `model.fit`."""
 
+import contextlib
 import inspect
 import warnings
 
 import keras
+import numpy as np
 
 from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.process_rows import ProcessRows
 from widenet_keras.models.widenet import WideNet
-from widenet_keras.training.data_checks import checked_data, label_message
+from widenet_keras.training.data_checks import checked_data, data_message
 from widenet_keras.training.on_logits import (
     labels_kind,
     loss_on_logits,
     metrics_on_logits,
 )
 from widenet_keras.training.step import TrainStep
+from widenet_keras.training.trainable_variables import follow
 from widenet_keras.utils.plain_errors import first_line, plain_errors
 
 
@@ -44,12 +47,25 @@ class ImageClassifier(TrainStep, WideNet):
 
     # What labels the loss takes, see `labels_kind`; `compile` says.
     labels_kind = None
+    # Which weights were trainable at the last call.
+    _followed = None
 
     def build(self, images_shape):
         """Makes trackers and weights; the constructor calls it."""
         if not self.built:
             self.make_trackers()
             super().build(images_shape)
+
+    def call(self, images, training=None, return_routing=False):
+        """As that of the network; adds the auxiliary losses where nobody else does.
+
+        A model around this one has no record of the routing to take them from.
+        """
+        if return_routing or not training or not self.config.routed_steps:
+            return super().call(images, training, return_routing)
+        logits, record = super().call(images, training, return_routing=True)
+        self.add_loss(self.auxiliary_loss(record))
+        return logits
 
     def compile(self, optimizer="adamw", loss="auto", metrics="auto", **kwargs):
         """Configures training; as `keras.Model.compile`, with defaults.
@@ -83,6 +99,7 @@ class ImageClassifier(TrainStep, WideNet):
         # that step twice, which doubles the wait before the first epoch.
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
+        self._followed = tuple(map(id, self.trainable_variables))
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was compiled when saved.
@@ -103,24 +120,34 @@ class ImageClassifier(TrainStep, WideNet):
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the model; as `keras.Model.fit`, after checks of the data.
 
+        Besides what Keras takes, images and labels may be lists, and batches dicts
+        with "image" and "label". Weights that were frozen or unfrozen since `compile`
+        are followed; what the optimizer keeps of the others stays.
+
         Raises:
             ValueError: If images or labels do not fit the model, in one line.
         """
         self._assert_compile_called("fit")
         own_rows = isinstance(x, ProcessRows)
-        x = self._checked(x.dataset if own_rows else x, y)
+        x, y = self._checked(x.dataset if own_rows else x, y)
         if _has_its_own_order(x):
             # Keras would warn that it cannot shuffle them, which nobody asked for.
             kwargs.setdefault("shuffle", False)
         validation = kwargs.get("validation_data")
         if isinstance(validation, tuple | list):
-            images, labels, _ = keras.utils.unpack_x_y_sample_weight(tuple(validation))
-            self._checked(images, labels)
+            images, labels, weights = keras.utils.unpack_x_y_sample_weight(
+                tuple(validation)
+            )
+            images, labels = self._checked(images, labels)
+            kwargs["validation_data"] = keras.utils.pack_x_y_sample_weight(
+                images, labels, weights
+            )
         elif validation is not None:
-            kwargs["validation_data"] = self._checked(validation, None)
+            kwargs["validation_data"], _ = self._checked(validation, None)
+        self._follow_trainable(trains=True)
         if self.optimizer is not None:
             self.unshare_buffers()
-        plain = plain_errors(label_message, broken_image_message)
+        plain = plain_errors(data_message, broken_image_message)
         with plain, self.whole_batches(x if own_rows else None):
             history = super().fit(x, y, *args, **kwargs)
         if self.optimizer is not None:
@@ -132,20 +159,76 @@ class ImageClassifier(TrainStep, WideNet):
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         self._assert_compile_called("evaluate")
-        x = self._checked(x, y)
-        plain = plain_errors(label_message, broken_image_message)
+        x, y = self._checked(x, y)
+        self._follow_trainable()
+        plain = plain_errors(data_message, broken_image_message)
         with self.keeps_weights(), plain, self.whole_batches():
             return super().evaluate(x, y, *args, **kwargs)
 
     def predict(self, x, *args, **kwargs):
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
-        x = checked_data(x, None, self.config, needs_labels=False)
-        with self.keeps_weights(), self.whole_batches():
+        x, _ = self._checked(x, None, needs_labels=False)
+        if _is_empty(x):
+            return self._no_logits()
+        self._follow_trainable()
+        plain = plain_errors(data_message, broken_image_message)
+        with self.keeps_weights(), plain, self.whole_batches():
             return super().predict(x, *args, **kwargs)
 
-    def _checked(self, data, labels):
-        """Returns data that are checked now or as they come."""
-        return checked_data(data, labels, self.config, self.labels_kind)
+    def train_on_batch(self, x, y=None, *args, **kwargs):
+        """Trains on one batch; as `keras.Model.train_on_batch`, after the checks."""
+        self._assert_compile_called("train_on_batch")
+        x, y = self._checked(x, y)
+        self._follow_trainable(trains=True)
+        return super().train_on_batch(x, y, *args, **kwargs)
+
+    def test_on_batch(self, x, y=None, *args, **kwargs):
+        """Evaluates one batch; as `keras.Model.test_on_batch`, after the checks."""
+        self._assert_compile_called("test_on_batch")
+        x, y = self._checked(x, y)
+        self._follow_trainable()
+        return super().test_on_batch(x, y, *args, **kwargs)
+
+    def predict_on_batch(self, x):
+        """Returns the logits of one batch, as NumPy, after the checks."""
+        x, _ = self._checked(x, None, needs_labels=False)
+        if _is_empty(x):
+            return self._no_logits()
+        self._follow_trainable()
+        return super().predict_on_batch(x)
+
+    def _checked(self, data, labels, needs_labels=True):
+        """Returns data and labels that are checked now or as they come."""
+        kind = self.labels_kind
+        return checked_data(data, labels, self.config, kind, needs_labels)
+
+    def _follow_trainable(self, trains=False):
+        """Takes in which weights were frozen or unfrozen since the last call."""
+        variables = self.trainable_variables
+        if trains and not variables:
+            raise ValueError(
+                f"fit: no weight is trainable; set {self.name}.trainable = True, or "
+                "that of one of its layers."
+            )
+        now = tuple(map(id, variables))
+        if now == self._followed:
+            return
+        self._followed = now
+        if self.compiled and self.optimizer is not None:
+            # Over the devices of a strategy, which TensorFlow has.
+            strategy = getattr(self, "distribute_strategy", None)
+            with strategy.scope() if strategy else contextlib.nullcontext():
+                follow(self.optimizer, variables)
+        # They were traced for the other weights.
+        self.train_function = self.test_function = self.predict_function = None
+
+    def _no_logits(self):
+        """Returns the logits of no image."""
+        return np.zeros((0, self.config.num_classes), "float32")
+
+
+def _is_empty(data):
+    return hasattr(data, "shape") and len(data) == 0
 
 
 def _has_its_own_order(data):

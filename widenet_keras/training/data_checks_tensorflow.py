@@ -1,0 +1,77 @@
+"""Checks of a `tf.data` set: of its spec at once, of its batches as they come."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from widenet_keras.data.pixels import FARTHEST
+from widenet_keras.models.image_checks import check_images, check_labels
+from widenet_keras.training.batch_forms import images_labels_weights
+
+
+def checked_dataset(dataset, config, kind):
+    """Returns a data set of (images[, labels[, weights]]) that checks its batches.
+
+    Args:
+        dataset: What has an `element_spec` of batches; one that is spread over the
+            devices of a strategy is returned as it is.
+        config: `WideNetConfig` of the model.
+        kind: Which labels are right, as for `check_labels`.
+
+    Raises:
+        ValueError: If its spec does not fit; one line says what and why.
+    """
+    images, labels, _ = images_labels_weights(dataset.element_spec)
+    if images.shape.rank is not None:
+        check_images(images, config.image_shape)
+    if labels is not None and labels.shape.rank in (1, 2):
+        columns = labels.shape[1:]
+        if None not in columns:
+            check_labels(np.zeros((1, *columns)), config.num_classes, kind)
+    if not isinstance(dataset, tf.data.Dataset):
+        return dataset
+    of_classes = kind in (None, "classes")
+
+    def check(*batch):
+        images, labels, weights = images_labels_weights(
+            batch[0] if len(batch) == 1 else batch
+        )
+        checks = _assertions_of_images(images)
+        if labels is not None and labels.dtype.is_integer and of_classes:
+            checks.append(_assertion_of_labels(labels, config.num_classes))
+        with tf.control_dependencies(checks):
+            images = tf.identity(images)
+        return keras.utils.pack_x_y_sample_weight(images, labels, weights)
+
+    return dataset.map(check)
+
+
+def _assertions_of_images(images):
+    """Returns operations that fail as `check_values` does; the scale is one image's."""
+    low, high = tf.reduce_min(images[:1]), tf.reduce_max(images[:1])
+    message = tf.strings.format(
+        "The images run from {} to {} and the model takes floats scaled to [-1, 1]; "
+        "use widenet_keras.scale_pixels on whole pixels.",
+        (low, high),
+    )
+    no_numbers = (
+        "The images have values that are no numbers (NaN or infinite); leave these "
+        "images out."
+    )
+    scaled = tf.logical_or(tf.maximum(-low, high) <= FARTHEST, tf.size(images) == 0)
+    return [
+        tf.debugging.check_numerics(images, no_numbers),
+        tf.debugging.Assert(scaled, [message]),
+    ]
+
+
+def _assertion_of_labels(labels, num_classes):
+    """Returns an operation that fails for labels outside the classes."""
+    low, high = tf.reduce_min(labels), tf.reduce_max(labels)
+    message = tf.strings.format(
+        "The labels run from {} to {} and the model has "
+        f"num_classes={num_classes}; labels must be 0 to {num_classes - 1}.",
+        (low, high),
+    )
+    fits = tf.logical_and(low >= 0, high < num_classes)
+    return tf.debugging.Assert(fits, [message])
