@@ -1,6 +1,6 @@
 """Train a small WideNet on CIFAR-10 or its like, from scratch or from a checkpoint.
 
-    pip install 'widenet_keras[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes]'
     python recipes/cifar10.py --data cifar10 --output runs/cifar10
 
 KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders

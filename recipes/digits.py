@@ -1,6 +1,6 @@
 """Train a WideNet on real handwritten digits, look at it, and ship it.
 
-    pip install 'widenet_keras[tensorflow,digits]'
+    pip install -e '.[tensorflow,digits]'
     python recipes/digits.py
 
 Trains the `widenet_digits` preset on scikit-learn's 1,797 digits (8x8, no
@@ -56,7 +56,7 @@ def choose_backend(name):
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit(
             "The exports go through TensorFlow, which is not installed; run "
-            "pip install 'widenet_keras[tensorflow,digits]'."
+            "pip install -e '.[tensorflow,digits]'."
         )
 
 

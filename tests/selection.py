@@ -34,6 +34,7 @@ ONCE = {
     "test_cli.py::test_a_process_of_its_own": READS,
     "test_cli.py::test_evaluate_prints_and_writes": EVERY,
     "test_cli_export.py": QUICK,
+    "test_cli_start.py": QUICK,
     "test_commands.py": QUICK,
     "test_files.py": QUICK,
     "test_fuzz.py::test_command_lines": QUICK,

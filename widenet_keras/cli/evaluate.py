@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.cli.checks import check_at_least, check_data, check_exists
 
 
 @dataclasses.dataclass
@@ -39,15 +39,18 @@ class Evaluate:
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        check_at_least("evaluate", "--batch-size", self.batch_size)
+        check_exists(self.model, "the path of a .keras file")
+        check_data(self.data, self.split)
+
     def run(self):
         """Evaluates, prints and writes."""
         from widenet_keras.data.labelled import labelled_batches
         from widenet_keras.evaluation import evaluate_classifier
         from widenet_keras.evaluation.report import terminal
 
-        if self.batch_size < 1:
-            line = f"--batch-size {self.batch_size} must be at least 1."
-            stop("widenet evaluate", line, USAGE)
         model = self._model()
         if self.output is not None:
             self._prepare_output()

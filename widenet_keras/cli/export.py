@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from widenet_keras.cli.checks import check_at_least, check_data, check_exists
 from widenet_keras.utils.command_line import USAGE, stop
 
 _SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
@@ -43,15 +44,24 @@ class Export:
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        self._batch()
+        check_at_least("export", "--samples", self.samples)
+        check_exists(self.model, "the path of a .keras file")
+        if self.data is not None:
+            check_data(self.data, self.split)
+        elif self.quantize == "int8":
+            raise ValueError(
+                "--quantize int8 calibrates its ranges on images; give --data."
+            )
+
     def run(self):
         """Exports, compares and prints."""
         from widenet_keras.exports import export
         from widenet_keras.inference.keras_file import KerasPredictor
 
         batch = self._batch()
-        if self.samples < 1:
-            line = f"--samples {self.samples} must be at least 1."
-            stop("widenet export", line, USAGE)
         predictor = KerasPredictor(self.model)
         images, class_names = self._images(predictor)
         output = self.output or self._beside()
@@ -89,10 +99,6 @@ class Export:
         from widenet_keras.data.labelled import labelled_batches
 
         if self.data is None:
-            if self.quantize == "int8":
-                raise ValueError(
-                    "--quantize int8 calibrates its ranges on images; give --data."
-                )
             return None, predictor.class_names
         batches, class_names, _ = labelled_batches(
             predictor.model.config,

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.cli.checks import check_at_least, check_exists
 
 _BATCH = 32
 
@@ -35,14 +35,20 @@ class Predict:
     """Keras backend for a .keras file; otherwise KERAS_BACKEND or Keras' own
     configuration."""
 
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        check_at_least("predict", "--top", self.top)
+        check_exists(self.images, "an image or a folder of images")
+        check_exists(
+            self.model, "a .keras, .tflite or .onnx file, or a SavedModel's folder"
+        )
+
     def run(self):
         """Reads, predicts and prints."""
         from widenet_keras.data.pixels import scale_pixels
         from widenet_keras.inference import open_predictor
         from widenet_keras.inference.images import image_files
 
-        if self.top < 1:
-            stop("widenet predict", f"--top {self.top} must be at least 1.", USAGE)
         files = image_files(self.images)
         predictor = open_predictor(self.model)
         if self.explain is not None:

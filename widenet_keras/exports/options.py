@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 
 from widenet_keras.utils.checks import check_choice, check_integer
+from widenet_keras.utils.install import install_command
 
 FORMATS = ("saved_model", "litert", "onnx", "keras")
 QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8")
@@ -76,7 +77,7 @@ class Options:
             if importlib.util.find_spec(module) is None:
                 raise ImportError(
                     f"A {self.format} export needs {module}, which is not installed; "
-                    f"run pip install 'widenet_keras[{extra}]'."
+                    f"run {install_command(extra)}."
                 )
 
     @property

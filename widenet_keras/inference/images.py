@@ -8,6 +8,7 @@ import numpy as np
 
 from widenet_keras.data.geometry import EVALUATION_CROP, SMALLEST_CROPPED
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
+from widenet_keras.utils.install import install_command
 from widenet_keras.utils.plain_errors import first_line
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif")
@@ -84,7 +85,7 @@ def _with_pillow(content, size, channels):
     except ImportError:
         raise ImportError(
             "Images are read with TensorFlow or Pillow, and neither is installed; run "
-            "pip install 'widenet_keras[images]'."
+            f"{install_command('images')}."
         ) from None
     with pillow.open(io.BytesIO(content)) as image:
         if image.mode.startswith("I;16"):

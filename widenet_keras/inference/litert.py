@@ -9,6 +9,7 @@ import warnings
 from widenet_keras.inference.checksums import open_with_zip
 from widenet_keras.inference.manifest import damaged
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils.install import install_command
 
 
 def interpreter_class():
@@ -22,7 +23,7 @@ def interpreter_class():
     if importlib.util.find_spec("tensorflow") is None:
         raise ImportError(
             "LiteRT files need ai-edge-litert, which is not installed; run "
-            "pip install 'widenet_keras[litert]'."
+            f"{install_command('litert')}."
         )
     return importlib.import_module("tensorflow").lite.Interpreter
 

@@ -6,6 +6,7 @@ import importlib.util
 from widenet_keras.inference.checksums import check_onnx
 from widenet_keras.inference.manifest import damaged, read_manifest
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils.install import install_command
 
 # The entry of metadata_props that holds the manifest.
 KEY = "widenet_keras"
@@ -28,7 +29,7 @@ class OnnxPredictor(Predictor):
         if importlib.util.find_spec("onnxruntime") is None:
             raise ImportError(
                 "ONNX files need onnxruntime, which is not installed; run "
-                "pip install 'widenet_keras[onnx]'."
+                f"{install_command('onnx')}."
             )
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
