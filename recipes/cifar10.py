@@ -27,10 +27,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import widenet_keras  # first: it chooses a backend that is installed
+
+# isort: split
 import keras
 from tyro.conf import OmitArgPrefixes
 
-import widenet_keras
 from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
@@ -198,7 +200,7 @@ def train(recipe, distribution):
         validation_data=validation,
         validation_freq=recipe.validate_every,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
-        verbose=distribution.verbose,
+        verbose=0,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
     run.finish(model, metrics, samples, data.class_names)

@@ -52,7 +52,6 @@ def choose_backend(name):
     """Sets Keras' backend; must run before Keras is imported."""
     if name:
         os.environ["KERAS_BACKEND"] = name
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit(
             "The exports go through TensorFlow, which is not installed; run "
@@ -66,6 +65,7 @@ def train(recipe, epochs, seed, data):
 
     import widenet_keras
     from widenet_keras.data.digits import AugmentedDigits
+    from widenet_keras.training.progress import Progress
 
     (x_train, y_train), (x_test, y_test) = data
     keras.utils.set_random_seed(seed)
@@ -97,7 +97,8 @@ def train(recipe, epochs, seed, data):
         epochs=epochs,
         validation_data=(x_test, keras.utils.to_categorical(y_test, 10)),
         validation_freq=min(recipe.validation_freq, epochs),
-        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[Progress()],
+        verbose=0,
     )
     # The averaged weights stand in the model now, and training is over: plain
     # SGD has no state, so the saved file holds the weights once.
@@ -110,9 +111,11 @@ def main():
     start = time.perf_counter()
     arguments = parse_arguments()
     choose_backend(arguments.backend)
+    import widenet_keras
+
+    # isort: split
     import keras
 
-    import widenet_keras
     from widenet_keras.data.digits import load_digits
     from widenet_keras.utils.files import replaced_when_done
 

@@ -31,10 +31,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import widenet_keras  # first: it chooses a backend that is installed
+
+# isort: split
 import keras
 from tyro.conf import OmitArgPrefixes
 
-import widenet_keras
 from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
@@ -169,7 +171,7 @@ def train(recipe, distribution):
         steps_per_epoch=batches,
         validation_data=validation,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
-        verbose=distribution.verbose,
+        verbose=0,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
     run.finish(model, metrics, samples, data.class_names)

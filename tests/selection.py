@@ -60,6 +60,7 @@ ONCE = {
     "test_pipeline.py::test_fit_takes_the_stream": EVERY,
     "test_sources.py": READS,
     # Exports, and files that somebody damaged.
+    "test_agreement.py": QUICK,
     "test_cli_export.py::test_all_formats_predict_alike": READS,
     "test_damage.py": READS,
     "test_exports.py::test_a_quantised_model_is_held_to_its_rounding": READS,

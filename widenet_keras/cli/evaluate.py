@@ -50,18 +50,20 @@ class Evaluate:
         from widenet_keras.data.labelled import labelled_batches
         from widenet_keras.evaluation import evaluate_classifier
         from widenet_keras.evaluation.report import terminal
+        from widenet_keras.utils.quiet import quiet
 
         model = self._model()
         if self.output is not None:
             self._prepare_output()
-        batches, class_names, description = labelled_batches(
-            model.config,
-            self.data,
-            self.split,
-            self.data_dir,
-            self.batch_size,
-            self.on_error,
-        )
+        with quiet():
+            batches, class_names, description = labelled_batches(
+                model.config,
+                self.data,
+                self.split,
+                self.data_dir,
+                self.batch_size,
+                self.on_error,
+            )
         print(f"{self.model} on {description}", flush=True)
         evaluation = evaluate_classifier(model, batches, class_names)
         print(f"\n{terminal(evaluation)}")

@@ -9,6 +9,7 @@ import tyro
 from widenet_keras.cli.checks import check_at_least, check_data, check_exists
 from widenet_keras.utils.command_line import USAGE, stop
 
+_Format = Literal["saved_model", "litert", "onnx", "keras"]
 _SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 
 
@@ -22,7 +23,9 @@ class Export:
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A .keras file, as model.save() writes."""
-    format: Literal["saved_model", "litert", "onnx", "keras"]
+    kind: Annotated[_Format | None, tyro.conf.Positional] = None
+    """What to write, said here or with --format."""
+    format: _Format | None = None
     """What to write."""
     quantize: Literal["none", "float16", "dynamic_int8", "int8"] = "none"
     """What weights are stored in; int8 needs --data to calibrate on."""
@@ -39,6 +42,10 @@ class Export:
     """Where TFDS keeps its data sets."""
     split: str = "validation"
     """Part of the data."""
+    min_agreement: float | None = None
+    """Fraction of the images on which a quantised file must have the model's top
+    class. If not given: 0.995 (float16), 0.99 (dynamic_int8) or 0.95 (int8), less
+    what so few images may differ by chance."""
     samples: int = 256
     """How many of the images to compare on at most."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
@@ -46,6 +53,10 @@ class Export:
 
     def check(self):
         """Says what is wrong with the words, before Keras is imported."""
+        if (self.kind is None) == (self.format is None):
+            line = "give one format: widenet export MODEL --format FORMAT; see --help."
+            stop("widenet export", line, USAGE)
+        self.format = self.format or self.kind
         self._batch()
         check_at_least("export", "--samples", self.samples)
         check_exists(self.model, "the path of a .keras file")
@@ -60,10 +71,12 @@ class Export:
         """Exports, compares and prints."""
         from widenet_keras.exports import export
         from widenet_keras.inference.keras_file import KerasPredictor
+        from widenet_keras.utils.quiet import quiet
 
         batch = self._batch()
         predictor = KerasPredictor(self.model)
-        images, class_names = self._images(predictor)
+        with quiet():
+            images, class_names = self._images(predictor)
         output = self.output or self._beside()
         if output.resolve() == self.model.resolve():
             raise ValueError(
@@ -79,6 +92,7 @@ class Export:
                 input=self.input,
                 images=images,
                 class_names=class_names,
+                min_agreement=self.min_agreement,
             )
         except RuntimeError as error:
             raise ValueError(str(error)) from error

@@ -48,21 +48,26 @@ class Predict:
         from widenet_keras.data.pixels import scale_pixels
         from widenet_keras.inference import open_predictor
         from widenet_keras.inference.images import image_files
+        from widenet_keras.utils.quiet import quiet
 
         files = image_files(self.images)
-        predictor = open_predictor(self.model)
+        with quiet():
+            predictor = open_predictor(self.model)
         if self.explain is not None:
             _check_explains(predictor)
         explained, failed = None, []
         for first in range(0, len(files), _BATCH):
-            names, pixels = self._read(files[first : first + _BATCH], predictor, failed)
+            batch = files[first : first + _BATCH]
+            with quiet():
+                names, pixels = self._read(batch, predictor, failed)
             if not names:
                 continue
             images = scale_pixels(pixels)
             if explained is None:
                 explained = images[:1]
-            rows = zip(names, predictor.probabilities(images), strict=True)
-            for name, probabilities in rows:
+            with quiet():
+                found = predictor.probabilities(images)
+            for name, probabilities in zip(names, found, strict=True):
                 print(f"{name}: {_top(predictor.class_names, probabilities, self.top)}")
         if explained is None:
             raise ValueError(failed[0])

@@ -11,7 +11,7 @@ import threading
 # What C++ logs below errors, such as "I0000 00:00:17.26 506 cudart_stub.cc:31] ...".
 _LOGGED = re.compile(
     rb"[IW]\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "
-    rb"|WARNING: All log messages before absl"
+    rb"|WARNING: All log messages before absl|INFO: Created TensorFlow Lite"
 )
 _one_at_a_time = threading.Lock()
 
