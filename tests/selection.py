@@ -38,6 +38,7 @@ ONCE = {
     "test_commands.py": QUICK,
     "test_files.py": QUICK,
     "test_fuzz.py::test_command_lines": QUICK,
+    "test_fuzz_widenet.py": QUICK,
     "test_idea.py": QUICK,
     "test_plot.py": QUICK,
     "test_readme.py": QUICK,

@@ -108,8 +108,8 @@ def check(report, rounded=None, min_agreement=None, random_images=False):
         raise RuntimeError(
             f"{name} has the model's top class on {report.images - wrong} of "
             f"{report.images} images ({100 * report.agreement:.2f} %), {under}; "
-            f"{report.path} was not written. {better}, or accept it with a lower min_agreement "
-            "(--min-agreement)."
+            f"{report.path} was not written. {better}, or accept it with a lower "
+            "min_agreement (--min-agreement)."
         )
 
 
