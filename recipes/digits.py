@@ -52,6 +52,7 @@ def choose_backend(name):
     """Sets Keras' backend; must run before Keras is imported."""
     if name:
         os.environ["KERAS_BACKEND"] = name
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit(
             "The exports go through TensorFlow, which is not installed; run "
@@ -106,16 +107,12 @@ def train(recipe, epochs, seed, data):
     return model, history.history
 
 
-def main():
+def main(arguments):
     """Runs the recipe."""
     start = time.perf_counter()
-    arguments = parse_arguments()
-    choose_backend(arguments.backend)
-    import widenet_keras
-
-    # isort: split
     import keras
 
+    import widenet_keras
     from widenet_keras.data.digits import load_digits
     from widenet_keras.utils.files import replaced_when_done
 
@@ -163,4 +160,10 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    words = parse_arguments()
+    choose_backend(words.backend)
+    # Takes a backend that is installed, and comes before Keras.
+    from widenet_keras.utils.command_line import told_in_one_line
+
+    with told_in_one_line("digits.py"):
+        main(words)

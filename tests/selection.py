@@ -41,6 +41,8 @@ ONCE = {
     "test_fuzz_widenet.py": QUICK,
     "test_idea.py": QUICK,
     "test_plot.py": QUICK,
+    "test_progress.py": QUICK,
+    "test_progress.py::test_a_line_per_epoch": ("tensorflow", "torch"),
     "test_readme.py": QUICK,
     "test_recipes.py": QUICK,
     "test_recipes.py::test_the_imagenet_recipe_goes_on_where_it_was_killed": EVERY,

@@ -68,6 +68,35 @@ def test_the_code_is_short_and_compiles():
         assert len(cell["source"]) <= 30, cell["id"]
 
 
+def installed_from(monkeypatch, folder, **names):
+    """Returns what the first cell has pip install where the package is missing."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delenv("WIDENET_PACKAGE", raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(f"WIDENET_{name}", value)
+    [cell] = [cell for cell in cells("code") if cell["id"] == "install"]
+    found = {}
+    exec(python(cell), found)
+    return found["PACKAGE"]
+
+
+def test_the_package_is_installed_from_its_checkout(monkeypatch, tmp_path):
+    root = str(RECIPES.parent)
+    assert installed_from(monkeypatch, RECIPES) == root
+    assert installed_from(monkeypatch, root) == root
+    # As in Colab, whose working folder is /content.
+    beside = tmp_path / "widenet_keras"
+    beside.symlink_to(root)
+    assert installed_from(monkeypatch, tmp_path) == str(beside)
+    assert installed_from(monkeypatch, tmp_path, PACKAGE="git+x") == "git+x"
+
+
+def test_a_notebook_without_a_checkout_says_so(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="clone the project, or set PACKAGE"):
+        installed_from(monkeypatch, tmp_path)
+
+
 def settings(monkeypatch, platform="cpu", **environment):
     """Returns what the settings' cell sets on a device."""
     for name in [name for name in os.environ if name.startswith("WIDENET_")]:
