@@ -82,7 +82,12 @@ FLAGS = {
     "predict": {
         **EVERY,
         "--top": {"1": True, "9": True, "0": False, "-1": False, "x": False},
-        "--explain": {"NEW_FILE": True, "FOLDER": False},
+        "--explain": {
+            "NEW_PICTURE": True,
+            "NEW_FILE": False,
+            "FOLDER": False,
+            "TEXT": False,
+        },
     },
 }
 FORMATS = {"keras": True, "saved": False, "": False}
@@ -196,7 +201,11 @@ def test_command_lines(count, files, tmp_path, capsys, monkeypatch):
     done, wrong = 0, []
     for index in range(count):
         words, right = command_line(random)
-        new = {"NEW": f"new{index}", "NEW_FILE": f"new{index}.keras"}
+        new = {
+            "NEW": f"new{index}",
+            "NEW_FILE": f"new{index}.keras",
+            "NEW_PICTURE": f"new{index}.png",
+        }
         given = [str(files.get(word, new.get(word, word))) for word in words]
         if words[0] == "export" and "--output" not in words:
             given += ["--output", new["NEW_FILE"]]
@@ -206,7 +215,7 @@ def test_command_lines(count, files, tmp_path, capsys, monkeypatch):
         if found:
             wrong.append((found, " ".join(words), printed))
         done += not status
-    assert wrong == []
+    assert not wrong, "\n".join(map(str, wrong))
     assert done > count // 20
     # What was there is there, and nothing half-written is left.
     changed = [path for path, content in kept.items() if path.read_bytes() != content]

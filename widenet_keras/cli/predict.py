@@ -10,6 +10,7 @@ import tyro
 from widenet_keras.cli.checks import check_at_least, check_exists
 
 _BATCH = 32
+_PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @dataclasses.dataclass
@@ -38,6 +39,11 @@ class Predict:
     def check(self):
         """Says what is wrong with the words, before Keras is imported."""
         check_at_least("predict", "--top", self.top)
+        if self.explain is not None and self.explain.suffix not in _PICTURES:
+            raise ValueError(
+                f"--explain {self.explain} is no picture; give a name that ends in "
+                f"{', '.join(_PICTURES)}."
+            )
         check_exists(self.images, "an image or a folder of images")
         check_exists(
             self.model, "a .keras, .tflite or .onnx file, or a SavedModel's folder"
