@@ -235,6 +235,7 @@ def present(rows, arguments):
         squeeze=False,
         sharey="row",
         figsize=(4 * len(backends), 3.2 * len(arguments.modes)),
+        layout="constrained",
     )
     for line, mode in zip(axes, arguments.modes, strict=True):
         for axis, backend in zip(line, backends, strict=True):
@@ -253,6 +254,10 @@ def present(rows, arguments):
                 )
             axis.axhline(1.0, color="black", linewidth=0.8)
             axis.set(xscale="log", title=f"{backend}, {mode}", xlabel="tokens")
+            # The numbers of tokens that were measured, and no powers of ten between.
+            tokens = sorted({row["tokens"] for row in rows})
+            axis.set_xticks(tokens, [f"{each:,}" for each in tokens], fontsize=8)
+            axis.set_xticks([], minor=True)
         line[0].set_ylabel(f"time over {arguments.top_k} dense MLPs")
     axes[0, 0].legend()
     harness.save_picture(figure, arguments.png)

@@ -1,6 +1,6 @@
 """Train a small WideNet on CIFAR-10 or its like, from scratch or from a checkpoint.
 
-    pip install 'widenet_keras[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes]'
     python recipes/cifar10.py --data cifar10 --output runs/cifar10
 
 KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders
@@ -27,10 +27,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import widenet_keras  # first: it chooses a backend that is installed
+
+# isort: split
 import keras
 from tyro.conf import OmitArgPrefixes
 
-import widenet_keras
 from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
@@ -204,7 +206,7 @@ def train(recipe, distribution):
         validation_data=validation,
         validation_freq=recipe.validate_every,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
-        verbose=distribution.verbose,
+        verbose=0,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
     run.finish(model, metrics, samples)

@@ -1,6 +1,6 @@
 """Train a WideNet on real handwritten digits, look at it, and ship it.
 
-    pip install 'widenet_keras[tensorflow,digits]'
+    pip install -e '.[tensorflow,digits]'
     python recipes/digits.py
 
 Trains the `widenet_digits` preset on scikit-learn's 1,797 digits (8x8, no
@@ -56,7 +56,7 @@ def choose_backend(name):
     if importlib.util.find_spec("tensorflow") is None:
         sys.exit(
             "The exports go through TensorFlow, which is not installed; run "
-            "pip install 'widenet_keras[tensorflow,digits]'."
+            "pip install -e '.[tensorflow,digits]'."
         )
 
 
@@ -66,6 +66,7 @@ def train(recipe, epochs, seed, data):
 
     import widenet_keras
     from widenet_keras.data.digits import CLASSES, AugmentedDigits
+    from widenet_keras.training.progress import Progress
 
     (x_train, y_train), (x_test, y_test) = data
     keras.utils.set_random_seed(seed)
@@ -99,7 +100,8 @@ def train(recipe, epochs, seed, data):
         epochs=epochs,
         validation_data=(x_test, keras.utils.to_categorical(y_test, 10)),
         validation_freq=min(recipe.validation_freq, epochs),
-        verbose=1 if sys.stdout.isatty() else 2,
+        callbacks=[Progress()],
+        verbose=0,
     )
     # The averaged weights stand in the model now, and training is over: plain
     # SGD has no state, so the saved file holds the weights once.
@@ -107,11 +109,9 @@ def train(recipe, epochs, seed, data):
     return model, history.history
 
 
-def main():
+def main(arguments):
     """Runs the recipe."""
     start = time.perf_counter()
-    arguments = parse_arguments()
-    choose_backend(arguments.backend)
     import keras
 
     import widenet_keras
@@ -165,7 +165,10 @@ def main():
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except (ValueError, OSError) as error:
-        sys.exit(f"digits.py: {error}")
+    words = parse_arguments()
+    choose_backend(words.backend)
+    # Takes a backend that is installed, and comes before Keras.
+    from widenet_keras.utils.command_line import told_in_one_line
+
+    with told_in_one_line("digits.py"):
+        main(words)

@@ -1,6 +1,6 @@
 """Draw the idea of WideNet beside ViT, with the parameters of the real models.
 
-    pip install 'widenet_keras[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes]'
     python recipes/idea.py --output idea.png
 
 A few steps stand for all of them; the bars are counted on the models.

@@ -1,6 +1,6 @@
 """Train a WideNet on ImageNet-1K, or on any labelled images, as the paper does.
 
-    pip install 'widenet_keras[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes]'
     python recipes/imagenet.py --output runs/b16 --data tfds:imagenet2012 \
         --data-dir ~/tensorflow_datasets --precision mixed_bfloat16
 
@@ -31,10 +31,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import widenet_keras  # first: it chooses a backend that is installed
+
+# isort: split
 import keras
 from tyro.conf import OmitArgPrefixes
 
-import widenet_keras
 from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
@@ -177,7 +179,7 @@ def train(recipe, distribution):
         steps_per_epoch=batches,
         validation_data=validation,
         callbacks=run.callbacks(model, recipe.batch_size, samples),
-        verbose=distribution.verbose,
+        verbose=0,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
     run.finish(model, metrics, samples)

@@ -1,6 +1,6 @@
 """Draw where a trained model sends images: patches to experts, classes to experts.
 
-    pip install 'widenet_keras[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes]'
     python recipes/routing_pictures.py --model runs/cifar10/model.keras \
         --data cifar10 --output pictures
 

@@ -1,6 +1,6 @@
 """Train many variants under one recipe: accuracy against parameters and arithmetic.
 
-    pip install 'widenet_keras[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes]'
     python recipes/study.py --data cifar10 --output runs/study
 
 Every variant sees the same images in the same order, with the same augmentation,

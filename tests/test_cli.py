@@ -136,13 +136,13 @@ def test_other_models_are_one_line(capsys, tmp_path):
 
 def test_without_tyro(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    stopped(capsys, EVALUATE, 1, "pip install 'widenet_keras[recipes]'")
+    stopped(capsys, EVALUATE, 1, "run pip install -e", "[recipes]'")
 
 
 def test_without_matplotlib_nothing_is_evaluated(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     arguments = [*EVALUATE, "--output", str(tmp_path)]
-    stopped(capsys, arguments, 1, "pip install 'widenet_keras[plot]'")
+    stopped(capsys, arguments, 1, "run pip install -e", "[plot]'")
     assert not list(tmp_path.iterdir())
 
 
@@ -217,9 +217,11 @@ MADE_UP = Source(
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def asked(monkeypatch, tmp_path):
     """Replaces the sources of the package; returns what they are asked for."""
     asked = {}
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "here").mkdir()
 
     def open_source(data, split, data_dir=None):
         asked.update(data=data, split=split, data_dir=data_dir)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import keras
@@ -419,6 +420,8 @@ def test_to_dict_is_json(routed):
     assert found["classes"][0]["name"] == "a|b"
     assert found["routing"]["fractions"][0] == [0.5, 0.5, 0.0]
     assert len(found["bins"]) == 15
+    # One image of each of the first two classes, both taken for the first.
+    assert found["confusion"] == [[1, 0, 0], [1, 0, 0], [0, 0, 0]]
 
 
 def test_markdown_has_every_table(routed):
@@ -448,14 +451,18 @@ def test_picture(routed, tmp_path):
     assert path.read_bytes().startswith(PNG)
     titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
     # Confidence 1/3 and half of the images right.
-    assert titles == ["calibration error 16.67 %", "accuracy per class, 50.00 % in all"]
+    assert titles == [
+        "calibration error 16.67 %",
+        "accuracy per class, 50.00 % in all",
+        "what the images are taken for, share of each class",
+    ]
     [load] = [axis for axis in figure.axes if axis.get_ylabel() == "expert"]
     assert [text.get_text() for text in load.get_xticklabels()] == ["1", "2"]
 
 
 def test_picture_of_a_vit_has_no_load():
     figure = evaluated().plot()
-    assert len(figure.axes) == 2
+    assert len(figure.axes) == 3
     heights = [bar.get_height() for bar in figure.axes[1].patches]
     assert heights == [1.0, 0.5, 1.0]
 
@@ -466,6 +473,28 @@ def test_picture_of_many_classes_is_a_curve():
     taken = (labels + labels % 2) % 50
     probabilities = np.full((50, 50), 0.01)
     probabilities[labels, taken] = 0.51
-    axis = evaluated(probabilities, labels, size=50).plot().axes[1]
+    evaluation = evaluated(probabilities, labels, size=50)
+    assert evaluation.confusion is None
+    _, axis, mistakes = evaluation.plot().axes
     curve = axis.lines[0].get_ydata()
     assert curve.tolist() == [0.0] * 25 + [1.0] * 25
+    lines = mistakes.texts[0].get_text().splitlines()
+    assert lines[0] == "1 of 1  1  taken for  2"
+    assert len(lines) == 12
+
+
+@pytest.mark.parametrize("classes", [3, 10, 40])
+def test_names_in_the_picture_stand_apart(classes):
+    labels = np.arange(classes)
+    probabilities = np.full((classes, classes), 0.1 / classes)
+    probabilities[labels, labels] += 0.9
+    names = [f"a long name with $ and _ of class {each}" for each in labels]
+    evaluation = evaluated(probabilities, labels, size=40, class_names=names)
+    figure = evaluation.plot()
+    figure.canvas.draw()
+    matrix = figure.axes[2]
+    for axis in (figure.axes[1].xaxis, matrix.xaxis, matrix.yaxis):
+        boxes = [label.get_window_extent() for label in axis.get_ticklabels()]
+        assert len(boxes) == classes
+        assert not any(one.overlaps(other) for one, other in pairwise(boxes))
+    assert matrix.get_xticklabels()[-1].get_text().endswith(f"class {classes - 1}")

@@ -68,6 +68,35 @@ def test_the_code_is_short_and_compiles():
         assert len(cell["source"]) <= 30, cell["id"]
 
 
+def installed_from(monkeypatch, folder, **names):
+    """Returns what the first cell has pip install where the package is missing."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delenv("WIDENET_PACKAGE", raising=False)
+    for name, value in names.items():
+        monkeypatch.setenv(f"WIDENET_{name}", value)
+    [cell] = [cell for cell in cells("code") if cell["id"] == "install"]
+    found = {}
+    exec(python(cell), found)
+    return found["PACKAGE"]
+
+
+def test_the_package_is_installed_from_its_checkout(monkeypatch, tmp_path):
+    root = str(RECIPES.parent)
+    assert installed_from(monkeypatch, RECIPES) == root
+    assert installed_from(monkeypatch, root) == root
+    # As in Colab, whose working folder is /content.
+    beside = tmp_path / "widenet_keras"
+    beside.symlink_to(root)
+    assert installed_from(monkeypatch, tmp_path) == str(beside)
+    assert installed_from(monkeypatch, tmp_path, PACKAGE="git+x") == "git+x"
+
+
+def test_a_notebook_without_a_checkout_says_so(monkeypatch, tmp_path):
+    with pytest.raises(SystemExit, match="clone the project, or set PACKAGE"):
+        installed_from(monkeypatch, tmp_path)
+
+
 def settings(monkeypatch, platform="cpu", **environment):
     """Returns what the settings' cell sets on a device."""
     for name in [name for name in os.environ if name.startswith("WIDENET_")]:
@@ -132,7 +161,7 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     }
     printed = run(script, **changed)
     assert "24 images in 3 class folders" in printed
-    assert "Epoch 2/2" in printed
+    assert "epoch 2/2" in printed
     names = ["model.keras", "model.tflite", "saved_model/saved_model.pb"]
     names += ["curves.png", "routing.png", "load/epoch_0002.png"]
     names += ["checkpoints/best.keras"]
@@ -151,7 +180,7 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     before = [(output / name).read_bytes() for name in kept]
     (output / "model.tflite").unlink()
     printed = run(script, **changed)
-    assert "Epoch" not in printed
+    assert "epoch " not in printed
     assert [(output / name).read_bytes() for name in kept] == before
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert (output / "model.tflite").exists()

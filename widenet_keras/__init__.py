@@ -4,6 +4,11 @@
 `presets()` lists the names. The layers are in `widenet_keras.layers`.
 """
 
+from widenet_keras.utils.keras_backend import choose_backend as _choose_backend
+
+# Before anything here imports Keras.
+_choose_backend()
+
 from widenet_keras import layers as layers
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.exports import ExportReport as ExportReport

@@ -3,22 +3,35 @@
 import os
 import sys
 
+from widenet_keras.utils.keras_backend import check_installed, choose_backend
+from widenet_keras.utils.quiet import quiet
+
 
 def run_on(backend, arguments):
-    """Starts the command anew if Keras runs on another backend than asked for.
+    """Imports the package on the backend asked for; call it before a command runs.
 
-    Keras reads `KERAS_BACKEND` when it is imported, and importing this package
-    imports Keras. The new process takes the place of this one.
+    Where Keras is imported already and runs on another one, the command starts anew:
+    the new process takes the place of this one.
 
     Args:
-        backend: "tensorflow", "jax", "torch", or None for the one that runs.
+        backend: "tensorflow", "jax", "torch", or None for any.
         arguments: The words after `widenet`.
-    """
-    import keras
 
-    if backend is None or backend == keras.backend.backend():
-        return
-    os.environ["KERAS_BACKEND"] = backend
+    Raises:
+        ImportError: If the backend is not installed; one line says what to install.
+    """
     # What TensorFlow says about itself would stand above the results.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    package = sys.modules["widenet_keras"]
+    if not hasattr(package, "__version__"):
+        choose_backend(backend)
+        # `widenet_command` left this out until the words were read.
+        with quiet():
+            package.__spec__.loader.exec_module(package)
+    import keras
+
+    if backend in (None, keras.backend.backend()):
+        return
+    check_installed(backend)
+    os.environ["KERAS_BACKEND"] = backend
     os.execv(sys.executable, [sys.executable, "-m", "widenet_keras.cli", *arguments])

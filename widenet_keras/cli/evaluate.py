@@ -7,8 +7,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.cli.limits import memory_in
-from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.cli.checks import (
+    check_at_least,
+    check_data,
+    check_exists,
+    check_memory_flag,
+)
+from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable
 
 
@@ -43,26 +48,32 @@ class Evaluate:
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        check_at_least("evaluate", "--batch-size", self.batch_size)
+        check_memory_flag("evaluate", self.max_memory)
+        check_exists(self.model, "the path of a .keras file")
+        check_data(self.data, self.split)
+
     def run(self):
         """Evaluates, prints and writes."""
         from widenet_keras.data.labelled import labelled_batches
         from widenet_keras.evaluation import evaluate_classifier
         from widenet_keras.evaluation.report import terminal
+        from widenet_keras.utils.quiet import quiet
 
-        if self.batch_size < 1:
-            line = f"--batch-size {self.batch_size} must be at least 1."
-            stop("widenet evaluate", line, USAGE)
         model = self._model()
         if self.output is not None:
             self._prepare_output()
-        batches, class_names, description = labelled_batches(
-            model,
-            self.data,
-            self.split,
-            self.data_dir,
-            self.batch_size,
-            self.on_error,
-        )
+        with quiet():
+            batches, class_names, description = labelled_batches(
+                model,
+                self.data,
+                self.split,
+                self.data_dir,
+                self.batch_size,
+                self.on_error,
+            )
         taken = model.preprocessing.in_words(model.config.image_size)
         print(printable(f"{self.model} on {description}"))
         print(f"of each image: {taken}", flush=True)
@@ -75,8 +86,7 @@ class Evaluate:
         """Returns the model, for the size of the images."""
         from widenet_keras.inference.keras_file import named_classifier
 
-        max_memory = memory_in("widenet evaluate", self.max_memory)
-        model = named_classifier(self.model, max_memory)
+        model = named_classifier(self.model, memory_of(self.max_memory))
         if self.image_size in (None, model.config.image_size):
             return model
         return model.with_image_size(self.image_size)

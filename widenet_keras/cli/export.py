@@ -6,10 +6,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.cli.limits import memory_in
+from widenet_keras.cli.checks import (
+    check_at_least,
+    check_data,
+    check_exists,
+    check_memory_flag,
+)
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable_lines
 
+_Format = Literal["saved_model", "litert", "onnx", "keras"]
 _SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 
 
@@ -23,7 +30,9 @@ class Export:
 
     model: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
     """A .keras file, as model.save() writes."""
-    format: Literal["saved_model", "litert", "onnx", "keras"]
+    kind: Annotated[_Format | None, tyro.conf.Positional] = None
+    """What to write, said here or with --format."""
+    format: _Format | None = None
     """What to write."""
     quantize: Literal["none", "float16", "dynamic_int8", "int8"] = "none"
     """What weights are stored in; int8 needs --data to calibrate on."""
@@ -41,6 +50,10 @@ class Export:
     """Where TFDS keeps its data sets."""
     split: str = "validation"
     """Part of the data."""
+    min_agreement: float | None = None
+    """Fraction of the images on which a quantised file must have the model's top
+    class. If not given: 0.995 (float16), 0.99 (dynamic_int8) or 0.95 (int8), less
+    what so few images may differ by chance."""
     samples: int = 256
     """How many of the images to compare on at most."""
     max_memory: str = "2G"
@@ -48,19 +61,33 @@ class Export:
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        if (self.kind is None) == (self.format is None):
+            line = "give one format: widenet export MODEL --format FORMAT; see --help."
+            stop("widenet export", line, USAGE)
+        self.format = self.format or self.kind
+        self._batch()
+        check_at_least("export", "--samples", self.samples)
+        check_memory_flag("export", self.max_memory)
+        check_exists(self.model, "the path of a .keras file")
+        if self.data is not None:
+            check_data(self.data, self.split)
+        elif self.quantize == "int8":
+            raise ValueError(
+                "--quantize int8 calibrates its ranges on images; give --data."
+            )
+
     def run(self):
         """Exports, compares and prints."""
         from widenet_keras.exports import export
         from widenet_keras.exports.target import check_target
         from widenet_keras.inference.keras_file import KerasPredictor
         from widenet_keras.utils.files import check_place
+        from widenet_keras.utils.quiet import quiet
 
         batch = self._batch()
-        if self.samples < 1:
-            line = f"--samples {self.samples} must be at least 1."
-            stop("widenet export", line, USAGE)
-        max_memory = memory_in("widenet export", self.max_memory)
-        predictor = KerasPredictor(self.model, max_memory=max_memory)
+        predictor = KerasPredictor(self.model, max_memory=memory_of(self.max_memory))
         output = self.output or self._beside()
         if output.resolve() == self.model.resolve():
             raise ValueError(
@@ -68,7 +95,8 @@ class Export:
             )
         check_target(output, self.format)
         check_place(output)
-        images, class_names = self._images(predictor)
+        with quiet():
+            images, class_names = self._images(predictor)
         try:
             export(
                 predictor.model,
@@ -79,6 +107,7 @@ class Export:
                 input=self.input,
                 images=images,
                 class_names=class_names,
+                min_agreement=self.min_agreement,
                 say=_say,
             )
         except RuntimeError as error:
@@ -100,10 +129,6 @@ class Export:
         from widenet_keras.data.labelled import labelled_batches
 
         if self.data is None:
-            if self.quantize == "int8":
-                raise ValueError(
-                    "--quantize int8 calibrates its ranges on images; give --data."
-                )
             return None, predictor.model.class_names
         batches, class_names, _ = labelled_batches(
             predictor.model,

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.cli.limits import memory_in
-from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.cli.checks import check_at_least, check_exists, check_memory_flag
+from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable, printable_lines
 
 _BATCH = 32
+_PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 @dataclasses.dataclass
@@ -43,18 +44,34 @@ class Predict:
     """Keras backend for a .keras file; otherwise KERAS_BACKEND or Keras' own
     configuration."""
 
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        check_at_least("predict", "--top", self.top)
+        check_memory_flag("predict", self.max_memory)
+        if self.explain is not None and self.explain.suffix not in _PICTURES:
+            raise ValueError(
+                f"--explain {self.explain} is no picture; give a name that ends in "
+                f"{', '.join(_PICTURES)}."
+            )
+        check_exists(self.images, "an image or a folder of images")
+        check_exists(
+            self.model, "a .keras, .tflite or .onnx file, or a SavedModel's folder"
+        )
+
     def run(self):
         """Reads, predicts and prints."""
         from widenet_keras.data.pixels import scale_pixels
         from widenet_keras.inference import open_predictor
         from widenet_keras.inference.images import image_files
         from widenet_keras.utils.files import check_file
+        from widenet_keras.utils.quiet import quiet
 
-        if self.top < 1:
-            stop("widenet predict", f"--top {self.top} must be at least 1.", USAGE)
-        max_memory = memory_in("widenet predict", self.max_memory)
+        max_memory = memory_of(self.max_memory)
         files = image_files(self.images)
-        predictor = open_predictor(self.model, trust=self.trust, max_memory=max_memory)
+        with quiet():
+            predictor = open_predictor(
+                self.model, trust=self.trust, max_memory=max_memory
+            )
         if self.explain is not None:
             _check_explains(predictor)
             check_file(self.explain)
@@ -62,14 +79,17 @@ class Predict:
             print(printable_lines(_described(predictor)))
         explained, failed = None, []
         for first in range(0, len(files), _BATCH):
-            names, pixels = self._read(files[first : first + _BATCH], predictor, failed)
+            batch = files[first : first + _BATCH]
+            with quiet():
+                names, pixels = self._read(batch, predictor, failed)
             if not names:
                 continue
             images = scale_pixels(pixels)
             if explained is None:
                 explained = images[:1]
-            rows = zip(names, predictor.probabilities(images), strict=True)
-            for name, probabilities in rows:
+            with quiet():
+                found = predictor.probabilities(images)
+            for name, probabilities in zip(names, found, strict=True):
                 top = _top(predictor.class_names, probabilities, self.top)
                 print(printable(f"{name}: {top}"))
         if explained is None:

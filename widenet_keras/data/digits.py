@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from widenet_keras.utils.install import install_command
+
 CLASSES = tuple("0123456789")
 
 
@@ -28,7 +30,7 @@ def load_digits(test_fraction=0.25):
     except ImportError:
         raise ImportError(
             "The digits come with scikit-learn, which is not installed; run "
-            "pip install 'widenet_keras[digits]'."
+            f"{install_command('digits')}."
         ) from None
     digits = load()
     images = (digits.images / 8.0 - 1.0).astype("float32")[..., None]

@@ -8,6 +8,7 @@ import numpy as np
 from widenet_keras.data.colours import on_ground, with_channels
 from widenet_keras.data.image_files import FORMATS
 from widenet_keras.data.orientation import orientation_of, upright
+from widenet_keras.utils.install import install_command
 
 
 def require_pillow(subject):
@@ -24,7 +25,7 @@ def require_pillow(subject):
     except ImportError:
         raise ImportError(
             f"{subject} read with Pillow, which is not installed; run "
-            "pip install 'widenet_keras[images]'."
+            f"{install_command('images')}."
         ) from None
 
 

@@ -6,6 +6,8 @@ import importlib.util
 
 import keras
 
+from widenet_keras.utils.install import install_command
+
 
 def has_tensorflow():
     """Whether TensorFlow is installed."""
@@ -24,7 +26,7 @@ def require_tensorflow(subject):
     if not has_tensorflow():
         raise ImportError(
             f"{subject} read with TensorFlow, which is not installed; run "
-            "pip install 'widenet_keras[tensorflow]'."
+            f"{install_command('tensorflow')}."
         )
     tf = importlib.import_module("tensorflow")
     leave_accelerators(tf)

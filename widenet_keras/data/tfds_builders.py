@@ -7,6 +7,7 @@ from typing import Any
 from widenet_keras.data.requirements import require_tensorflow
 from widenet_keras.data.sources import SPLITS, Source, served
 from widenet_keras.data.tfrecords import ShardSource
+from widenet_keras.utils.install import install_command
 from widenet_keras.utils.plain_errors import first_line
 
 # What TFDS makes ImageNet from: for the licence everybody fetches these alone.
@@ -49,7 +50,7 @@ def open_builder(name, split, data_dir):
     except ImportError:
         raise ImportError(
             f"{name}: tensorflow-datasets is not installed; run "
-            "pip install 'widenet_keras[tfds]'."
+            f"{install_command('tfds')}."
         ) from None
     short = name.removeprefix("tfds:")
     try:

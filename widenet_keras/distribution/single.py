@@ -1,7 +1,6 @@
 """One device; and what every other distribution is asked for."""
 
 import contextlib
-import sys
 import tempfile
 from pathlib import Path
 
@@ -47,13 +46,6 @@ class Distribution:
     def saves(self):
         """Whether this process takes part in saving a model."""
         return self.is_chief
-
-    @property
-    def verbose(self):
-        """What `fit` takes so that one process shows how far it is."""
-        if not self.is_chief:
-            return 0
-        return 1 if sys.stdout.isatty() else 2
 
     def say(self, text):
         """Prints a text, once for all processes."""

@@ -10,6 +10,7 @@ from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.pixels import check_values
 from widenet_keras.evaluation.calibration import calibration_bins, calibration_error
 from widenet_keras.evaluation.classes import class_results
+from widenet_keras.evaluation.confusion import confusion_matrix
 from widenet_keras.evaluation.forward import ForwardPass
 from widenet_keras.evaluation.outcomes import Outcomes
 from widenet_keras.evaluation.result import Evaluation, Throughput
@@ -79,6 +80,7 @@ def evaluate_classifier(model, batches, class_names=None, progress=True):
         calibration_error=calibration_error(bins),
         bins=bins,
         classes=class_results(outcomes, names),
+        confusion=confusion_matrix(outcomes, config.num_classes),
         routing=None if counter is None else counter.statistics(),
         throughput=Throughput(
             backend=keras.backend.backend(),

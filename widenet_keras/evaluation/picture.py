@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from widenet_keras.evaluation.confusion import draw_mistakes, inches, short
 from widenet_keras.plot import draw_load, load_matplotlib
 
 # More classes than this are drawn as a curve, without their names.
@@ -9,7 +10,7 @@ _MOST_BARS = 40
 
 
 def draw(evaluation, path=None):
-    """Draws an evaluation: reliability, accuracy per class, load of the experts.
+    """Draws an evaluation: reliability, accuracy per class, mistakes, experts' load.
 
     Args:
         evaluation: An `Evaluation`.
@@ -23,16 +24,15 @@ def draw(evaluation, path=None):
     """
     figure_class = load_matplotlib()
     routing = evaluation.routing
-    figure = figure_class(
-        figsize=(10, 3.8 if routing is None else 6.8), layout="constrained"
-    )
-    top = figure
-    if routing is not None:
-        top, bottom = figure.subfigures(2, 1, height_ratios=[3.8, 3.0])
-        draw_load(bottom, routing)
+    heights = [4.2, inches(evaluation)] + ([] if routing is None else [3.0])
+    figure = figure_class(figsize=(10, sum(heights)), layout="constrained")
+    top, middle, *bottom = figure.subfigures(len(heights), 1, height_ratios=heights)
     left, right = top.subplots(1, 2)
     _draw_reliability(left, evaluation)
     _draw_classes(right, evaluation)
+    draw_mistakes(middle.subplots(), evaluation)
+    for part in bottom:
+        draw_load(part, routing)
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
@@ -68,10 +68,14 @@ def _draw_classes(axis, evaluation):
     accuracy = [each.accuracy for each in seen]
     if len(seen) <= _MOST_BARS:
         axis.bar(range(len(seen)), accuracy, color="tab:blue")
-        names = [each.name for each in seen]
+        names = [short(each.name) for each in seen]
         turned = max(map(len, names)) * len(names) > 60
         axis.set_xticks(
-            range(len(seen)), names, rotation=90 if turned else 0, fontsize=8
+            range(len(seen)),
+            names,
+            rotation=90 if turned else 0,
+            fontsize=8 if len(seen) <= 25 else 6,
+            parse_math=False,
         )
     else:
         axis.plot(np.sort(accuracy), color="tab:blue")

@@ -38,6 +38,8 @@ class Evaluation:
         calibration_error: Expected calibration error over `bins`.
         bins: The 15 `CalibrationBin`s.
         classes: A `ClassResult` per class.
+        confusion: How often each class (a row) was taken for each (a column); None
+            for more than 40 classes.
         routing: `RoutingStatistics`; None for a model without experts.
         throughput: `Throughput`.
     """
@@ -49,6 +51,7 @@ class Evaluation:
     calibration_error: float
     bins: tuple
     classes: tuple
+    confusion: tuple | None
     routing: RoutingStatistics | None
     throughput: Throughput
 
@@ -61,7 +64,7 @@ class Evaluation:
         return markdown(self)
 
     def plot(self, path=None):
-        """Draws reliability, accuracy per class and, with experts, their load.
+        """Draws reliability, accuracy per class, mistakes and the experts' load.
 
         Args:
             path: Where to write a PNG; None writes none.

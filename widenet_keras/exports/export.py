@@ -15,6 +15,7 @@ from widenet_keras.exports.to_tensorflow import write_in_tensorflow
 from widenet_keras.inference.manifest import manifest_of
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.quiet import quiet
 
 # Enough to see a wrong graph; agreement on real images is for who has some.
 _SAMPLES = 8
@@ -30,6 +31,7 @@ def export(
     input="float",
     images=None,
     class_names=None,
+    min_agreement=None,
     say=print,
 ):
     """Writes a model as one file that runs elsewhere, and checks it.
@@ -54,6 +56,9 @@ def export(
             [-1, 1] or uint8 pixels; None for random ones, which calibrate nothing
             well.
         class_names: Names of the classes, in order; None for their numbers.
+        min_agreement: Fraction of `images` on which a quantised file must have the
+            model's top class; None for a bound of each quantisation, from which the
+            sample may differ by chance (`widenet_keras.exports.compare.check`).
         say: Function that takes the lines of progress and the report.
 
     Returns:
@@ -66,7 +71,13 @@ def export(
         RuntimeError: If a converter fails, or the file's answers are not those of
             the model.
     """
-    options = Options(format=format, quantize=quantize, batch=batch, input=input)
+    options = Options(
+        format=format,
+        quantize=quantize,
+        batch=batch,
+        input=input,
+        min_agreement=min_agreement,
+    )
     _check_model(model, options)
     path = Path(path)
     check_target(path, format)
@@ -76,11 +87,12 @@ def export(
     samples = _samples(model, images, options)
     with exact_products(), replaced_when_done(path) as fresh:
         logits = _logits(model, samples)
-        operators = _write(model, fresh, path, options, manifest, samples)
-        report = report_on(
-            fresh, path, options, samples, logits, model.count_params(), operators
-        )
-        check(report, model.quantization)
+        with quiet():
+            operators = _write(model, fresh, path, options, manifest, samples)
+            report = report_on(
+                fresh, path, options, samples, logits, model.count_params(), operators
+            )
+        check(report, model.quantization, min_agreement, images is None)
     say(str(report))
     return report
 
@@ -113,6 +125,12 @@ def _check_model(model, options):
             f"export: {model.name} is quantised to {model.quantization!r} already, so "
             "format must be 'saved_model' or 'keras' and quantize 'none'; or export "
             f"the float model with quantize={options.quantize!r}."
+        )
+    rounds = options.quantize != "none" or model.quantization
+    if options.min_agreement is not None and not rounds:
+        raise ValueError(
+            "export: min_agreement is for what rounding changes, and quantize='none' "
+            "rounds nothing; leave it out."
         )
     if options.input == "jpeg" and model.config.channels not in (1, 3):
         raise ValueError(

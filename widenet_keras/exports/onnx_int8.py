@@ -7,7 +7,7 @@ import onnx
 
 from widenet_keras.exports import onnx_weights
 from widenet_keras.exports.calibration import calibration_batches
-from widenet_keras.exports.quiet import quiet
+from widenet_keras.utils.quiet import quiet
 
 
 def quantized(model, options, images, kernels):

@@ -3,7 +3,8 @@
 import dataclasses
 import importlib.util
 
-from widenet_keras.utils.checks import check_choice, check_integer
+from widenet_keras.utils.checks import check_choice, check_integer, check_number
+from widenet_keras.utils.install import install_command
 
 FORMATS = ("saved_model", "litert", "onnx", "keras")
 QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8")
@@ -43,6 +44,8 @@ class Options:
         quantize: One of `QUANTIZATIONS`.
         batch: "dynamic", or the number of images that every call must have.
         input: One of `INPUTS`.
+        min_agreement: Fraction of the images on which a quantised file must have the
+            model's top class; None takes what `compare.check` says.
 
     Raises:
         ValueError: If the format cannot be that; one line says what can.
@@ -53,6 +56,7 @@ class Options:
     quantize: str = "none"
     batch: int | str = "dynamic"
     input: str = "float"
+    min_agreement: float | None = None
 
     def __post_init__(self):
         check_choice("export", "format", self.format, FORMATS)
@@ -60,6 +64,8 @@ class Options:
         check_choice("export", "input", self.input, INPUTS)
         if self.batch != "dynamic":
             check_integer("export", 'batch (or "dynamic")', self.batch, 1)
+        if self.min_agreement is not None:
+            _check_fraction(self.min_agreement)
         for field in ("quantize", "input"):
             value = getattr(self, field)
             if (self.format, value) in _MISSING:
@@ -76,10 +82,19 @@ class Options:
             if importlib.util.find_spec(module) is None:
                 raise ImportError(
                     f"A {self.format} export needs {module}, which is not installed; "
-                    f"run pip install 'widenet_keras[{extra}]'."
+                    f"run {install_command(extra)}."
                 )
 
     @property
     def batch_size(self):
         """The fixed number of images, or None."""
         return None if self.batch == "dynamic" else self.batch
+
+
+def _check_fraction(value):
+    check_number("export", "min_agreement", value, 0)
+    if value > 1:
+        raise ValueError(
+            f"export: min_agreement={value!r} must be a fraction of the images, in "
+            f"[0, 1]; for {value:g} % give {value / 100:g}."
+        )

@@ -3,6 +3,9 @@
 import dataclasses
 from pathlib import Path
 
+# How many operators a report names; `operators` has all.
+_OPERATORS = 6
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportReport:
@@ -48,10 +51,7 @@ class ExportReport:
         return {**facts, "path": str(self.path), "size_ratio": self.size_ratio}
 
     def __str__(self):
-        names = ", ".join(
-            name if count == 1 else f"{name} x{count}"
-            for name, count in sorted(self.operators.items())
-        )
+        names = _most_frequent(self.operators)
         calls = "one image" if self.batch == 1 else f"a call of {self.batch} images"
         lines = [
             ("size", f"{self.size:,} bytes, {self.size_ratio:.3f} of the parameters"),
@@ -62,3 +62,11 @@ class ExportReport:
         ]
         head = f"{self.path}: {self.format}, quantize={self.quantize}"
         return "\n".join([head, *(f"  {name:<20}{value}" for name, value in lines)])
+
+
+def _most_frequent(operators):
+    """Returns the names that a graph has most often, and how many others there are."""
+    ordered = sorted(operators.items(), key=lambda each: (-each[1], each[0]))
+    shown = [f"{name} x{count}" for name, count in ordered[:_OPERATORS]]
+    others = len(ordered) - len(shown)
+    return ", ".join(shown) + (f", and {others} others" if others else "")

@@ -7,7 +7,6 @@ import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports import onnx_weights
-from widenet_keras.exports.quiet import quiet
 from widenet_keras.exports.tensorflow_graphs import (
     Network,
     counted,
@@ -16,6 +15,7 @@ from widenet_keras.exports.tensorflow_graphs import (
 )
 from widenet_keras.inference.checksums import sealed_onnx
 from widenet_keras.inference.onnx import KEY
+from widenet_keras.utils.quiet import quiet
 
 OPSET = 18
 

@@ -12,6 +12,7 @@ from widenet_keras.inference.checksums import open_with_zip
 from widenet_keras.inference.litert_graph import check_litert_graph
 from widenet_keras.inference.manifest import Interface, damaged
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils.install import install_command
 from widenet_keras.utils.memory import MAX_MEMORY
 
 
@@ -26,7 +27,7 @@ def interpreter_class():
     if importlib.util.find_spec("tensorflow") is None:
         raise ImportError(
             "LiteRT files need ai-edge-litert, which is not installed; run "
-            "pip install 'widenet_keras[litert]'."
+            f"{install_command('litert')}."
         )
     return importlib.import_module("tensorflow").lite.Interpreter
 

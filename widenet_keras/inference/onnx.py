@@ -7,6 +7,7 @@ from widenet_keras.inference.checksums import check_onnx
 from widenet_keras.inference.manifest import Interface, damaged, read_manifest
 from widenet_keras.inference.onnx_graph import check_onnx_graph
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils.install import install_command
 from widenet_keras.utils.memory import MAX_MEMORY
 
 # The entry of metadata_props that holds the manifest.
@@ -33,7 +34,7 @@ class OnnxPredictor(Predictor):
         if importlib.util.find_spec("onnxruntime") is None:
             raise ImportError(
                 "ONNX files need onnxruntime, which is not installed; run "
-                "pip install 'widenet_keras[onnx]'."
+                f"{install_command('onnx')}."
             )
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()

@@ -1,5 +1,7 @@
 """What all pictures are made with."""
 
+from widenet_keras.utils.install import install_command
+
 PANELS_IN_A_ROW = 6
 
 
@@ -11,7 +13,7 @@ def load_matplotlib():
     except ImportError:
         raise ImportError(
             "Pictures need matplotlib, which is not installed; run "
-            "pip install 'widenet_keras[plot]'."
+            f"{install_command('plot')}."
         ) from None
 
     def figure_class(**kwargs):

@@ -18,6 +18,7 @@ from widenet_keras.training.load_maps import (
     draw_load_table,
     read_load_table,
 )
+from widenet_keras.training.progress import Progress
 from widenet_keras.utils.files import (
     check_folder,
     remove_leftovers,
@@ -142,12 +143,18 @@ class Run:
     def callbacks(self, model, batch_size, images=None):
         """Returns the callbacks of a run, in the order that they need.
 
+        One of them prints; `fit` takes `verbose=0` beside it.
+
         Args:
             model: The compiled model.
             batch_size: Images per batch.
             images: NumPy array of images for the load maps, or None.
         """
-        callbacks = [Rates(batch_size), StopOnNaN(self.checkpoints.last)]
+        callbacks = [
+            Rates(batch_size),
+            StopOnNaN(self.checkpoints.last),
+            Progress(self.distribution.is_chief),
+        ]
         if model.optimizer.use_ema:
             callbacks.append(AveragedEvaluation())
         if _has_tensorboard():

@@ -3,11 +3,15 @@
 import contextlib
 import importlib.util
 import io
+import os
 import sys
 
+from widenet_keras.utils.install import install_command
+from widenet_keras.utils.plain_errors import first_line, is_of_a_framework
 from widenet_keras.utils.printable import printable
 
-FAILED, USAGE = 1, 2
+# What shells say of a process that a signal ended is 128 and the signal's number.
+FAILED, USAGE, PIPE_CLOSED, INTERRUPTED = 1, 2, 141, 130
 
 
 def run_command(main, kind, command=None, arguments=None):
@@ -21,15 +25,59 @@ def run_command(main, kind, command=None, arguments=None):
 
     Raises:
         SystemExit: After one line on stderr, with status `USAGE` for a command line
-            that does not parse and `FAILED` for input that does not fit.
+            that does not parse, `FAILED` for input that does not fit, and
+            `INTERRUPTED` after Ctrl-C.
     """
     command = sys.argv[0] if command is None else command
-    parsed = parse(kind, sys.argv[1:] if arguments is None else arguments, command)
-    try:
+    with told_in_one_line(command):
+        parsed = parse(kind, sys.argv[1:] if arguments is None else arguments, command)
         main(parsed)
+
+
+@contextlib.contextmanager
+def told_in_one_line(command):
+    """Context in which what stops a command is told in one line on stderr.
+
+    An error of another class than those here is a fault of this package, and keeps
+    its traceback.
+
+    Args:
+        command: What was called, such as "widenet evaluate".
+
+    Raises:
+        SystemExit: With status `FAILED`; after Ctrl-C `INTERRUPTED`; and without a
+            word `PIPE_CLOSED` where nobody reads on what is printed, as in
+            `widenet predict ... | head -1`.
+    """
+    try:
+        yield
+        # What still waits to be written may find the pipe closed.
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        stop(command, "stopped by Ctrl-C.", INTERRUPTED)
     except (ValueError, FloatingPointError, ImportError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            raise SystemExit(PIPE_CLOSED) from None
         # What this package raises on bad input; each says what to change.
         stop(command, error, FAILED)
+    except MemoryError:
+        stop(command, "there is not enough memory; give smaller batches.", FAILED)
+    except Exception as error:
+        if not (isinstance(error, RuntimeError) or is_of_a_framework(error)):
+            raise
+        stop(command, f"{type(error).__name__}: {first_line(error)}", FAILED)
+
+
+def _nobody_reads():
+    """Whether stdout is a closed pipe; then nothing more is written to it."""
+    try:
+        # What could not be written is forgotten, so that it takes something new.
+        print(flush=True)
+    except BrokenPipeError:
+        # Python flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def parse(kind, arguments, command):
@@ -62,8 +110,8 @@ def check_tyro(command):
     if importlib.util.find_spec("tyro") is None:
         stop(
             command,
-            "the command line needs tyro, which is not installed; run pip install "
-            "'widenet_keras[recipes]'.",
+            "the command line needs tyro, which is not installed; run "
+            f"{install_command('recipes')}.",
             FAILED,
         )
 

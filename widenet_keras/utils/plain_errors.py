@@ -1,6 +1,30 @@
 """Errors from inside a framework, told as the one line that says what to change."""
 
 import contextlib
+import re
+
+# A line of another library is quoted up to here.
+_LONGEST = 300
+_AROUND = re.compile(
+    r"\{\{[^{}]*\}\}|\[Op:[^\]]*\](?: name:)?|\[\[[^\[\]]*\]\]|^\(\d+\) "
+)
+_HEADING = re.compile(
+    r"Graph execution error:?$|Detected at node|Exception encountered when calling"
+    r"|\d+ root error\(s\) found|Traceback \(most recent|File \"|Stack trace"
+)
+_FRAMEWORKS = {
+    "tensorflow",
+    "jax",
+    "jaxlib",
+    "torch",
+    "keras",
+    "onnx",
+    "onnxruntime",
+    "tf2onnx",
+    "h5py",
+    "ai_edge_litert",
+    "numpy",
+}
 
 
 @contextlib.contextmanager
@@ -26,5 +50,20 @@ def plain_errors(*line_in):
 
 
 def first_line(error):
-    """Returns the first line of an error's message; its class if it has none."""
-    return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+    """Returns what an error says as one line that is not long.
+
+    What frameworks put around their messages (names of graph nodes, stacks of C++,
+    headings without content) is left out.
+
+    Args:
+        error: The error.
+    """
+    lines = (_AROUND.sub("", line).strip() for line in str(error).splitlines())
+    found = next((line for line in lines if line and not _HEADING.match(line)), "")
+    found = found or type(error).__name__
+    return found if len(found) <= _LONGEST else f"{found[:_LONGEST]} ..."
+
+
+def is_of_a_framework(error):
+    """Returns whether an error's class is of a library that this package calls."""
+    return type(error).__module__.split(".")[0].lstrip("_") in _FRAMEWORKS

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from widenet_keras.data.pipeline.fast_operations import as_bytes
 from widenet_keras.data.pipeline.policy import GREY
+from widenet_keras.utils.install import install_command
 
 _RANGE = (0, 255)
 _MOVES = {"interpolation": "nearest", "fill_mode": "constant", "fill_value": GREY}
@@ -95,6 +96,6 @@ def _layers():
     except ImportError:
         raise ImportError(
             "randaugment='keras_cv' needs keras-cv, which is not installed; run "
-            "pip install 'widenet_keras[keras_cv]', or use randaugment='widenet'."
+            f"{install_command('keras-cv')}, or use randaugment='widenet'."
         ) from None
     return keras_cv.layers

@@ -1,0 +1,52 @@
+"""What is wrong with a command's words can be said before Keras is imported."""
+
+from pathlib import Path
+
+from widenet_keras.utils.checks import check_choice, suggest
+from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.memory import memory_of
+
+_SPLITS = ("train", "validation", "test")
+
+
+def check_at_least(command: str, flag: str, value: int | None, least: int = 1) -> None:
+    """Ends the process unless a flag's number is large enough, or not given."""
+    if value is not None and value < least:
+        stop(f"widenet {command}", f"{flag} {value} must be at least {least}.", USAGE)
+
+
+def check_memory_flag(command: str, text: str) -> None:
+    """Ends the process unless `--max-memory` says an amount, such as 8G."""
+    try:
+        memory_of(text)
+    except ValueError as error:
+        stop(f"widenet {command}", f"--max-memory: {error}", USAGE)
+
+
+def check_exists(path: Path, give: str) -> None:
+    """Raises `ValueError` unless there is something at a path.
+
+    Args:
+        path: The path.
+        give: What to give instead.
+    """
+    if not path.exists():
+        raise ValueError(f"{path} does not exist; give {give}.")
+
+
+def check_data(data: str, split: str) -> None:
+    """Raises `ValueError` unless there may be such data and such a part of them.
+
+    Args:
+        data: As for `widenet_keras.data.labelled`.
+        split: Name of a part of the data.
+    """
+    check_choice("--split", "split", split, _SPLITS)
+    if data == "digits" or data.startswith("tfds:") or "://" in data:
+        return
+    if not Path(data).expanduser().exists():
+        raise ValueError(
+            f"{data} does not exist; give a folder of class folders, a folder of "
+            f"TFRecord shards, an .npz file, tfds:NAME, or digits."
+            f"{suggest(data, ['digits'])}"
+        )

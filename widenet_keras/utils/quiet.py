@@ -1,0 +1,62 @@
+"""Keeping what frameworks tell everybody off the terminal."""
+
+import contextlib
+import logging
+import os
+import re
+import sys
+import tempfile
+import threading
+
+# What C++ logs below errors, such as "I0000 00:00:17.26 506 cudart_stub.cc:31] ...".
+_LOGGED = re.compile(
+    rb"[IW]\d{4} \d\d:\d\d:|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d+: [IW] "
+    rb"|WARNING: All log messages before absl|INFO: Created TensorFlow Lite"
+)
+_one_at_a_time = threading.Lock()
+
+
+@contextlib.contextmanager
+def quiet():
+    """Context in which warnings and hints are not logged; errors are.
+
+    It holds for Python's loggers and for what C++ writes to the process's stderr;
+    anything else that is written there comes out when the block ends.
+    """
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with _without_logs_of_cpp():
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextlib.contextmanager
+def _without_logs_of_cpp():
+    stderr = _duplicate_of_stderr()
+    if stderr is None or not _one_at_a_time.acquire(blocking=False):
+        # There is none, or it is held back already.
+        yield
+        return
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            _one_at_a_time.release()
+            held.seek(0)
+            kept = [line for line in held if not _LOGGED.match(line)]
+            os.write(2, b"".join(kept))
+
+
+def _duplicate_of_stderr():
+    """Returns a file descriptor, or None where a process has no stderr."""
+    try:
+        sys.stderr.flush()
+        return os.dup(2)
+    except (AttributeError, OSError):
+        return None
