@@ -147,36 +147,45 @@ def _window(image, window, channels, exported=False):
 
 def _jpeg_window(encoded, window, channels):
     """Returns a part of a JPEG; little more of it is decoded."""
-    stored = tf.io.extract_jpeg_shape(encoded)
     orientation = jpeg_orientation(encoded)
-    seen = tf.cond(is_swapped(orientation), lambda: stored[1::-1], lambda: stored[:2])
+
+    def turned():
+        def stored(shape):
+            seen = tf.cond(
+                is_swapped(orientation), lambda: shape[1::-1], lambda: shape[:2]
+            )
+            part = window(tf.concat([seen, shape[2:]], 0))
+            return stored_window(part, seen, orientation)
+
+        image = _stored_window(encoded, window and stored, channels)
+        return upright(image, orientation)
+
+    return tf.cond(
+        orientation == 1, lambda: _stored_window(encoded, window, channels), turned
+    )
+
+
+def _stored_window(encoded, window, channels):
+    """Returns a part of a JPEG as it is stored."""
+    shape = tf.io.extract_jpeg_shape(encoded)
 
     def decode(channels):
+        # The exact transform is the one that Pillow takes.
+        options = {"channels": channels, "dct_method": "INTEGER_ACCURATE"}
         if window is None:
-            # The slow, exact transform is the one that Pillow takes.
-            return tf.io.decode_jpeg(
-                encoded, channels=channels, dct_method="INTEGER_ACCURATE"
-            )
-        part = stored_window(window(tf.concat([seen, [3]], 0)), seen, orientation)
-        top, left, height, width = tf.unstack(part)
+            return tf.io.decode_jpeg(encoded, **options)
+        top, left, height, width = tf.unstack(window(shape))
         before = tf.minimum(left, _MARGIN)
-        wide = tf.minimum(before + width + _MARGIN, stored[1] - left + before)
-        image = tf.io.decode_and_crop_jpeg(
-            encoded,
-            tf.stack([top, left - before, height, wide]),
-            channels=channels,
-            dct_method="INTEGER_ACCURATE",
-        )
+        wide = tf.minimum(before + width + _MARGIN, before + shape[1] - left)
+        part = tf.stack([top, left - before, height, wide])
+        image = tf.io.decode_and_crop_jpeg(encoded, part, **options)
         return image[:, before : before + width]
 
-    image = (
-        decode(3)
-        if channels == 3
-        else tf.cond(
-            stored[2] == 1, lambda: decode(1), lambda: _with_channels(decode(3), 1)
-        )
+    if channels == 3:
+        return decode(3)
+    return tf.cond(
+        shape[2] == 1, lambda: decode(1), lambda: _with_channels(decode(3), 1)
     )
-    return upright(image, orientation)
 
 
 def _cut(image, window):

@@ -59,7 +59,7 @@ def _png(encoded, depth):
     full = tf.bitwise.left_shift(1, tf.minimum(depth, 8)) - 1
     opaque = tf.reduce_all((alpha == 255) | (alpha == full) & (depth < 8))
     image = tf.cond(opaque, lambda: image[..., :3], lambda: on_ground(image))
-    return upright(image, png_orientation(encoded))
+    return _upright(image, png_orientation(encoded))
 
 
 def _webp(encoded):
@@ -69,7 +69,12 @@ def _webp(encoded):
     image = tf.cond(
         tf.shape(image)[-1] == 4, lambda: on_ground(image), lambda: image[..., :3]
     )
-    return upright(image, webp_orientation(encoded))
+    return _upright(image, webp_orientation(encoded))
+
+
+def _upright(image, orientation):
+    """Turns an image if it is not as it was seen."""
+    return tf.cond(orientation == 1, lambda: image, lambda: upright(image, orientation))
 
 
 def _by_pillow(encoded):

@@ -6,6 +6,7 @@ from widenet_keras.data.orientation import LEFT_RIGHT, SWAPPED, TAG, UP_DOWN
 
 _BIG = (1 << 24, 1 << 16, 1 << 8, 1)
 _EXIF = list(b"Exif\0\0")
+_PLACES, _MOST = (0, 1, 2, 3, 18, 19), (0xFF, 0xE0, 0, 16, 0xFF, 0xDB)
 _ENDLESS = 2**31 - 1
 
 
@@ -36,6 +37,17 @@ def jpeg_orientation(encoded):
     Returns:
         Scalar int32.
     """
+    first = tf.constant(2, tf.int64)
+    head = bytes_at(encoded, first, 20)
+    # Most begin so: a JFIF segment, and then a table.
+    plain = tf.reduce_all(tf.gather(head, _PLACES) == _MOST)
+    return tf.cond(
+        plain, lambda: tf.constant(1), lambda: _searched(encoded, first, head[:10])
+    )
+
+
+def _searched(encoded, first, head):
+    """Returns the orientation of a JPEG whose first segment is at a place."""
 
     def is_exif(head):
         return (head[1] == 0xE1) & tf.reduce_all(head[4:] == _EXIF)
@@ -49,8 +61,7 @@ def jpeg_orientation(encoded):
         at += tf.cast(2 + 256 * head[2] + head[3], tf.int64)
         return at, bytes_at(encoded, at, 10)
 
-    first = tf.constant(2, tf.int64)
-    at, head = tf.while_loop(goes_on, following, (first, bytes_at(encoded, first, 10)))
+    at, head = tf.while_loop(goes_on, following, (first, head))
     size = 256 * head[2] + head[3] - 8
     return _orientation_at(encoded, is_exif(head), at + 10, size)
 
@@ -151,17 +162,11 @@ def upright(image, orientation):
         image: (height, width, C) as stored.
         orientation: Scalar int32, 1 to 8.
     """
-
-    def turned():
-        seen = tf.cond(
-            is_swapped(orientation),
-            lambda: tf.transpose(image, (1, 0, 2)),
-            lambda: image,
-        )
-        down, right = _steps(orientation)
-        return seen[::down, ::right]
-
-    return tf.cond(orientation == 1, lambda: image, turned)
+    seen = tf.cond(
+        is_swapped(orientation), lambda: tf.transpose(image, (1, 0, 2)), lambda: image
+    )
+    down, right = _steps(orientation)
+    return seen[::down, ::right]
 
 
 def stored_window(window, shape, orientation):
