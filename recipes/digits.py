@@ -7,8 +7,8 @@ Trains the `widenet_digits` preset on scikit-learn's 1,797 digits (8x8, no
 network needed), prints the test accuracy, saves `model.keras`, exports a
 SavedModel and a TFLite file, checks that both give the model's answers, and
 draws the training curves and where the patches went. README.md has the accuracy
-and the time that were measured. Needs TensorFlow for the two exports, whatever
-backend trains.
+and the time that were measured. The two exports are written by TensorFlow, whatever
+backend trains; where it is not installed they are left out.
 """
 
 import argparse
@@ -50,14 +50,36 @@ def parse_arguments():
 
 def choose_backend(name):
     """Sets Keras' backend; must run before Keras is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if name:
         os.environ["KERAS_BACKEND"] = name
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if importlib.util.find_spec("tensorflow") is None:
-        sys.exit(
-            "The exports go through TensorFlow, which is not installed; run "
-            "pip install 'widenet_keras[tensorflow,digits]'."
+    elif not has("tensorflow"):
+        # Keras takes TensorFlow if it is told nothing.
+        found = next(filter(has, ("jax", "torch")), None)
+        if found is None:
+            sys.exit(
+                "No backend is installed; run "
+                "pip install 'widenet_keras[tensorflow,digits]'."
+            )
+        os.environ.setdefault("KERAS_BACKEND", found)
+
+
+def has(module):
+    """Whether a module is installed."""
+    return importlib.util.find_spec(module) is not None
+
+
+def exported(model, path, format, images):
+    """Returns what `widenet_keras.export` does; None where it cannot be."""
+    import widenet_keras
+
+    if not has("tensorflow"):
+        print(
+            f"{path} left out: TensorFlow, which writes it, is not installed; "
+            "pip install 'widenet_keras[tensorflow]'"
         )
+        return None
+    return widenet_keras.export(model, path, format, images=images)
 
 
 def train(recipe, epochs, seed, data):
@@ -130,12 +152,8 @@ def main():
     difference = abs(keras.ops.convert_to_numpy(reloaded(x_test)) - logits).max()
     print(f"model.keras: reloaded, logits differ by at most {difference:.1e}")
     exports = {
-        "saved_model": widenet_keras.export(
-            model, output / "saved_model", "saved_model", images=x_test
-        ),
-        "tflite": widenet_keras.export(
-            model, output / "model.tflite", "litert", images=x_test
-        ),
+        "saved_model": exported(model, output / "saved_model", "saved_model", x_test),
+        "tflite": exported(model, output / "model.tflite", "litert", x_test),
     }
     with replaced_when_done(output / "curves.png") as path:
         every = min(recipe.validation_freq, len(history["loss"]))
@@ -149,6 +167,7 @@ def main():
         **{
             f"{name}_max_difference": e.largest_difference
             for name, e in exports.items()
+            if e
         },
         "seed": arguments.seed,
         "epochs": arguments.epochs,

@@ -8,6 +8,7 @@ import numpy as np
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
+from widenet_keras.data.class_folders import FolderSource
 from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
@@ -83,7 +84,13 @@ class TrainingBatches:
         from widenet_keras.data.array_batches import ArrayTraining
 
         return ArrayTraining(
-            self.source, self.layout, self.augmentation, self.seed, number, rows
+            self.source,
+            self.layout,
+            self.augmentation,
+            self.seed,
+            number,
+            rows,
+            self._broken,
         )
 
     @functools.cached_property
@@ -175,7 +182,7 @@ def evaluation_batches(
         return evaluation_dataset(source, layout, broken)
     from widenet_keras.data.array_batches import ArrayEvaluation
 
-    return ArrayEvaluation(source, layout)
+    return ArrayEvaluation(source, layout, broken)
 
 
 def sample_images(source, image_size, channels, count=64, on_error="raise"):
@@ -224,6 +231,6 @@ def _checked_layout(source, image_size, channels, num_classes, batch_size):
             f"{source.name} has {source.num_classes} classes and num_classes="
             f"{num_classes}; use num_classes={source.num_classes}."
         )
-    if not isinstance(source, ArraySource):
-        require_tensorflow("Image files are")
+    if not isinstance(source, (ArraySource, FolderSource)):
+        require_tensorflow("TFRecord shards and TFDS data sets are")
     return Layout(image_size, channels, num_classes, batch_size)
