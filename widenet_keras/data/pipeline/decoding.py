@@ -10,8 +10,7 @@ from widenet_keras.data.geometry import (
 )
 from widenet_keras.data.pipeline import formats
 from widenet_keras.data.pipeline.orientation import (
-    is_swapped,
-    jpeg_orientation,
+    orientation_of,
     stored_window,
     upright,
 )
@@ -134,39 +133,22 @@ def _window(image, window, channels, exported=False):
     """
     if image.dtype != tf.string:
         return _with_channels(_cut(image, window), channels)
-    image = tf.cond(
+    orientation = orientation_of(image)
+    stored = window and (lambda shape: stored_window(window, shape, orientation))
+    part = tf.cond(
         # By content: ImageNet has a PNG whose name ends in .JPEG.
         tf.io.is_jpeg(image),
-        lambda: _jpeg_window(image, window, channels),
+        lambda: _jpeg_window(image, stored, channels),
         lambda: _with_channels(
-            _cut(formats.decoded(image, exported), window), channels
+            _cut(formats.decoded(image, exported), stored), channels
         ),
     )
-    return tf.ensure_shape(image, (None, None, channels))
+    part = tf.cond(orientation == 1, lambda: part, lambda: upright(part, orientation))
+    return tf.ensure_shape(part, (None, None, channels))
 
 
 def _jpeg_window(encoded, window, channels):
     """Returns a part of a JPEG; little more of it is decoded."""
-    orientation = jpeg_orientation(encoded)
-
-    def turned():
-        def stored(shape):
-            seen = tf.cond(
-                is_swapped(orientation), lambda: shape[1::-1], lambda: shape[:2]
-            )
-            part = window(tf.concat([seen, shape[2:]], 0))
-            return stored_window(part, seen, orientation)
-
-        image = _stored_window(encoded, window and stored, channels)
-        return upright(image, orientation)
-
-    return tf.cond(
-        orientation == 1, lambda: _stored_window(encoded, window, channels), turned
-    )
-
-
-def _stored_window(encoded, window, channels):
-    """Returns a part of a JPEG as it is stored."""
     shape = tf.io.extract_jpeg_shape(encoded)
 
     def decode(channels):
