@@ -44,7 +44,7 @@ def measure(arguments):
 
     with tempfile.TemporaryDirectory() as folder:
         if arguments.data is None:
-            make_images(Path(folder) / "class")
+            make_images(Path(folder))
         source = open_source(arguments.data or folder, "train")
         harness.progress(f"{source.description}; building {len(arguments.rows)} rows")
         cases = {}
@@ -102,7 +102,8 @@ def make_images(folder):
     import numpy as np
     import tensorflow as tf
 
-    folder.mkdir(parents=True)
+    for name in ("even", "odd"):
+        (folder / name).mkdir()
     random = np.random.default_rng(0)
     for index in range(MADE):
         coarse = random.uniform(0, 255, (24, 32, 3))
@@ -110,7 +111,8 @@ def make_images(folder):
         image = tf.image.resize(coarse, (375, 500), "bicubic") + fine
         image = tf.cast(tf.clip_by_value(image, 0, 255), tf.uint8)
         encoded = tf.io.encode_jpeg(image, quality=88)
-        (folder / f"{index}.jpg").write_bytes(encoded.numpy())
+        name = ("even", "odd")[index % 2]
+        (folder / name / f"{index}.jpg").write_bytes(encoded.numpy())
 
 
 def plain_images(source, arguments):

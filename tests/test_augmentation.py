@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import one_line
 
 from widenet_keras.data import Augmentation
-from widenet_keras.data.batches import Layout
+from widenet_keras.data.layout import Layout
 from widenet_keras.data.pipeline import (
     fast_operations,
     keras_cv_operations,

@@ -1,5 +1,8 @@
 """Arrays without TensorFlow: batches and augmentation with NumPy, on every backend."""
 
+import dataclasses
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -8,12 +11,18 @@ from conftest import one_line, slow_on_jax, tiny_config
 import widenet_keras
 from widenet_keras.data import (
     Augmentation,
+    Source,
     array_augmentation,
+    array_reading,
     batches,
     evaluation_batches,
     open_source,
+    scale_pixels,
     training_batches,
 )
+from widenet_keras.data.colours import with_channels
+from widenet_keras.data.process_rows import Part
+from widenet_keras.inference import images
 
 STILL = Augmentation(crop="none", flip=False, randaugment_ops=0, mixup=0, smoothing=0)
 MOVING = Augmentation(randaugment_ops=0, cutmix=1.0, erasing=0.5)
@@ -130,12 +139,11 @@ def test_what_needs_tensorflow_says_so(source, tmp_path):
     with pytest.raises(ImportError, match=r"widenet_keras\[tensorflow\]") as error:
         training_batches(source, 8, 3, 3, 4, Augmentation())
     assert "RandAugment" in one_line(error)
-    (tmp_path / "images" / "a").mkdir(parents=True)
-    (tmp_path / "images" / "a" / "1.jpg").write_bytes(b"")
-    folders = open_source(tmp_path / "images", "train")
+    names = [field.name for field in dataclasses.fields(Source)]
+    shards = Source(**{name: getattr(source, name) for name in names})
     with pytest.raises(ImportError, match=r"widenet_keras\[tensorflow\]") as error:
-        evaluation_batches(folders, 8, 3, 3, 4)
-    one_line(error)
+        evaluation_batches(shards, 8, 3, 3, 4)
+    assert "TFRecord" in one_line(error)
 
 
 class Fixed:
@@ -222,6 +230,96 @@ def test_inception_windows_are_inside():
 
 def test_channels():
     image = np.array([[[[200, 100, 0]]]], "uint8")
-    assert array_augmentation.with_channels(image, 1).ravel().tolist() == [118]
-    grey = array_augmentation.with_channels(image[..., :1], 3)
+    assert with_channels(image, 1).ravel().tolist() == [118]
+    grey = with_channels(image[..., :1], 3)
     assert grey.ravel().tolist() == [200, 200, 200]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Thirteen images of three classes and of all sizes; the folder, and its source."""
+    image = pytest.importorskip("PIL.Image")
+    random = np.random.default_rng(0)
+    for index in range(13):
+        path = tmp_path / "photos" / f"class{index % 3}" / f"{index:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = random.integers(0, 40, (9 + index, 30 - index, 3)) + 16 * index
+        image.fromarray(pixels.astype("uint8")).save(path)
+    return open_source(tmp_path / "photos", "train")
+
+
+@pytest.mark.parametrize("crop", ["inception", "pad", "none"])
+def test_image_files_train_without_tensorflow(photos, crop):
+    options = dataclasses.replace(MOVING, crop=crop)
+    stream = training_batches(photos, 10, 3, 3, 4, options, seed=5)
+    whole, later = stream.from_batch(0), stream.from_batch(4)
+    assert isinstance(whole, keras.utils.PyDataset)
+    for index in (0, 3):
+        for one, other in zip(whole[4 + index], later[index], strict=True):
+            np.testing.assert_array_equal(one, other)
+    images, labels = whole[0]
+    assert (images.shape, labels.shape) == ((4, 10, 10, 3), (4, 3))
+    assert images.dtype == labels.dtype == "float32"
+    other = training_batches(photos, 10, 3, 3, 4, options, seed=6).from_batch(0)
+    assert (other[0][0] != images).any()
+    part = stream.from_batch(0, Part(1, 2))
+    np.testing.assert_array_equal(part[0][0], images[2:])
+
+
+def test_an_epoch_of_image_files_has_each_once(photos):
+    stream = training_batches(photos, 8, 3, 3, 6, STILL).from_batch(0)
+    found = [stream[index] for index in range(2)]
+    levels = np.concatenate([images.mean(axis=(1, 2, 3)) for images, _ in found])
+    which = np.rint(((levels + 1) * 127.5 - 19.5) / 16).astype(int)
+    assert len(set(which)) == 12
+    labels = np.concatenate([labels for _, labels in found])
+    np.testing.assert_array_equal(labels, np.eye(3)[which % 3])
+
+
+@pytest.mark.parametrize("size", [12, 64])
+def test_image_files_are_evaluated_as_they_are_predicted(photos, size, monkeypatch):
+    monkeypatch.setattr(images, "has_tensorflow", lambda: False)
+    found = evaluation_batches(photos, size, 1, 3, 5)
+    assert found.num_batches == 3
+    pixels = np.concatenate([batch for batch, _ in found])
+    for row, image in enumerate(pixels):
+        wanted = images.read_pixels(photos.path(row), (size, size, 1))
+        np.testing.assert_array_equal(image, scale_pixels(wanted))
+
+
+def test_broken_image_files_without_tensorflow(photos, capsys):
+    broken = photos.path(5)
+    with open(broken, "wb") as file:
+        file.write(b"no image")
+    stream = training_batches(photos, 8, 3, 3, 13, STILL).from_batch(0)
+    with pytest.raises(ValueError, match=r"class1/01\.png cannot be read \(it is none"):
+        stream[0]
+    with pytest.raises(ValueError, match="on_error='skip' leaves it out"):
+        list(evaluation_batches(photos, 8, 3, 3, 4))
+    stream = training_batches(photos, 8, 3, 3, 13, STILL, on_error="skip")
+    images, _ = stream.from_batch(0)[0]
+    assert images.shape == (13, 8, 8, 3)
+    # Another one stands in its place.
+    assert len({image.tobytes() for image in images}) == 12
+    assert list(stream.broken) == ["class1/01.png"]
+    capsys.readouterr()
+    found = evaluation_batches(photos, 8, 3, 3, 4, on_error="skip")
+    assert found.num_batches == 3
+    assert sum(len(images) for images, _ in found) == 12
+    assert capsys.readouterr().err.count("skipped class1/01.png") == 1
+
+
+def test_reading_with_pillow_is_said_once(photos, capsys):
+    array_reading._say_slower.cache_clear()
+    for _ in range(2):
+        evaluation_batches(photos, 8, 3, 3, 4)
+    [line] = capsys.readouterr().err.splitlines()
+    assert "slower" in line
+    assert "widenet_keras[tensorflow]" in line
+
+
+def test_image_files_need_pillow_or_tensorflow(photos, monkeypatch):
+    monkeypatch.setitem(sys.modules, "PIL.Image", None)
+    with pytest.raises(ImportError, match=r"widenet_keras\[images\]") as error:
+        evaluation_batches(photos, 8, 3, 3, 4)
+    one_line(error)

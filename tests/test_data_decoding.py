@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from widenet_keras.data import Augmentation, array_augmentation
-from widenet_keras.data.batches import Layout
+from widenet_keras.data.layout import Layout
 from widenet_keras.data.pipeline import decoding
 
 

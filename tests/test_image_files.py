@@ -160,7 +160,7 @@ def test_orientations_in_odd_exif_data():
     }
     for text, wanted in texts.items():
         assert orientation_of(text) == wanted, text
-        assert orientation._orientation_of(tf.constant(text)) == wanted, text
+        assert orientation._parsed(tf.constant(text)) == wanted, text
 
 
 def test_exif_data_behind_other_segments():
@@ -168,10 +168,10 @@ def test_exif_data_behind_other_segments():
     content = encoded(
         Image.fromarray(pixels()), "JPEG", exif=exif, comment=b"x" * 3000, dpi=(9, 9)
     )
-    assert orientation.jpeg_orientation(tf.constant(content)) == 3
+    assert orientation.orientation_of(tf.constant(content)) == 3
     # Cut anywhere, it has an orientation or none, and no error.
     for end in range(2, 3300, 97):
-        assert orientation.jpeg_orientation(tf.constant(content[:end])) in (1, 3)
+        assert orientation.orientation_of(tf.constant(content[:end])) in (1, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", "tiff", "half"])

@@ -293,11 +293,11 @@ def test_broken_images_are_left_out_of_evaluation(broken, capsys):
 
 
 def test_nothing_but_broken_images(tmp_path):
-    for index in range(2):
-        (tmp_path / "a").mkdir(exist_ok=True)
-        (tmp_path / "a" / f"{index}.jpg").write_bytes(b"")
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.jpg").write_bytes(b"")
     source = open_source(tmp_path, "train")
-    batches = training_batches(source, SIZE, 3, 1, 2, STILL, on_error="skip")
+    batches = training_batches(source, SIZE, 3, 2, 2, STILL, on_error="skip")
     with pytest.raises(Exception, match="None of the images") as error:
         first(batches.from_batch(0), 1)
     assert broken_image_message(error.value).startswith("None of the images of a batch")

@@ -208,9 +208,9 @@ def test_a_checkpoint_of_another_kind_is_told_in_one_line(tmp_path, arrays, caps
 
 def test_a_broken_image_to_validate_on_is_told_in_one_line(tmp_path, capsys):
     for part in ("train", "validation"):
-        (tmp_path / part / "a").mkdir(parents=True)
-        for name in ("1.jpg", "2.jpg"):
-            (tmp_path / part / "a" / name).write_bytes(b"no picture")
+        for name in ("a/1.jpg", "b/2.jpg"):
+            (tmp_path / part / name).parent.mkdir(parents=True)
+            (tmp_path / part / name).write_bytes(b"no picture")
     with pytest.raises(SystemExit):
         run(
             "imagenet",

@@ -12,6 +12,8 @@ from widenet_keras.data import evaluation_batches, open_source
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
 
+from encoded_images import all_kinds, with_orientation  # noqa: E402
+
 # Large enough for evaluation to crop.
 SIZE = 64
 # (mode, height, width, format)
@@ -21,7 +23,11 @@ KINDS = {
     "cmyk": ("CMYK", 80, 80, "JPEG"),
     "tiny": ("RGB", 1, 1, "JPEG"),
     "line": ("L", 1, 200, "JPEG"),
+    "held": ("RGB", 90, 140, "JPEG"),
     "png": ("RGB", 70, 65, "PNG"),
+    "seen through": ("RGBA", 70, 65, "PNG"),
+    "bitmap": ("RGB", 70, 65, "BMP"),
+    "still": ("L", 70, 65, "GIF"),
 }
 
 
@@ -36,7 +42,9 @@ def encoded(kind):
     pixels = ramp.astype("uint8")
     image = Image.fromarray(pixels[..., 0] if channels == 1 else pixels, mode=mode)
     file = io.BytesIO()
-    image.save(file, format)
+    image.save(
+        file, format, **({"exif": with_orientation(6)} if kind == "held" else {})
+    )
     return file.getvalue()
 
 
@@ -74,6 +82,20 @@ def test_answers_are_those_of_evaluation(served, tmp_path):
     for row, kind in enumerate(names):
         alone = serve(encoded=tf.constant([encoded(kind)]))["logits"]
         np.testing.assert_allclose(alone, wanted[row : row + 1], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["GIF one hidden"])
+def test_what_tensorflow_reads_otherwise_is_refused(served, name):
+    _, loaded = served
+    with pytest.raises(tf.errors.InvalidArgumentError, match="send a JPEG or a PNG"):
+        loaded.serve_jpeg(tf.constant([all_kinds()[name]]))
+
+
+def test_its_graph_calls_no_python(served):
+    _, loaded = served
+    graph = loaded.signatures["serve_jpeg"].graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    assert not [node.op for node in nodes if "Py" in node.op]
 
 
 @pytest.mark.parametrize("broken", [b"", b"no image", "half"])

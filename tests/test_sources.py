@@ -43,13 +43,13 @@ def arrays(path, save=np.savez, **fields):
 
 
 def test_divided_folders(tmp_path):
-    files = ["train/b/2.jpg", "train/a/1.JPEG", "train/a/0.png", "val/b/3.jpeg"]
+    files = ["train/b/2.WebP", "train/a/1.JPEG", "train/a/0.png", "val/b/3.gif"]
     folders(tmp_path, [*files, "train/a/notes.txt", "train/.cache/x.jpg"])
     train = open_source(str(tmp_path), "train")
     assert (train.kind, train.count, train.num_classes) == ("folders", 3, 2)
     assert train.class_names == ("a", "b")
     # Sorted by class, then by name, whatever order the disk has.
-    assert train.files.tolist() == [b"a/0.png", b"a/1.JPEG", b"b/2.jpg"]
+    assert train.files.tolist() == [b"a/0.png", b"a/1.JPEG", b"b/2.WebP"]
     assert train.labels.tolist() == [0, 0, 1]
     # The validation part lacks class a, and b is still number 1.
     validation = open_source(tmp_path, "validation")
@@ -60,7 +60,7 @@ def test_divided_folders(tmp_path):
 
 
 def test_a_test_folder_serves_as_validation(tmp_path):
-    folders(tmp_path, ["train/a/1.jpg", "test/a/2.jpg"])
+    folders(tmp_path, ["train/a/1.jpg", "train/b/1.jpg", "test/a/2.jpg"])
     source = open_source(tmp_path, "validation")
     assert "serves as validation" in source.description
     folders(tmp_path, ["validation/a/3.jpg"])
@@ -80,15 +80,37 @@ def test_class_folders_alone_serve_both(tmp_path):
 def test_names_that_are_not_text(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     folders(tmp_path, [f"a/{name}"])
-    assert open_source(tmp_path, "train").files.tolist() == [b"a/caf\xe9.jpg"]
+    assert open_source(tmp_path, "test").files.tolist() == [b"a/caf\xe9.jpg"]
 
 
 @pytest.mark.parametrize(
     ("files", "split", "said"),
     [
-        ([], "train", "has no .jpg, .jpeg or .png images"),
-        (["a/1.gif"], "train", "has no .jpg, .jpeg or .png images"),
-        (["1.jpg"], "train", "has no .jpg, .jpeg or .png images"),
+        ([], "train", "has no images (.jpg, .jpeg, .png, .bmp, .gif, .webp)"),
+        (["a/1.tif"], "train", "has no images (.jpg"),
+        (["1.jpg"], "train", "has no images (.jpg"),
+        (["a/1.jpg"], "train", "a, and one class is nothing to tell apart; give the"),
+        (["train/a/1.jpg", "test/a/1.jpg"], "test", "one class is nothing to tell"),
+        (
+            ["a/1.jpg", "b/2.jpg", "c/2.txt", "d/.x.jpg"],
+            "test",
+            "(.jpg, .jpeg, .png, .bmp, .gif, .webp): c, d; add",
+        ),
+        (
+            ["a/1.jpg", "b/sub/2.jpg"],
+            "train",
+            "b has no images; images lie one folder deeper, in b/sub; move them up",
+        ),
+        (
+            ["all/a/1.jpg", "all/b/2.jpg"],
+            "train",
+            "images lie one folder deeper, in all/a; give",
+        ),
+        (
+            [os.fsdecode(b"caf\xe9/1.jpg"), "b/1.jpg"],
+            "train",
+            r"caf\xe9 has a name that is not UTF-8",
+        ),
         (["val/a/1.jpg"], "train", "has val and no part for 'train'; add a folder tr"),
         (["train/a/1.jpg"], "validation", "no part for 'validation'"),
         (["train/cat/1.jpg", "val/cats/2.jpg"], "validation", "Did you mean 'cat'?"),
@@ -99,6 +121,25 @@ def test_folders_that_do_not_fit(tmp_path, files, split, said):
     with pytest.raises(ValueError, match=re.escape(said)) as error:
         open_source(tmp_path, split)
     one_line(error)
+
+
+def test_what_is_left_out_is_said_once(tmp_path, capsys):
+    files = ["a/1.jpg", "a/1.txt", "a/2.HEIC", "a/x/3.jpg", "a/x/4.jpg", "b/1.bmp"]
+    hidden = ["a/.DS_Store", "b/Thumbs.db", "b/._1.bmp", "__MACOSX/a/1.jpg", ".x/1.jpg"]
+    folders(tmp_path, [*files, *hidden, "b/5.txt"])
+    for split in ("train", "test"):
+        source = open_source(tmp_path, split)
+        assert source.class_names == ("a", "b")
+        assert source.files.tolist() == [b"a/1.jpg", b"b/1.bmp"]
+    assert capsys.readouterr().err.splitlines() == [
+        f"left out 2 images one folder deeper, in {tmp_path}/a/x",
+        f"left out 3 files of {tmp_path}: 2 .txt, 1 .heic",
+    ]
+
+
+def test_evaluation_may_be_of_one_class(tmp_path):
+    folders(tmp_path, ["a/1.jpg"])
+    assert open_source(tmp_path, "test").class_names == ("a",)
 
 
 @pytest.mark.parametrize("name", ["missing", "missing.npz", "file.txt"])
@@ -254,9 +295,9 @@ def test_shards_that_are_missing_or_damaged(shards):
 
 
 def test_more_shards_than_images(tmp_path):
-    folders(tmp_path, ["a/1.jpg"])
+    folders(tmp_path, ["a/1.jpg", "b/1.jpg"])
     with pytest.raises(ValueError, match="use at most as many shards"):
-        write_tfrecords(tmp_path, tmp_path / "out", 2)
+        write_tfrecords(tmp_path, tmp_path / "out", 3)
 
 
 def test_samples_are_of_all_classes(tmp_path):

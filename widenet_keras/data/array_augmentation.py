@@ -2,23 +2,13 @@
 
 import numpy as np
 
+from widenet_keras.data import resizing
 from widenet_keras.data.geometry import (
     ASPECT_RATIOS,
     ERASED_AREA,
     ERASED_RATIO,
-    LUMA,
 )
 from widenet_keras.data.pixels import scale_pixels
-
-
-def with_channels(images, channels):
-    """Returns uint8 images (B, height, width, C) as grey or colour."""
-    if images.shape[-1] == channels:
-        return images
-    if channels == 3:
-        return np.repeat(images, 3, axis=-1)
-    grey = images.astype("float32") @ np.array(LUMA, "float32")
-    return np.rint(grey)[..., None].astype("uint8")
 
 
 def resized(images, size, window=None):
@@ -33,24 +23,9 @@ def resized(images, size, window=None):
         (..., size, size, C) uint8.
     """
     top, left, height, width = window or (0, 0, *images.shape[-3:-1])
-    part = images[..., top : top + height, left : left + width, :]
-    if part.shape[-3:-1] == (size, size):
-        return part
-    for axis in (-3, -2):
-        part = _resized_along(part.astype("float32"), size, axis)
-    return np.rint(part).astype("uint8")
-
-
-def _resized_along(images, size, axis):
-    """Interpolates along one axis; centres of pixels are at halves."""
-    old = images.shape[axis]
-    places = np.clip((np.arange(size) + 0.5) * old / size - 0.5, 0, old - 1)
-    low = places.astype(int)
-    high = np.minimum(low + 1, old - 1)
-    part = (places - low).astype("float32")
-    part = part.reshape((-1, 1, 1) if axis == -3 else (1, -1, 1))
-    low, high = np.take(images, low, axis), np.take(images, high, axis)
-    return low * (1 - part) + high * part
+    return resizing.resized(
+        images[..., top : top + height, left : left + width, :], size
+    )
 
 
 def evaluated(images, size, preprocessing):
@@ -71,17 +46,19 @@ def crops_and_flips(images, size, augmentation, random):
     """Returns images for training, as uint8 (B, size, size, C).
 
     Args:
-        images: (B, height, width, C) uint8.
+        images: (B, height, width, C) uint8, or a list of images of any sizes.
         size: Side of the result, pixels.
         augmentation: `Augmentation`.
         random: `numpy.random.Generator` of this batch.
     """
     count, margin = len(images), max(1, size // 8)
     if augmentation.crop == "inception":
-        shape, least = images.shape[1:], augmentation.min_area
-        windows = [_inception_window(shape, least, random) for _ in range(count)]
+        least = augmentation.min_area
+        windows = [_inception_window(each.shape, least, random) for each in images]
         pairs = zip(images, windows, strict=True)
         images = np.stack([resized(image, size, window) for image, window in pairs])
+    elif isinstance(images, list):
+        images = np.stack([resized(image, size) for image in images])
     else:
         images = resized(images, size)
     moves, flips = np.zeros((count, 2), int), np.zeros(count, bool)

@@ -1,48 +1,17 @@
 """Batches of labelled images for `model.fit` and `model.evaluate`."""
 
-import dataclasses
 import functools
 
 import numpy as np
 
-from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
+from widenet_keras.data.layout import checked_layout
 from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.plain_errors import plain_errors
-
-
-@dataclasses.dataclass(frozen=True)
-class Layout:
-    """Shape of the batches.
-
-    Attributes:
-        image_size: Side of the images, pixels.
-        channels: 1 or 3.
-        num_classes: Number of classes.
-        batch_size: B, images per batch.
-        preprocessing: `Preprocessing` of evaluation; None for the usual one.
-    """
-
-    image_size: int
-    channels: int
-    num_classes: int
-    batch_size: int
-    preprocessing: Preprocessing | None = None
-
-    def __post_init__(self):
-        if self.preprocessing is None:
-            usual = usual_preprocessing(self.image_size)
-            object.__setattr__(self, "preprocessing", usual)
-
-    @property
-    def image_shape(self):
-        """(height, width, channels) of an image."""
-        return self.image_size, self.image_size, self.channels
 
 
 class TrainingBatches:
@@ -91,7 +60,13 @@ class TrainingBatches:
         from widenet_keras.data.array_batches import ArrayTraining
 
         return ArrayTraining(
-            self.source, self.layout, self.augmentation, self.seed, number, rows
+            self.source,
+            self.layout,
+            self.augmentation,
+            self.seed,
+            number,
+            rows,
+            self._broken,
         )
 
     @functools.cached_property
@@ -135,7 +110,7 @@ def training_batches(
             fit.
         ImportError: If TensorFlow is needed and not installed.
     """
-    layout = _checked_layout(source, image_size, channels, num_classes, batch_size)
+    layout = checked_layout(source, image_size, channels, num_classes, batch_size)
     check_integer("training_batches", "seed", seed, 0)
     if source.count < batch_size:
         raise ValueError(
@@ -182,7 +157,7 @@ def evaluation_batches(
         ValueError: If a value does not fit.
         ImportError: If TensorFlow is needed and not installed.
     """
-    layout = _checked_layout(
+    layout = checked_layout(
         source, image_size, channels, num_classes, batch_size, preprocessing
     )
     broken = BrokenImages(on_error)
@@ -192,7 +167,7 @@ def evaluation_batches(
         return evaluation_dataset(source, layout, broken)
     from widenet_keras.data.array_batches import ArrayEvaluation
 
-    return ArrayEvaluation(source, layout)
+    return ArrayEvaluation(source, layout, broken)
 
 
 def sample_images(
@@ -226,25 +201,3 @@ def sample_images(
     with plain_errors(broken_image_message):
         images, _ = next(iter(batches))
     return np.asarray(images)
-
-
-def _checked_layout(
-    source, image_size, channels, num_classes, batch_size, preprocessing=None
-):
-    """Returns the `Layout`, after checks that it fits the source."""
-    owner = "batches"
-    check_integer(owner, "image_size", image_size, 1)
-    check_integer(owner, "num_classes", num_classes, 1)
-    check_integer(owner, "batch_size", batch_size, 1)
-    if channels not in (1, 3):
-        raise ValueError(
-            f"{owner}: channels={channels!r}; images are read with 1 or 3 channels."
-        )
-    if source.num_classes > num_classes:
-        raise ValueError(
-            f"{source.name} has {source.num_classes} classes and num_classes="
-            f"{num_classes}; use num_classes={source.num_classes}."
-        )
-    if not isinstance(source, ArraySource):
-        require_tensorflow("Image files are")
-    return Layout(image_size, channels, num_classes, batch_size, preprocessing)

@@ -2,14 +2,20 @@
 
 import dataclasses
 import os
+from pathlib import Path
 
 import numpy as np
 
+from widenet_keras.data.image_files import (
+    SUFFIXES,
+    is_hidden,
+    is_image,
+    say_left_out,
+    say_once,
+)
 from widenet_keras.data.progress import Progress
 from widenet_keras.data.sources import SPLITS, Source, served
 from widenet_keras.utils.checks import suggest
-
-SUFFIXES = (b".jpg", b".jpeg", b".png")
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -26,9 +32,13 @@ class FolderSource(Source):
     files: np.ndarray
     labels: np.ndarray
 
+    def path(self, row):
+        """Returns the path of an image, str."""
+        return os.path.join(self.root, os.fsdecode(self.files[row]))
+
 
 def open_folders(name, path, split):
-    """Returns the images below a folder.
+    """Returns the images below a folder; says on stderr which files are left out.
 
     Args:
         name: What the user called the folder.
@@ -36,7 +46,8 @@ def open_folders(name, path, split):
         split: "train", "validation" or "test".
 
     Raises:
-        ValueError: If there are no images, or the classes of two splits differ.
+        ValueError: If a class has no images, there is one class to train on, or the
+            classes of two splits differ.
     """
     parts = {part for names in SPLITS.values() for part in names}
     # A folder of images that is called "train" is a class of trains.
@@ -56,10 +67,11 @@ def open_folders(name, path, split):
         if "train" in parts:
             classes = _checked_classes(classes, path, found[0])
     files, labels = _images(root, classes)
-    if not files:
+    if len(classes) == 1 and (split == "train" or "train" in parts):
         raise ValueError(
-            f"{root} has no .jpg, .jpeg or .png images in class folders; give the "
-            "folder whose subfolders are the classes."
+            f"{path / 'train' if 'train' in parts else root} has one class folder, "
+            f"{classes[0]}, and one class is nothing to tell apart; give the folder "
+            "whose subfolders are the classes."
         )
     return FolderSource(
         name=name,
@@ -80,7 +92,15 @@ def _class_names(path):
     if not path.is_dir():
         return ()
     with os.scandir(path) as entries:
-        names = [e.name for e in entries if e.is_dir() and not e.name.startswith(".")]
+        names = [e.name for e in entries if not is_hidden(e.name) and e.is_dir()]
+    for name in names:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            shown = os.fsencode(path / name).decode(errors="backslashreplace")
+            raise ValueError(
+                f"The class folder {shown} has a name that is not UTF-8; rename it."
+            ) from None
     return tuple(sorted(names))
 
 
@@ -98,16 +118,66 @@ def _checked_classes(classes, path, part):
 
 def _images(root, classes):
     """Returns the paths below `root` (bytes) and the labels of all images."""
-    files, labels = [], []
+    files, labels, others, empty = [], [], [], []
     progress = Progress(f"reading class folders of {root}", len(classes))
     for label, name in enumerate(classes):
-        folder = os.fsencode(name)
-        path = os.path.join(os.fsencode(root), folder)
-        if os.path.isdir(path):
-            found = sorted(
-                file for file in os.listdir(path) if file.lower().endswith(SUFFIXES)
-            )
-            files += [folder + b"/" + file for file in found]
+        if (root / name).is_dir():
+            found, left_out, inner = _listed(root / name)
+            files += [os.fsencode(f"{name}/{file}") for file in found]
             labels += [label] * len(found)
+            others += left_out
+            if not found:
+                empty.append(name)
+            for folder in inner if found else ():
+                deeper = len(_listed(root / name / folder)[0])
+                if deeper:
+                    place = root / name / folder
+                    say_once(f"left out {deeper} images one folder deeper, in {place}")
         progress.add()
+    say_left_out(root, others)
+    if empty or not files:
+        raise ValueError(_without_images(root, empty, some=bool(files)))
     return files, labels
+
+
+def _listed(folder):
+    """Returns the names of a folder's images, of its other files and its folders."""
+    found, others, folders = [], [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if is_hidden(entry.name):
+                continue
+            if entry.is_dir():
+                folders.append(entry.name)
+            else:
+                (found if is_image(entry.name) else others).append(entry.name)
+    return sorted(found, key=os.fsencode), others, sorted(folders)
+
+
+def _without_images(root, empty, some):
+    """Returns what is wrong where class folders have no images.
+
+    Args:
+        root: `Path` of the folder that the class folders are in.
+        empty: Names of the class folders without images.
+        some: Whether other class folders have images.
+    """
+    for name in empty:
+        for inner in _listed(root / name)[2]:
+            if _listed(root / name / inner)[0]:
+                place = root / name
+                advice = f"move them up into {place}" if some else f"give {place}"
+                return (
+                    f"{root / name} has no images; images lie one folder deeper, in "
+                    f"{Path(name, inner)}; {advice}."
+                )
+    kinds = ", ".join(SUFFIXES)
+    if some:
+        return (
+            f"{root} has class folders without images ({kinds}): {', '.join(empty)}; "
+            "add images, or remove what is no class."
+        )
+    return (
+        f"{root} has no images ({kinds}) in class folders; give the folder whose "
+        "subfolders are the classes."
+    )

@@ -44,10 +44,10 @@ def say_left_out(place, names):
     kinds = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in counts)
     if kinds:
         files = "file" if len(names) == 1 else "files"
-        _say_once(f"left out {len(names)} {files} of {place}: {kinds}")
+        say_once(f"left out {len(names)} {files} of {place}: {kinds}")
 
 
 @functools.cache
-def _say_once(line):
-    """Says a line; once, since two splits may read the same folder."""
+def say_once(line):
+    """Says a line on stderr; once, since two splits may read the same folder."""
     print(line, file=sys.stderr)

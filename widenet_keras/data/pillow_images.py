@@ -43,16 +43,25 @@ def decoded(content, channels):
         ValueError: If it is no image of a format that is read.
         ImportError: If Pillow is not installed.
     """
-    pillow = require_pillow("These images are")
-    try:
-        image = pillow.open(io.BytesIO(content), formats=FORMATS)
-    except pillow.UnidentifiedImageError:
-        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
-    with image:
+    with _opened(content) as image:
         # Before the pixels: what stands behind them in a PNG is not looked for.
         orientation = orientation_of(image.info.get("exif", b""))
         pixels = with_channels(_colours(image), channels)
     return upright(pixels, orientation)
+
+
+def stored(content):
+    """Returns an image as `decoded` does, in colour, but not turned upright."""
+    with _opened(content) as image:
+        return with_channels(_colours(image), 3)
+
+
+def _opened(content):
+    pillow = require_pillow("These images are")
+    try:
+        return pillow.open(io.BytesIO(content), formats=FORMATS)
+    except pillow.UnidentifiedImageError:
+        raise ValueError(f"it is none of {', '.join(FORMATS)}") from None
 
 
 def _colours(image):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from widenet_keras.data.batches import Layout
+from widenet_keras.data.layout import Layout
 from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
 from widenet_keras.inference.checksums import LABELS, seal_folder
 from widenet_keras.inference.manifest import labels_content

@@ -79,7 +79,7 @@ def read_pixels(path, image_shape, preprocessing=None):
 def _with_tensorflow(content, size, channels, preprocessing):
     tf = require_tensorflow("Images are")
     decoding = importlib.import_module("widenet_keras.data.pipeline.decoding")
-    layout = importlib.import_module("widenet_keras.data.batches").Layout(
+    layout = importlib.import_module("widenet_keras.data.layout").Layout(
         size, channels, 1, 1, preprocessing
     )
     with tf.device("CPU"):

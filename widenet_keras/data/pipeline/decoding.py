@@ -6,8 +6,7 @@ from widenet_keras.data.colours import GREY_WEIGHTS
 from widenet_keras.data.geometry import ASPECT_RATIOS
 from widenet_keras.data.pipeline import formats
 from widenet_keras.data.pipeline.orientation import (
-    is_swapped,
-    jpeg_orientation,
+    orientation_of,
     stored_window,
     upright,
 )
@@ -130,49 +129,41 @@ def _window(image, window, channels, exported=False):
     """
     if image.dtype != tf.string:
         return _with_channels(_cut(image, window), channels)
-    image = tf.cond(
+    orientation = orientation_of(image)
+    stored = window and (lambda shape: stored_window(window, shape, orientation))
+    part = tf.cond(
         # By content: ImageNet has a PNG whose name ends in .JPEG.
         tf.io.is_jpeg(image),
-        lambda: _jpeg_window(image, window, channels),
+        lambda: _jpeg_window(image, stored, channels),
         lambda: _with_channels(
-            _cut(formats.decoded(image, exported), window), channels
+            _cut(formats.decoded(image, exported), stored), channels
         ),
     )
-    return tf.ensure_shape(image, (None, None, channels))
+    part = tf.cond(orientation == 1, lambda: part, lambda: upright(part, orientation))
+    return tf.ensure_shape(part, (None, None, channels))
 
 
 def _jpeg_window(encoded, window, channels):
     """Returns a part of a JPEG; little more of it is decoded."""
-    stored = tf.io.extract_jpeg_shape(encoded)
-    orientation = jpeg_orientation(encoded)
-    seen = tf.cond(is_swapped(orientation), lambda: stored[1::-1], lambda: stored[:2])
+    shape = tf.io.extract_jpeg_shape(encoded)
 
     def decode(channels):
+        # The exact transform is the one that Pillow takes.
+        options = {"channels": channels, "dct_method": "INTEGER_ACCURATE"}
         if window is None:
-            # The slow, exact transform is the one that Pillow takes.
-            return tf.io.decode_jpeg(
-                encoded, channels=channels, dct_method="INTEGER_ACCURATE"
-            )
-        part = stored_window(window(tf.concat([seen, [3]], 0)), seen, orientation)
-        top, left, height, width = tf.unstack(part)
+            return tf.io.decode_jpeg(encoded, **options)
+        top, left, height, width = tf.unstack(window(shape))
         before = tf.minimum(left, _MARGIN)
-        wide = tf.minimum(before + width + _MARGIN, stored[1] - left + before)
-        image = tf.io.decode_and_crop_jpeg(
-            encoded,
-            tf.stack([top, left - before, height, wide]),
-            channels=channels,
-            dct_method="INTEGER_ACCURATE",
-        )
+        wide = tf.minimum(before + width + _MARGIN, before + shape[1] - left)
+        part = tf.stack([top, left - before, height, wide])
+        image = tf.io.decode_and_crop_jpeg(encoded, part, **options)
         return image[:, before : before + width]
 
-    image = (
-        decode(3)
-        if channels == 3
-        else tf.cond(
-            stored[2] == 1, lambda: decode(1), lambda: _with_channels(decode(3), 1)
-        )
+    if channels == 3:
+        return decode(3)
+    return tf.cond(
+        shape[2] == 1, lambda: decode(1), lambda: _with_channels(decode(3), 1)
     )
-    return upright(image, orientation)
 
 
 def _cut(image, window):

@@ -6,6 +6,7 @@ from widenet_keras.data.orientation import LEFT_RIGHT, SWAPPED, TAG, UP_DOWN
 
 _BIG = (1 << 24, 1 << 16, 1 << 8, 1)
 _EXIF = list(b"Exif\0\0")
+_PLACES, _MOST = (2, 3, 4, 5, 20, 21), (0xFF, 0xE0, 0, 16, 0xFF, 0xDB)
 _ENDLESS = 2**31 - 1
 
 
@@ -27,15 +28,39 @@ def _length(text):
     return tf.cast(tf.strings.length(text), tf.int64)
 
 
-def jpeg_orientation(encoded):
-    """Returns the orientation of a JPEG, 1 to 8; 1 if it says nothing.
+def orientation_of(encoded):
+    """Returns the orientation of an encoded image, 1 to 8; 1 if it says nothing.
 
     Args:
-        encoded: Scalar string, a JPEG.
+        encoded: Scalar string: a JPEG, PNG or WebP; all others say nothing.
 
     Returns:
         Scalar int32.
     """
+    head = bytes_at(encoded, tf.constant(0, tf.int64), 22)
+    # Most begin so: a JPEG, a JFIF segment, and then a table.
+    plain = tf.reduce_all(tf.gather(head, _PLACES) == _MOST)
+
+    def searched():
+        found, at, size = tf.case(
+            [
+                (head[0] == 0xFF, lambda: _segment(encoded)),
+                ((head[0] == 0x89) | (head[0] == ord("R")), lambda: _chunk(encoded)),
+            ],
+            default=lambda: (tf.constant(False), *[tf.constant(0, tf.int64)] * 2),
+        )
+
+        def parsed():
+            start = tf.minimum(at, _length(encoded))
+            return _parsed(tf.strings.substr(encoded, start, tf.maximum(size, 0)))
+
+        return tf.cond(found, parsed, lambda: tf.constant(1))
+
+    return tf.cond(plain, lambda: tf.constant(1), searched)
+
+
+def _segment(encoded):
+    """Returns whether a JPEG has Exif data, their place and their size, int64."""
 
     def is_exif(head):
         return (head[1] == 0xE1) & tf.reduce_all(head[4:] == _EXIF)
@@ -51,67 +76,44 @@ def jpeg_orientation(encoded):
 
     first = tf.constant(2, tf.int64)
     at, head = tf.while_loop(goes_on, following, (first, bytes_at(encoded, first, 10)))
-    size = 256 * head[2] + head[3] - 8
-    return _orientation_at(encoded, is_exif(head), at + 10, size)
+    return is_exif(head), at + 10, tf.cast(256 * head[2] + head[3] - 8, tf.int64)
 
 
-def png_orientation(encoded):
-    """Returns the orientation of a PNG, as `jpeg_orientation`."""
-    return _orientation_in_chunks(encoded, 8, b"eXIf", b"IDAT", name=4, size=0)
+def _chunk(encoded):
+    """Returns whether a PNG or WebP has Exif data, their place and size, int64."""
+    is_png = tf.strings.substr(encoded, 0, 1) == b"\x89"
 
+    def chunk(at):
+        """Returns place, name and size of the data of a chunk."""
+        head = bytes_at(encoded, at, 8)
+        # The size is before the name in one, and behind it, reversed, in the other.
+        size, name = (
+            tf.where(is_png, one, other)
+            for one, other in ((head[:4], head[:3:-1]), (head[4:], head[:4]))
+        )
+        return at, name, tf.reduce_sum(tf.cast(size, tf.int64) * _BIG)
 
-def webp_orientation(encoded):
-    """Returns the orientation of a WebP, as `jpeg_orientation`."""
-    return _orientation_in_chunks(encoded, 12, b"EXIF", b"", name=0, size=4)
+    def is_exif(name):
+        wanted = tf.where(is_png, list(b"eXIf"), list(b"EXIF"))
+        return tf.reduce_all(name == wanted)
 
+    def goes_on(at, name, size):
+        # In a PNG it stands before the pixels.
+        last = tf.reduce_all(name == list(b"IDAT"))
+        return (at < _length(encoded)) & ~is_exif(name) & ~last
 
-def _orientation_in_chunks(encoded, first, wanted, last, name, size):
-    """Returns the orientation in a chunk of a file that is a row of chunks.
-
-    Args:
-        encoded: Scalar string.
-        first: Place of the first chunk.
-        wanted: Name of the chunk with the Exif data.
-        last: Name of the chunk at which to stop, or b"".
-        name: Place of the name in a chunk.
-        size: Place of the size of its data, 4 bytes; big endian if it comes first.
-    """
-    order = _BIG if size < name else _BIG[::-1]
-
-    def length(head):
-        return tf.reduce_sum(tf.cast(head[size : size + 4], tf.int64) * order)
-
-    def is_named(head, text):
-        return tf.reduce_all(head[name : name + 4] == list(text))
-
-    def goes_on(at, head):
-        end = _length(encoded)
-        stop = is_named(head, last) if last else False
-        return (at < end) & ~is_named(head, wanted) & ~tf.convert_to_tensor(stop)
-
-    def following(at, head):
+    def following(at, name, size):
         # Behind the data a checksum, or a byte that makes their number even.
-        rest = 4 if size < name else length(head) % 2
-        at += 8 + length(head) + rest
-        return at, bytes_at(encoded, at, 8)
+        return chunk(
+            at + 8 + size + tf.where(is_png, tf.constant(4, tf.int64), size % 2)
+        )
 
-    first = tf.constant(first, tf.int64)
-    at, head = tf.while_loop(goes_on, following, (first, bytes_at(encoded, first, 8)))
-    return _orientation_at(encoded, is_named(head, wanted), at + 8, length(head))
-
-
-def _orientation_at(encoded, found, at, size):
-    """Returns the orientation in the Exif data at a place, 1 if none were found."""
-
-    def parsed():
-        start = tf.minimum(at, _length(encoded))
-        part = tf.strings.substr(encoded, start, tf.maximum(tf.cast(size, tf.int64), 0))
-        return _orientation_of(part)
-
-    return tf.cond(found, parsed, lambda: tf.constant(1))
+    start = chunk(tf.where(is_png, tf.constant(8, tf.int64), 12))
+    at, name, size = tf.while_loop(goes_on, following, start)
+    return is_exif(name), at + 8, size
 
 
-def _orientation_of(exif):
+def _parsed(exif):
     """Returns the orientation in Exif data, as `data.orientation.orientation_of`."""
     first = tf.constant(0, tf.int64)
     prefix = tf.reduce_all(bytes_at(exif, first, len(_EXIF)) == _EXIF)
@@ -139,11 +141,6 @@ def _orientation_of(exif):
     return tf.where(known & (value >= 1) & (value <= 8), value, 1)
 
 
-def is_swapped(orientation):
-    """Whether rows are stored as columns, a scalar bool."""
-    return tf.reduce_any(orientation == SWAPPED)
-
-
 def upright(image, orientation):
     """Returns an image as it was seen.
 
@@ -151,40 +148,41 @@ def upright(image, orientation):
         image: (height, width, C) as stored.
         orientation: Scalar int32, 1 to 8.
     """
-
-    def turned():
-        seen = tf.cond(
-            is_swapped(orientation),
-            lambda: tf.transpose(image, (1, 0, 2)),
-            lambda: image,
-        )
-        down, right = _steps(orientation)
-        return seen[::down, ::right]
-
-    return tf.cond(orientation == 1, lambda: image, turned)
+    seen = tf.cond(
+        _is_one(orientation, SWAPPED),
+        lambda: tf.transpose(image, (1, 0, 2)),
+        lambda: image,
+    )
+    down, right = (
+        tf.where(_is_one(orientation, mirrored), -1, 1)
+        for mirrored in (UP_DOWN, LEFT_RIGHT)
+    )
+    return seen[::down, ::right]
 
 
 def stored_window(window, shape, orientation):
     """Returns where a part of what was seen is stored.
 
     Args:
-        window: (4,) int32: top, left, height, width in the upright image.
-        shape: (height, width) of the upright image.
+        window: Function of the shape (3,) of the upright image to (top, left, height,
+            width), int32 (4,).
+        shape: Shape (3,) of the image as stored.
         orientation: Scalar int32, 1 to 8.
     """
-    begin, size = window[:2], window[2:]
-    mirrored = tf.stack(_steps(orientation)) < 0
-    begin = tf.where(mirrored, shape - begin - size, begin)
-    return tf.cond(
-        is_swapped(orientation),
-        lambda: tf.concat([begin[::-1], size[::-1]], 0),
-        lambda: tf.concat([begin, size], 0),
-    )
+
+    def turned():
+        swapped = _is_one(orientation, SWAPPED)
+        seen = tf.gather(shape, tf.where(swapped, (1, 0, 2), (0, 1, 2)))
+        part = window(seen)
+        begin, size = part[:2], part[2:]
+        mirrored = [_is_one(orientation, group) for group in (UP_DOWN, LEFT_RIGHT)]
+        begin = tf.where(mirrored, seen[:2] - begin - size, begin)
+        order = tf.where(swapped, (1, 0, 3, 2), (0, 1, 2, 3))
+        return tf.gather(tf.concat([begin, size], 0), order)
+
+    return tf.cond(orientation == 1, lambda: window(shape), turned)
 
 
-def _steps(orientation):
-    """Returns the steps, 1 or -1, from row to row and from column to column."""
-    return [
-        tf.where(tf.reduce_any(orientation == mirrored), -1, 1)
-        for mirrored in (UP_DOWN, LEFT_RIGHT)
-    ]
+def _is_one(orientation, group):
+    """Whether an orientation is one of a group, a scalar bool."""
+    return tf.reduce_any(orientation == group)
