@@ -10,6 +10,7 @@ everything. `--full` mounts file systems in memory, which takes root.
 
 import argparse
 import collections
+import contextlib
 import csv
 import importlib.util
 import json
@@ -24,9 +25,8 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-from conftest import numpy
 from PIL import Image
-from test_resume import Killed, KillAt, kill, rows_of, train
+from test_resume import KillAt, Killed, kill, rows_of, train
 
 import widenet_keras
 from widenet_keras.inference.keras_file import KerasPredictor
@@ -98,10 +98,8 @@ def begun(folder):
     shutil.rmtree(folder / "run" / "checkpoints")
     (folder / "run" / "history.csv").unlink()
     (folder / "run" / "load" / "load.csv").unlink()
-    try:
+    with contextlib.suppress(Killed):
         job(folder, [KillAt(1, 1, kill)])
-    except Killed:
-        pass
     for place in (folder, folder / "run", folder / "run" / "checkpoints"):
         for name in FOREIGN:
             (place / name).mkdir()
