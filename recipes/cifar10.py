@@ -181,11 +181,11 @@ def train(recipe, distribution):
     if recipe.dry_run:
         return
 
-    run = Run(recipe.output, recipe.settings(), distribution)
     model.compile(
         recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
+    run = Run(recipe.output, recipe.settings(), distribution)
     done = run.restore(model, recipe.epochs, batches)
     samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
     model.fit(

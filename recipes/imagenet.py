@@ -153,11 +153,11 @@ def train(recipe, distribution):
     if recipe.dry_run:
         return
 
-    run = Run(recipe.output, recipe.settings(), distribution)
     model.compile(
         recipe.optimization.build(epochs * batches, stream.batches_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
+    run = Run(recipe.output, recipe.settings(), distribution)
     done = run.restore(model, epochs, batches)
     samples = sample_images(test, *shape[:2], on_error=recipe.on_error)
     model.fit(
