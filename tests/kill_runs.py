@@ -66,12 +66,12 @@ def forked(function, *arguments, log, kill_after=None):
     """Calls a function in a process of its own.
 
     Returns:
-        Its status, negative if it was killed, and the last line of its log.
+        Its status, negative if it was killed, and what it wrote to stderr.
     """
     child = os.fork()
     if not child:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         os.dup2(output, 2)
         status = 1
         try:
