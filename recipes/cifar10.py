@@ -188,12 +188,12 @@ def train(recipe, distribution):
     if recipe.dry_run:
         return
 
-    settings = {**recipe.settings(), **facts_of(data, test)}
-    run = Run(recipe.output, settings, distribution)
     model.compile(
         recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
+    settings = {**recipe.settings(), **facts_of(data, test)}
+    run = Run(recipe.output, settings, distribution)
     done = run.restore(model, recipe.epochs, batches)
     samples = sample_images(
         test, *shape[:2], on_error=recipe.on_error, preprocessing=model.preprocessing

@@ -162,12 +162,12 @@ def train(recipe, distribution):
     if recipe.dry_run:
         return
 
-    settings = {**recipe.settings(), **facts_of(data, test)}
-    run = Run(recipe.output, settings, distribution)
     model.compile(
         recipe.optimization.build(epochs * batches, stream.batches_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
     )
+    settings = {**recipe.settings(), **facts_of(data, test)}
+    run = Run(recipe.output, settings, distribution)
     done = run.restore(model, epochs, batches)
     samples = sample_images(
         test, *shape[:2], on_error=recipe.on_error, preprocessing=model.preprocessing

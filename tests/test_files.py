@@ -1,16 +1,25 @@
 """Files are replaced whole or not at all."""
 
+import errno
+import os
+import stat
 import sys
 import tempfile
 from pathlib import Path
 
 import keras
 import pytest
-from conftest import tiny_model
+from conftest import one_line, tiny_model
 
 import widenet_keras
-from widenet_keras.utils import files
-from widenet_keras.utils.files import remove_leftovers, replaced_when_done
+from widenet_keras.utils import files, locks
+from widenet_keras.utils.files import (
+    check_file,
+    check_folder,
+    check_place,
+    remove_leftovers,
+    replaced_when_done,
+)
 
 
 def names(folder):
@@ -293,3 +302,136 @@ def test_all_is_on_the_disk_before_it_takes_a_place(tmp_path, monkeypatch, is_fo
     inside = ["export", "a.txt", "deep"] if is_folder else ["export"]
     assert sorted(synced[:-1]) == sorted(inside)
     assert synced[-1] == tmp_path.name
+
+
+@pytest.mark.skipif(locks.fcntl is None, reason="the system has no such locks")
+def test_what_is_being_written_is_no_leftover(tmp_path):
+    """Another process cleans up where this one writes."""
+    with replaced_when_done(tmp_path / "model.keras") as fresh:
+        fresh.write_text("new")
+        remove_leftovers(tmp_path)
+        with replaced_when_done(tmp_path / "other.keras") as other:
+            other.write_text("other")
+        assert fresh.read_text() == "new"
+    assert names(tmp_path) == ["model.keras", "other.keras"]
+
+
+@pytest.mark.skipif(locks.fcntl is None, reason="the system has no such locks")
+def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, monkeypatch):
+    left = killed_while_writing(tmp_path / "model.keras", monkeypatch)
+    with replaced_when_done(tmp_path / "other.keras") as other:
+        assert not left.exists()
+        other.write_text("other")
+    assert names(tmp_path) == ["other.keras"]
+
+
+def test_without_locks_only_who_is_alone_removes(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "try_lock", lambda file: None)
+    left = killed_while_writing(tmp_path / "model.keras", monkeypatch)
+    with replaced_when_done(tmp_path / "other.keras") as other:
+        other.write_text("other")
+    assert left.exists()
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == ["other.keras"]
+
+
+# What Python, HDF5 and TensorFlow say of a full disk.
+FULL = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    OSError(errno.EDQUOT, "Disk quota exceeded"),
+    OSError("Can't write data (errno = 28, error message = 'No space left on device'"),
+    RuntimeError("Unable to flush file's cached data\n No space left on device, buf"),
+]
+
+
+@pytest.mark.parametrize("error", FULL, ids=str)
+def test_a_full_disk_is_told_in_one_line(tmp_path, error):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+    with (
+        pytest.raises(OSError, match="was not written") as told,
+        replaced_when_done(path),
+    ):
+        raise error
+    assert one_line(told).startswith(f"{path} was not written: ")
+    assert one_line(told).endswith("What was there before is whole.")
+    assert path.read_text() == "old"
+    assert names(tmp_path) == ["notes.txt"]
+
+
+def test_a_disk_that_is_found_full_by_the_sync_keeps_the_old_file(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "notes.txt"
+    path.write_text("old")
+
+    def full(handle):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"), replaced_when_done(path) as new:
+        new.write_text("new")
+    assert path.read_text() == "old"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such limits")
+def test_keras_meets_a_full_disk(tmp_path):
+    import resource
+
+    model, path = tiny_model("vit", steps=1), tmp_path / "model.keras"
+    model.save(path)
+    old = path.read_bytes()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(old) // 2, before[1]))
+    try:
+        with pytest.raises(OSError, match="was not written: File too large") as error:
+            model.save(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    one_line(error)
+    assert path.read_bytes() == old
+    assert names(tmp_path) == ["model.keras"]
+
+
+def test_places_are_tried_before_the_work(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for check, wrong, why in (
+        (check_file, "folder", "is a folder; give the path of a file"),
+        (check_folder, "file", "is a file; give the path of a folder"),
+        (check_file, "file/new.txt", "cannot be written: "),
+        (check_folder, "file/new", "cannot be written: "),
+        (check_place, "b" * 256, "cannot be written: File name too long"),
+    ):
+        with pytest.raises(ValueError, match=why) as error:
+            check(tmp_path / wrong)
+        assert one_line(error).startswith(str(tmp_path / wrong))
+    check_file(tmp_path / "file")
+    check_file(tmp_path / "new" / "file")
+    check_place(tmp_path / "folder")
+    check_folder(tmp_path / "made" / "here")
+    assert names(tmp_path) == ["file", "folder", "made", "new"]
+    assert names(tmp_path / "new") == names(tmp_path / "made" / "here") == []
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="modes are others there")
+def test_a_folder_that_is_read_only_is_told(tmp_path, monkeypatch):
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    if os.access(tmp_path, os.W_OK):
+        # Root may write there.
+        def refused(*args, **kwargs):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        monkeypatch.setattr(tempfile, "TemporaryDirectory", refused)
+    for check in (check_file, check_place):
+        with pytest.raises(ValueError, match="cannot be written: Permission denied"):
+            check(tmp_path / "new")
+    tmp_path.chmod(stat.S_IRWXU)
+
+
+def test_names_that_are_not_utf_8(tmp_path):
+    path = tmp_path / os.fsdecode(b"caf\xe9.txt")
+    with replaced_when_done(path) as fresh:
+        fresh.write_text("new")
+    assert path.read_text() == "new"

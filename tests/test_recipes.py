@@ -11,12 +11,15 @@ import keras
 import numpy as np
 import pytest
 from conftest import BACKEND, numpy, slow
+from matplotlib.image import imsave
 from pictures import noisy_folders, stored_by_tfds
 
 pytest.importorskip("tyro")
 
 import widenet_keras
-from widenet_keras.data import write_tfrecords
+from widenet_keras.cli.main import main
+from widenet_keras.data import labelled, write_tfrecords
+from widenet_keras.inference.predictor import Predictor
 from widenet_keras.training.checkpoints import Checkpoints
 from widenet_keras.utils.command_line import run_command
 
@@ -290,3 +293,87 @@ def test_mistakes_are_told_in_one_line(tmp_path, arrays, capsys, arguments, word
     assert end.value.code in (1, 2)
     [line] = capsys.readouterr().err.splitlines()
     assert words in line
+
+
+def digits(monkeypatch, output):
+    """Runs the recipe of the digits with one epoch."""
+    monkeypatch.setattr(
+        sys, "argv", ["digits.py", "--epochs", "1", "--output-dir", str(output)]
+    )
+    recipe("digits").main()
+
+
+def test_the_digits_try_their_output_before_they_train(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    (tmp_path / "file").write_text("mine")
+    monkeypatch.setattr(recipe("digits"), "train", None)
+    with pytest.raises(ValueError, match="is a file; give the path of a folder"):
+        digits(monkeypatch, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_model_of_the_digits_is_kept_when_an_export_fails(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    model = widenet_keras.ImageClassifier.from_preset("widenet_digits")
+    trained = lambda *args: (model, {"loss": [1.0]})  # noqa: E731
+    monkeypatch.setattr(recipe("digits"), "train", trained)
+
+    def fails(*args, **kwargs):
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(widenet_keras, "export", fails)
+    with pytest.raises(OSError, match="the disk is full"):
+        digits(monkeypatch, tmp_path)
+    found = weights(tmp_path / "model.keras")
+    for ours, theirs in zip(found, model.weights, strict=True):
+        np.testing.assert_array_equal(ours, numpy(theirs))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--data", "digits", "--output", "{file}/new"],
+        ["export", "--data", "digits", "--format", "onnx", "--output", "{file}/a.onnx"],
+        ["export", "--data", "digits", "--format", "saved_model", "--output", "{long}"],
+        ["export", "--data", "digits", "--format", "keras", "--output", "{folder}"],
+        ["predict", "--explain", "{file}/new.png", "{image}", "--model"],
+        ["predict", "--explain", "{folder}", "{image}", "--model"],
+    ],
+    ids=str,
+)
+def test_commands_try_their_output_before_the_work(
+    tmp_path, capsys, monkeypatch, arguments
+):
+    places = {"file": tmp_path / "file", "long": tmp_path / ("a" * 256)}
+    places |= {"folder": tmp_path / "a.keras", "image": tmp_path / "image.png"}
+    places["file"].write_text("mine")
+    places["folder"].mkdir()
+    imsave(places["image"], np.zeros((8, 8)))
+    # Neither is reached.
+    monkeypatch.setattr(labelled, "labelled_batches", None)
+    monkeypatch.setattr(Predictor, "probabilities", None)
+    command, *rest = [each.format(**places) for each in arguments]
+    model = str(ROOT / "saved_models" / "digits" / "model.keras")
+    given = [*rest, model] if rest[-1] == "--model" else [model, *rest]
+    with pytest.raises(SystemExit) as end:
+        main([command, *given])
+    assert end.value.code == 1
+    [line] = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line or "is a folder" in line
+    assert places["file"].read_text() == "mine"
+
+
+@pytest.mark.slow
+def test_a_run_is_made_longer(tmp_path, arrays, capsys):
+    given = ["--data", arrays, "--output", tmp_path, "--fields", *TINY.split(), *QUICK]
+    given += ["--warmup-epochs", 0, "--epochs"]
+    run("cifar10", *given, 1)
+    run("cifar10", *given, 2)
+    words = "was a run of 1 epochs and is one of 2 now: from batch 3 on"
+    assert words in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run("cifar10", *given, 1)
+    words = "2 epochs of 3 batches behind it and 1 were asked for"
+    assert words in capsys.readouterr().err
+    rows = (tmp_path / "history.csv").read_text().splitlines()
+    assert [row[0] for row in rows[1:]] == ["1", "2"]

@@ -93,8 +93,8 @@ class Export:
             raise ValueError(
                 f"{output} is the model itself; give another path with --output."
             )
-        check_target(output, self.format)
         check_place(output)
+        check_target(output, self.format)
         with quiet():
             images, class_names = self._images(predictor)
         try:

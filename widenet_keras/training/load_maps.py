@@ -62,8 +62,9 @@ def read_load_table(table):
     rows = read_numbers(table, whole=_PLACE)
     places = [tuple(int(row[name]) for name in _PLACE) for row in rows]
     axes = [sorted(set(axis)) for axis in zip(*places, strict=True)]
-    if rows and places != list(itertools.product(*axes)):
-        raise damaged_table(table, "it has no row for each step of each epoch")
+    complete = places == list(itertools.product(*axes)) if rows else True
+    if not complete or any("" in row.values() for row in rows):
+        raise damaged_table(table, "it has no loads for each step of each epoch")
     return rows
 
 

@@ -189,8 +189,9 @@ class Run:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     plot_routing(model.routing(images), images, path=path)
         draw_load_table(self.folder / _LOAD, self.folder / "load.png")
-        with replaced_when_done(self.folder / "curves.png") as path:
-            plot_history(self.table.history(), path)
+        if self.table.rows:
+            with replaced_when_done(self.folder / "curves.png") as path:
+                plot_history(self.table.history(), path)
         write_json(self.folder / "metrics.json", metrics)
 
 

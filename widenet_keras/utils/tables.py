@@ -26,6 +26,8 @@ def read_numbers(path, whole=()):
     """
     try:
         rows = read_rows(path)
+        if not rows and Path(path).exists():
+            raise ValueError("it has no rows")
         for row in rows:
             for name in whole:
                 int(row[name])
