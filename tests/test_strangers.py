@@ -421,6 +421,16 @@ def test_a_manifest_is_about_the_model_beside_it(format, copy, honest):
         (shutil.rmtree if path.is_dir() else type(path).unlink)(path)
 
 
+def test_an_export_names_each_class_once(tmp_path):
+    names = ["crane", "crane", "a", "b", "c"]
+    with pytest.raises(ValueError, match="'crane' twice") as error:
+        widenet_keras.export(
+            tiny_model("vit", steps=1), tmp_path / "m.keras", "keras", class_names=names
+        )
+    one_line(error)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_manifest_may_be_any_json(copy):
     path = copy("keras")
     for text in ("[" * 10**5, "null", "[]", '"x"', "1" * 5000, "{}"):
