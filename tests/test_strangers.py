@@ -11,7 +11,8 @@ import keras
 import numpy as np
 import pytest
 import strangers
-from conftest import numpy, one_line, tiny_config, tiny_images, tiny_model
+from conftest import numpy, one_line, slow, tiny_config, tiny_images, tiny_model
+from test_damage import damaged
 from test_exports import CLASSES, NAMES, silent
 
 import widenet_keras
@@ -315,6 +316,35 @@ def test_arrays_that_are_somewhere_else_are_not_read(change, honest, tmp_path):
         refused(path, "points somewhere else|is kept in another file", load)
 
 
+@pytest.mark.parametrize("count", [20, slow(400)])
+def test_damaged_weights_whose_checksums_are_right(count, honest, tmp_path):
+    path, random = tmp_path / "damaged.keras", np.random.default_rng(3)
+
+    def change(parts):
+        parts["model.weights.h5"] = damaged(parts["model.weights.h5"], random)
+
+    lines = []
+    for _ in range(count):
+        strangers.rewritten(honest / "model.keras", path, change)
+        try:
+            load_classifier(path)
+        except ValueError as error:
+            lines.append(str(error))
+    assert not [line for line in lines if str(path) not in line or "\n" in line]
+    assert len(lines) > 0.3 * count
+
+
+def test_what_a_runtime_says_is_one_line(honest, monkeypatch):
+    predictor = open_predictor(honest / "model.tflite")
+
+    def fail(images):
+        raise RuntimeError("no kernel\nat line 3")
+
+    monkeypatch.setattr(predictor, "run", fail)
+    with pytest.raises(ValueError, match=r"model\.tflite cannot be run .*no kernel\)"):
+        predictor.logits(tiny_images(2))
+
+
 def test_headers_of_npz_files_that_claim_too_much(tmp_path):
     for shape, size in (((10**12,), None), ((10**12,), 10**12), ((-1, 4), None)):
         path = strangers.npz(tmp_path / "large.npz", shape, size)
@@ -384,10 +414,21 @@ WRONG = [
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_manifest_is_about_the_model_beside_it(format, copy, honest):
     assert open_predictor(honest / NAMES[format]).class_names == CLASSES
-    for change, match in WRONG:
+    # A `.keras` file is built first, which takes longest.
+    for change, match in WRONG[:: 3 if format == "keras" else 1]:
         path = strangers.with_manifest(copy(format), change)
         refused(path, match)
         (shutil.rmtree if path.is_dir() else type(path).unlink)(path)
+
+
+def test_an_export_names_each_class_once(tmp_path):
+    names = ["crane", "crane", "a", "b", "c"]
+    with pytest.raises(ValueError, match="'crane' twice") as error:
+        widenet_keras.export(
+            tiny_model("vit", steps=1), tmp_path / "m.keras", "keras", class_names=names
+        )
+    one_line(error)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_manifest_may_be_any_json(copy):

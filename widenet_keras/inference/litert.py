@@ -83,6 +83,8 @@ class LiteRTPredictor(Predictor):
         check_litert_graph(content, path, max_memory)
         try:
             self._interpreter = interpreter_of(content, threads)
+            # Operators that do not fit each other are told of here.
+            self._interpreter.allocate_tensors()
             interface = self._interface()
         except (ValueError, RuntimeError) as error:
             raise damaged(path, error) from error

@@ -46,7 +46,11 @@ class OnnxPredictor(Predictor):
             options.intra_op_num_threads = threads
         try:
             self._session = onnxruntime.InferenceSession(
-                content, options, providers=["CPUExecutionProvider"]
+                content,
+                options,
+                providers=["CPUExecutionProvider"],
+                # It would print the error and fail again.
+                enable_fallback=0,
             )
             text = self._session.get_modelmeta().custom_metadata_map[KEY]
             interface = self._interface()

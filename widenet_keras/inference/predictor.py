@@ -5,6 +5,7 @@ import numpy as np
 from widenet_keras.data.pixels import as_floats, whole_pixels
 from widenet_keras.inference.manifest import check_fits
 from widenet_keras.models.preprocessing import Preprocessing
+from widenet_keras.utils.plain_errors import first_line
 
 
 class Predictor:
@@ -57,7 +58,8 @@ class Predictor:
             images: (B, height, width, channels) floats in [-1, 1], or whole pixels.
 
         Raises:
-            ValueError: If the images have another shape, or values that are neither.
+            ValueError: If the images have another shape, or values that are neither, or
+                what runs the file says that it cannot.
         """
         images = as_floats(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
@@ -69,7 +71,7 @@ class Predictor:
         if self.input == "uint8":
             images = whole_pixels(images)
         if self.batch_size is None:
-            return self.run(images)
+            return self._run(images)
         return np.concatenate(
             [
                 self._filled(images[first : first + self.batch_size])
@@ -87,4 +89,14 @@ class Predictor:
         """Runs a batch that may be too small, filled up with its last image."""
         missing = self.batch_size - len(images)
         filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
-        return self.run(filled)[: len(images)]
+        return self._run(filled)[: len(images)]
+
+    def _run(self, images):
+        """Runs a batch; what the library below raises becomes one line."""
+        try:
+            return self.run(images)
+        except Exception as error:
+            raise ValueError(
+                f"{self.path} cannot be run on images {images.shape} "
+                f"({first_line(error)}); export it again, or give fewer images at once."
+            ) from error

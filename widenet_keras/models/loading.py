@@ -153,7 +153,8 @@ def _check(archive, path, config, max_memory, kwargs):
         ours = filter(_is_classifier, dicts_in(config))
         built = sum(built_size(each["config"]["config"]) for each in ours)
         arrays = check_hdf5(io.BytesIO(archive.read(_WEIGHTS)))
-    except _OF_CONTENT as error:
+    # Of damaged groups h5py raises this one as well.
+    except (*_OF_CONTENT, RuntimeError) as error:
         raise _unloadable(path, error) from error
     check_memory(path, "the model", built, max_memory)
     check_memory(path, "its weights", arrays, max_memory)
