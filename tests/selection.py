@@ -38,6 +38,8 @@ ONCE = {
     "test_files.py": QUICK,
     "test_fuzz.py::test_command_lines": QUICK,
     "test_idea.py": QUICK,
+    "test_keras_habits.py::test_lists_and_dicts_are_data": QUICK,
+    "test_keras_habits.py::test_shapes_that_a_data_set_does_not_tell": QUICK,
     "test_plot.py": QUICK,
     "test_readme.py": QUICK,
     "test_recipes.py": QUICK,

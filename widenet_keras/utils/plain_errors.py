@@ -25,6 +25,24 @@ def plain_errors(*line_in):
         raise ValueError(line) from None
 
 
+@contextlib.contextmanager
+def told_by(owner: str):
+    """Context in which an error that a framework raised is one line of `owner`.
+
+    Args:
+        owner: Name that starts the line, unless it does already.
+
+    Raises:
+        ValueError: For a `ValueError` or `TypeError`.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        line = " ".join(str(error).split())
+        start = "" if line.startswith(f"{owner}:") else f"{owner}: "
+        raise ValueError(f"{start}{line}") from None
+
+
 def first_line(error):
     """Returns the first line of an error's message; its class if it has none."""
     return next(iter(str(error).strip().splitlines()), "") or type(error).__name__
