@@ -1,6 +1,7 @@
 """Errors from inside a framework, told as the one line that says what to change."""
 
 import contextlib
+import re
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def told_by(owner: str):
     """Context in which an error that a framework raised is one line of `owner`.
 
     Args:
-        owner: Name that starts the line, unless it does already.
+        owner: Name that starts the line, unless another one does already.
 
     Raises:
         ValueError: For a `ValueError` or `TypeError`.
@@ -39,7 +40,7 @@ def told_by(owner: str):
         yield
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
-        start = "" if line.startswith(f"{owner}:") else f"{owner}: "
+        start = "" if re.match(r"\w+: ", line) else f"{owner}: "
         raise ValueError(f"{start}{line}") from None
 
 
