@@ -1,5 +1,6 @@
 """The export function, on any backend, with a check of what was written."""
 
+import os
 from pathlib import Path
 
 import keras
@@ -13,6 +14,7 @@ from widenet_keras.exports.precision import exact_products
 from widenet_keras.exports.target import check_target
 from widenet_keras.exports.to_tensorflow import write_in_tensorflow
 from widenet_keras.inference.manifest import manifest_of
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.quiet import quiet
@@ -78,6 +80,15 @@ def export(
         input=input,
         min_agreement=min_agreement,
     )
+    if not isinstance(model, WideNet):
+        raise ValueError(
+            f"export: the model is a {type(model).__name__} and must be an "
+            "ImageClassifier; Keras' own models have model.export(path)."
+        )
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise ValueError(
+            f"export: the path is {path!r}; give a string or a pathlib.Path."
+        )
     _check_model(model, options)
     path = Path(path)
     check_target(path, format)

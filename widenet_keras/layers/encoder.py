@@ -87,6 +87,9 @@ class Encoder(keras.layers.Layer):
                 self.pieces, steps, dtype=self.dtype_policy, name="pieces"
             )
 
+    # Of the tokens, which `summary` shows.
+    output_shape = property(lambda self: self._build_shapes_dict["tokens_shape"])
+
     def build(self, tokens_shape):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         for layer in (*self.blocks, self.norm1, self.norm2):

@@ -30,6 +30,21 @@ class HeadWeights(NamedTuple):
     logits: Product
 
 
+def pooled_features(tokens, gamma, beta, pooling):
+    """Returns tokens (B, T, D) normalised and pooled, (B, D).
+
+    Args:
+        tokens: (B, T, D).
+        gamma: (D,) of the final norm.
+        beta: (D,) of the final norm.
+        pooling: One of `POOLINGS`.
+    """
+    # The norm is each token's own: before it, the first one is all that is needed.
+    tokens = tokens[:, 0] if pooling == "token" else tokens
+    features = layer_norm(tokens, gamma, beta)
+    return numerics.mean(features, 1) if pooling == "mean" else features
+
+
 def head(tokens, weights, pooling):
     """Returns the logits, (B, classes) float32, of tokens (B, T, D).
 
@@ -38,11 +53,7 @@ def head(tokens, weights, pooling):
         weights: `HeadWeights`.
         pooling: One of `POOLINGS`.
     """
-    # The norm is each token's own: before it, the first one is all that is needed.
-    tokens = tokens[:, 0] if pooling == "token" else tokens
-    features = layer_norm(tokens, weights.gamma, weights.beta)
-    if pooling == "mean":
-        features = numerics.mean(features, 1)
+    features = pooled_features(tokens, weights.gamma, weights.beta, pooling)
     if weights.representation:
         features = numerics.tanh(linear(features, weights.representation))
     # The loss needs float32 whatever the policy computes in.
@@ -107,6 +118,10 @@ class ClassifierHead(keras.layers.Layer):
         """Returns the logits, (B, classes), of tokens (B, T, D)."""
         with numerics.weights_as_stored() as read:
             return head(tokens, self.read(read), self.pooling)
+
+    def compute_output_shape(self, tokens_shape):
+        """Returns (B, classes)."""
+        return tokens_shape[0], self.num_classes
 
     def compute_output_spec(self, tokens):
         """Returns the spec of the logits."""

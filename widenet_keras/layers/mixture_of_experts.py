@@ -111,6 +111,18 @@ class MixtureOfExperts(keras.layers.Layer):
             "seed": seed,
         }
 
+    def __call__(self, tokens, *args, **kwargs):
+        """Checks the rank of the tokens, then calls the layer as Keras does."""
+        # Checked here because Keras wraps what `call` raises in many lines.
+        shape = tuple(getattr(tokens, "shape", ()))
+        if len(shape) != 3 or shape[-1] is None:
+            raise ValueError(
+                f"MixtureOfExperts: the tokens have shape {shape} and must be (batch, "
+                "tokens, width) of a known width; reshape them, for instance by "
+                "keras.ops.reshape(tokens, (batch, -1, width))."
+            )
+        return super().__call__(tokens, *args, **kwargs)
+
     def build(self, tokens_shape):
         """Builds router and experts for tokens of shape (B, T, D)."""
         build_once(self.routed_experts, tokens_shape)
@@ -122,6 +134,8 @@ class MixtureOfExperts(keras.layers.Layer):
             tokens: (B, T, D).
             training: Whether noise, dropout, capacity and losses are on.
         """
+        if tokens.shape[0] == 0:
+            return tokens
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
         mixed, record = self.routed_experts(tokens, draws=draws, training=training)
         if training and self.add_losses:

@@ -9,13 +9,16 @@ def check_images(images, image_shape):
 
     Args:
         images: Anything with `shape` and `dtype`: (B, height, width, channels)
-            float. Objects without them are left to Keras.
+            float.
         image_shape: (height, width, channels) that the model takes.
     """
     shape, dtype = getattr(images, "shape", None), getattr(images, "dtype", None)
-    if shape is None or dtype is None:
-        return
     wanted = "(batch, " + ", ".join(map(str, image_shape)) + ")"
+    if shape is None or dtype is None:
+        raise ValueError(
+            f"The images are of type {type(images).__name__} and the model takes one "
+            f"array or tensor {wanted}; numpy.stack makes one of a list."
+        )
     shape = tuple(shape)
     fits = len(shape) == 4 and all(
         size in (None, want) for size, want in zip(shape[1:], image_shape, strict=True)
@@ -23,7 +26,7 @@ def check_images(images, image_shape):
     if not fits:
         advice = "resize them, or use with_image_size() or a config that fits"
         if shape == tuple(image_shape):
-            advice = "add a batch axis to a single image: images[None]"
+            advice = "add a batch axis: images[None], or batch() of a data set"
         raise ValueError(
             f"The images have shape {shape} and the model takes {wanted}; {advice}."
         )

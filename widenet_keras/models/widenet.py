@@ -8,16 +8,17 @@ from widenet_keras.layers.head import ClassifierHead, head
 from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import block_of
 from widenet_keras.models.config import WideNetConfig
+from widenet_keras.models.features import Features
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.origin import Origin
 from widenet_keras.models.presets import preset_config
 from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.routing_map import routing_of
-from widenet_keras.models.saving import save_beside
+from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
 
 
-class WideNet(Origin, keras.Model):
+class WideNet(Origin, Saved, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
     Args:
@@ -141,18 +142,53 @@ class WideNet(Origin, keras.Model):
             logits and a `RoutingRecord` stacked over the S routed steps (`()` for
             a model without experts).
         """
+        if images.shape[0] == 0 and not return_routing:
+            # Compilers divide by the number of images.
+            return keras.ops.zeros((0, self.config.num_classes), "float32")
         with numerics.weights_as_stored() as read:
-            # `stateless_call`, by which JAX trains, does not cast what it is given.
-            images = numerics.cast(images, self.compute_dtype)
-            tokens = embedded(images, self.embedding.read(read))
-            # One seed for the whole pass: on a GPU each that is read is waited for.
-            draws = self.encoder.draws(training)
-            tokens = draws.dropout(tokens, self.embedding_dropout.rate)
-            tokens, outputs = self.encoder.run(
-                tokens, training, hands_out=return_routing, draws=draws
-            )
+            tokens, outputs = self.run(images, training, read, (), return_routing)
             logits = head(tokens, self.head.read(read), self.head.pooling)
         return (logits, self.encoder.record(outputs)) if return_routing else logits
+
+    def run(self, images, training, read, look_at=(), hands_out=True):
+        """Returns the tokens before the head, (B, T, D), and the encoder's `Outputs`.
+
+        Args:
+            images: As for `call`.
+            training: As for `call`.
+            read: Function from a Keras variable to its tensor.
+            look_at: As for `Encoder.run`.
+            hands_out: As for `Encoder.run`.
+        """
+        # `stateless_call`, by which JAX trains, does not cast what it is given.
+        images = numerics.cast(images, self.compute_dtype)
+        tokens = embedded(images, self.embedding.read(read))
+        # One seed for the whole pass: on a GPU each that is read is waited for.
+        draws = self.encoder.draws(training)
+        tokens = draws.dropout(tokens, self.embedding_dropout.rate)
+        return self.encoder.run(tokens, training, look_at, hands_out, draws)
+
+    def features(self, images, step: int | None = None, pooled: bool = False):
+        """Returns what the network sees in images, for other models to build on.
+
+        ```python
+        inputs = keras.Input(model.config.image_shape)
+        backbone = keras.Model(inputs, model.features(inputs, pooled=True))
+        ```
+
+        Args:
+            images: (B, height, width, channels) float in [-1, 1], or a `keras.Input`.
+            step: Step of the depth, from 0, after which to look; None for the last.
+            pooled: Whether the norm and the pooling of the head follow.
+
+        Returns:
+            Tokens (B, T, D) as they leave the step, without the head's norm; the
+            class token first where there is one. With `pooled`, (B, D).
+
+        Raises:
+            ValueError: If there is no such step, or the images do not fit.
+        """
+        return Features(self, step, pooled)(images)
 
     def routing(self, images, batch_size=32):
         """Returns where every token of some images goes at inference.
@@ -206,26 +242,6 @@ class WideNet(Origin, keras.Model):
             **kwargs: Not used; for Keras.
         """
         quantize_in_place(self, super().quantize, mode, config, filters)
-
-    def save(self, filepath, overwrite=True, **kwargs):
-        """Saves the whole model; an older file is replaced only when it is done.
-
-        Args:
-            filepath: Path that ends in `.keras`.
-            overwrite: Whether an existing file may be replaced.
-            **kwargs: As for `keras.Model.save`.
-        """
-        save_beside(super().save, filepath, ".keras", overwrite, **kwargs)
-
-    def save_weights(self, filepath, overwrite=True, **kwargs):
-        """Saves the weights; an older file is replaced only when it is done.
-
-        Args:
-            filepath: Path that ends in `.weights.h5`.
-            overwrite: Whether an existing file may be replaced.
-            **kwargs: As for `keras.Model.save_weights`.
-        """
-        save_beside(super().save_weights, filepath, ".weights.h5", overwrite, **kwargs)
 
     def compute_output_shape(self, images_shape):
         """Returns (B, classes)."""

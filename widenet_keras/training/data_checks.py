@@ -1,5 +1,8 @@
 """Checks of training data before a model sees it, with one clear line each."""
 
+import copy
+import functools
+import inspect
 import numbers
 import os
 import re
@@ -14,6 +17,7 @@ from widenet_keras.training.batch_forms import as_arrays, images_labels_weights
 # What checks inside a graph say, which TensorFlow wraps.
 _LINES = (
     re.compile(r"The labels run from .*? labels must be 0 to \d+\."),
+    re.compile(r"The images have shape .*? or a config that fits\."),
     re.compile(r"The images run from .*? on whole pixels\."),
     re.compile(r"The images have values that .*? leave these images out\."),
 )
@@ -23,9 +27,8 @@ _NO_DATA = (str, bytes, numbers.Number, os.PathLike, set)
 def checked_data(data, labels, config, kind=None, needs_labels=True):
     """Checks images and labels and returns data that goes on checking itself.
 
-    Arrays are checked whole, here. Batches of `tf.data`, of a `PyDataset` and
-    of a generator are checked as they come; those of a torch `DataLoader` are
-    left to the model, which checks the images only.
+    Arrays are checked whole, here. Batches of `tf.data`, of a `PyDataset`, of a
+    generator and of a torch `DataLoader` are checked as they come.
 
     Args:
         data: Images, or a data set of batches, as `images_labels_weights` takes them.
@@ -40,14 +43,18 @@ def checked_data(data, labels, config, kind=None, needs_labels=True):
     Raises:
         ValueError: If something does not fit; one line says what and why.
     """
+    how = (config, kind, needs_labels)
+    _check_not_empty(data)
     if hasattr(data, "element_spec"):
         from widenet_keras.training.data_checks_tensorflow import checked_dataset
 
-        return checked_dataset(data, config, kind), labels
+        return checked_dataset(data, *how), labels
     if isinstance(data, keras.utils.PyDataset):
-        return _CheckedPyDataset(data, config, kind), labels
+        return _CheckedPyDataset(data, how), labels
     if hasattr(data, "__next__"):
-        return (_checked_batch(batch, config, kind) for batch in data), labels
+        return (_checked_batch(batch, *how) for batch in data), labels
+    if hasattr(data, "collate_fn"):
+        return _checked_loader(data, how), labels
     if data is None or isinstance(data, _NO_DATA):
         raise ValueError(
             f"The images are {data!r:.40} and the model takes an array of them, or a "
@@ -58,33 +65,76 @@ def checked_data(data, labels, config, kind=None, needs_labels=True):
             f"The images are a tuple of {len(data)}; give images and labels as two "
             "arguments."
         )
-    if isinstance(data, dict) or isinstance(labels, dict):
-        data, labels, _ = images_labels_weights((data, labels))
-    data, labels = _checked_arrays(data, labels, config, kind)
-    if not needs_labels or not hasattr(data, "shape"):
+    if not hasattr(data, "shape") and not isinstance(data, dict | list | tuple):
+        # A data set of another library, which Keras knows.
         return data, labels
-    if labels is None:
-        raise ValueError(
-            "There are images and no labels; give y, one integer label per image."
-        )
-    if not len(data):
+    data, labels, _ = images_labels_weights((data, labels))
+    data, labels = _checked_arrays(data, labels, *how)
+    if needs_labels and not len(data):
         raise ValueError("There are no images (0 of them); give at least one.")
     return data, labels
 
 
-def _checked_arrays(images, labels, config, kind):
+def checked_weights(weights, count):
+    """Returns sample weights as Keras takes them.
+
+    Args:
+        weights: A number per image, or None.
+        count: Number of images.
+
+    Raises:
+        ValueError: If they are not one finite number per image.
+    """
+    if weights is None:
+        return None
+    weights = as_arrays("sample weights", weights)
+    found = np.asarray(
+        keras.ops.convert_to_numpy(weights) if _is_tensor(weights) else weights
+    )
+    if found.dtype.kind not in "iufb" or not found.shape or len(found) != count:
+        raise ValueError(
+            f"The sample weights have shape {found.shape} and dtype {found.dtype}, "
+            f"and there are {count} images; give one number per image."
+        )
+    if not np.isfinite(found).all():
+        raise ValueError(
+            "The sample weights have values that are no numbers; use 0 to leave an "
+            "image out."
+        )
+    return weights
+
+
+def _check_not_empty(data):
+    """Raises `ValueError` for a data set that is known to have no batch."""
+    batches = None
+    if isinstance(data, keras.utils.PyDataset):
+        batches = data.num_batches
+    elif hasattr(data, "element_spec") and hasattr(data, "cardinality"):
+        batches = int(data.cardinality())
+    if batches == 0:
+        raise ValueError(
+            "The data set has no batch; see what leaves it empty (a filter, take(0), "
+            "drop_remainder of fewer images than a batch)."
+        )
+
+
+def _checked_arrays(images, labels, config, kind, needs_labels=True):
     """Returns images and labels as arrays, after the checks of both."""
+    if isinstance(images, list | tuple) and not images:
+        images = np.zeros((0, *config.image_shape), "float32")
     images = as_arrays("images", images)
     check_images(images, config.image_shape)
     check_values(keras.ops.convert_to_numpy(images) if _is_tensor(images) else images)
     if labels is None:
+        if needs_labels:
+            raise no_labels()
         return images, labels
     labels = as_arrays("labels", labels)
     found = keras.ops.convert_to_numpy(labels) if _is_tensor(labels) else labels
     # Text cannot become a tensor; the check below says so.
     found = np.asarray(found)
     check_labels(found, config.num_classes, kind)
-    if hasattr(images, "shape") and len(found) != len(images):
+    if len(found) != len(images):
         raise ValueError(
             f"There are {len(images)} images and {len(found)} labels; give one "
             "label per image."
@@ -92,32 +142,39 @@ def _checked_arrays(images, labels, config, kind):
     return images, labels
 
 
+def no_labels():
+    """Returns the error for images that come alone."""
+    return ValueError(
+        "There are images and no labels; give y, one integer label per image."
+    )
+
+
 def _is_tensor(values):
     return keras.ops.is_tensor(values) and not isinstance(values, np.ndarray)
 
 
-def _checked_batch(batch, config, kind):
+def _checked_batch(batch, config, kind, needs_labels):
     """Returns a batch as a tuple (images[, labels[, weights]]), checked."""
     images, labels, weights = images_labels_weights(batch)
-    images, labels = _checked_arrays(images, labels, config, kind)
+    images, labels = _checked_arrays(images, labels, config, kind, needs_labels)
+    weights = checked_weights(weights, len(images))
     return keras.utils.pack_x_y_sample_weight(images, labels, weights)
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):
     """A `PyDataset` that checks each batch of another one."""
 
-    def __init__(self, dataset, config, kind):
+    def __init__(self, dataset, how):
         super().__init__(
             workers=dataset.workers,
             use_multiprocessing=dataset.use_multiprocessing,
             max_queue_size=dataset.max_queue_size,
         )
         self.dataset = dataset
-        self.config = config
-        self.kind = kind
+        self.how = how
 
     def __getitem__(self, index):
-        return _checked_batch(self.dataset[index], self.config, self.kind)
+        return _checked_batch(self.dataset[index], *self.how)
 
     @property
     def num_batches(self):
@@ -133,7 +190,29 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         self.dataset.on_epoch_end()
 
 
+def _checked_loader(loader, how):
+    """Returns a copy of a torch `DataLoader` that checks each batch."""
+    checked = copy.copy(loader)
+    checked.collate_fn = functools.partial(_collated, loader.collate_fn, how)
+    return checked
+
+
+def _collated(collate, how, samples):
+    return _checked_batch(collate(samples), *how)
+
+
 def data_message(error):
     """Returns the line of a check above inside a longer error text, or None."""
     found = (line.search(str(error)) for line in _LINES)
     return next((each.group(0) for each in found if each), None)
+
+
+def has_its_own_order(data):
+    """Whether data are a stream: a `tf.data` set, generator or endless `PyDataset`."""
+    endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
+    return hasattr(data, "element_spec") or endless or inspect.isgenerator(data)
+
+
+def is_empty(data):
+    """Whether data are an array of no images."""
+    return hasattr(data, "shape") and len(data) == 0

@@ -7,9 +7,10 @@ import tensorflow as tf
 from widenet_keras.data.pixels import FARTHEST
 from widenet_keras.models.image_checks import check_images, check_labels
 from widenet_keras.training.batch_forms import images_labels_weights
+from widenet_keras.training.data_checks import no_labels
 
 
-def checked_dataset(dataset, config, kind):
+def checked_dataset(dataset, config, kind, needs_labels):
     """Returns a data set of (images[, labels[, weights]]) that checks its batches.
 
     Args:
@@ -17,6 +18,7 @@ def checked_dataset(dataset, config, kind):
             devices of a strategy is returned as it is.
         config: `WideNetConfig` of the model.
         kind: Which labels are right, as for `check_labels`.
+        needs_labels: Whether images without labels are a mistake.
 
     Raises:
         ValueError: If its spec does not fit; one line says what and why.
@@ -24,6 +26,8 @@ def checked_dataset(dataset, config, kind):
     images, labels, _ = images_labels_weights(dataset.element_spec)
     if images.shape.rank is not None:
         check_images(images, config.image_shape)
+    if labels is None and needs_labels:
+        raise no_labels()
     if labels is not None and labels.shape.rank in (1, 2):
         columns = labels.shape[1:]
         if None not in columns:
@@ -37,10 +41,12 @@ def checked_dataset(dataset, config, kind):
             batch[0] if len(batch) == 1 else batch
         )
         checks = _assertions_of_images(images)
+        if not images.shape[1:].is_fully_defined():
+            checks.append(_assertion_of_shape(images, config.image_shape))
         if labels is not None and labels.dtype.is_integer and of_classes:
             checks.append(_assertion_of_labels(labels, config.num_classes))
         with tf.control_dependencies(checks):
-            images = tf.identity(images)
+            images = tf.ensure_shape(images, (None, *config.image_shape))
         return keras.utils.pack_x_y_sample_weight(images, labels, weights)
 
     return dataset.map(check)
@@ -63,6 +69,19 @@ def _assertions_of_images(images):
         tf.debugging.check_numerics(images, no_numbers),
         tf.debugging.Assert(scaled, [message]),
     ]
+
+
+def _assertion_of_shape(images, image_shape):
+    """Returns an operation that fails for images of another shape."""
+    shape = tf.shape(images)
+    wanted = ", ".join(map(str, image_shape))
+    message = tf.strings.format(
+        f"The images have shape {{}} and the model takes (batch, {wanted}); resize "
+        "them, or use with_image_size() or a config that fits.",
+        (shape,),
+    )
+    fits = tf.size(shape) == 4 and tf.reduce_all(shape[1:] == image_shape)
+    return tf.debugging.Assert(fits, [message])
 
 
 def _assertion_of_labels(labels, num_classes):

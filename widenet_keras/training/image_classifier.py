@@ -1,7 +1,6 @@
 """The image classifier: the network with an objective, ready for `model.fit`."""
 
 import contextlib
-import inspect
 import warnings
 
 import keras
@@ -10,7 +9,14 @@ import numpy as np
 from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.process_rows import ProcessRows
 from widenet_keras.models.widenet import WideNet
-from widenet_keras.training.data_checks import checked_data, data_message
+from widenet_keras.training.data_checks import (
+    checked_data,
+    checked_weights,
+    data_message,
+    has_its_own_order,
+    is_empty,
+)
+from widenet_keras.training.fit_options import checked_options
 from widenet_keras.training.on_logits import (
     labels_kind,
     loss_on_logits,
@@ -18,7 +24,7 @@ from widenet_keras.training.on_logits import (
 )
 from widenet_keras.training.step import TrainStep
 from widenet_keras.training.trainable_variables import follow
-from widenet_keras.utils.plain_errors import first_line, plain_errors
+from widenet_keras.utils.plain_errors import first_line, plain_errors, told_by
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -61,7 +67,8 @@ class ImageClassifier(TrainStep, WideNet):
 
         A model around this one has no record of the routing to take them from.
         """
-        if return_routing or not training or not self.config.routed_steps:
+        routed = self.config.routed_steps and images.shape[0] != 0
+        if return_routing or not training or not routed:
             return super().call(images, training, return_routing)
         logits, record = super().call(images, training, return_routing=True)
         self.add_loss(self.auxiliary_loss(record))
@@ -82,19 +89,20 @@ class ImageClassifier(TrainStep, WideNet):
             ValueError: If a loss or metric would read the logits as probabilities, or
                 loss or optimizer do not work over the devices of this job.
         """
-        loss = loss_on_logits(loss)
-        metrics = metrics_on_logits(metrics, loss)
-        weighted = metrics_on_logits(kwargs.pop("weighted_metrics", None), loss)
+        with told_by("compile"):
+            loss = loss_on_logits(loss)
+            metrics = metrics_on_logits(metrics, loss)
+            weighted = metrics_on_logits(kwargs.pop("weighted_metrics", None), loss)
+            optimizer = keras.optimizers.get(optimizer)
+            self.check_training(optimizer, loss)
+            super().compile(
+                optimizer=optimizer,
+                loss=loss,
+                metrics=metrics,
+                weighted_metrics=weighted,
+                **kwargs,
+            )
         self.labels_kind = labels_kind(loss)
-        optimizer = keras.optimizers.get(optimizer)
-        self.check_training(optimizer, loss)
-        super().compile(
-            optimizer=optimizer,
-            loss=loss,
-            metrics=metrics,
-            weighted_metrics=weighted,
-            **kwargs,
-        )
         # Variables that are first made inside a train step make TensorFlow trace
         # that step twice, which doubles the wait before the first epoch.
         if self.optimizer is not None:
@@ -128,28 +136,19 @@ class ImageClassifier(TrainStep, WideNet):
             ValueError: If images or labels do not fit the model, in one line.
         """
         self._assert_compile_called("fit")
+        options = checked_options("fit", args, kwargs)
         own_rows = isinstance(x, ProcessRows)
-        x, y = self._checked(x.dataset if own_rows else x, y)
-        if _has_its_own_order(x):
+        x, y = self._checked(x.dataset if own_rows else x, y, options)
+        if has_its_own_order(x):
             # Keras would warn that it cannot shuffle them, which nobody asked for.
-            kwargs.setdefault("shuffle", False)
-        validation = kwargs.get("validation_data")
-        if isinstance(validation, tuple | list):
-            images, labels, weights = keras.utils.unpack_x_y_sample_weight(
-                tuple(validation)
-            )
-            images, labels = self._checked(images, labels)
-            kwargs["validation_data"] = keras.utils.pack_x_y_sample_weight(
-                images, labels, weights
-            )
-        elif validation is not None:
-            kwargs["validation_data"], _ = self._checked(validation, None)
+            options.setdefault("shuffle", False)
+        if (validation := options.get("validation_data")) is not None:
+            options["validation_data"] = self._checked_validation(validation)
         self._follow_trainable(trains=True)
         if self.optimizer is not None:
             self.unshare_buffers()
-        plain = plain_errors(data_message, broken_image_message)
-        with plain, self.whole_batches(x if own_rows else None):
-            history = super().fit(x, y, *args, **kwargs)
+        with self._plain_errors(), self.whole_batches(x if own_rows else None):
+            history = super().fit(x, y, **options)
         if self.optimizer is not None:
             # Weights that are the moving average now have its buffers, which an
             # evaluation would use up.
@@ -159,48 +158,71 @@ class ImageClassifier(TrainStep, WideNet):
     def evaluate(self, x=None, y=None, *args, **kwargs):
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         self._assert_compile_called("evaluate")
-        x, y = self._checked(x, y)
+        options = checked_options("evaluate", args, kwargs)
+        x, y = self._checked(x, y, options)
         self._follow_trainable()
-        plain = plain_errors(data_message, broken_image_message)
-        with self.keeps_weights(), plain, self.whole_batches():
-            return super().evaluate(x, y, *args, **kwargs)
+        with self.keeps_weights(), self._plain_errors(), self.whole_batches():
+            return super().evaluate(x, y, **options)
 
     def predict(self, x, *args, **kwargs):
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
+        options = checked_options("predict", args, kwargs)
         x, _ = self._checked(x, None, needs_labels=False)
-        if _is_empty(x):
+        if is_empty(x):
             return self._no_logits()
         self._follow_trainable()
-        plain = plain_errors(data_message, broken_image_message)
-        with self.keeps_weights(), plain, self.whole_batches():
-            return super().predict(x, *args, **kwargs)
+        with self.keeps_weights(), self._plain_errors(), self.whole_batches():
+            return super().predict(x, **options)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
         """Trains on one batch; as `keras.Model.train_on_batch`, after the checks."""
         self._assert_compile_called("train_on_batch")
-        x, y = self._checked(x, y)
+        options = checked_options("train_on_batch", args, kwargs)
+        x, y = self._checked(x, y, options)
         self._follow_trainable(trains=True)
-        return super().train_on_batch(x, y, *args, **kwargs)
+        return super().train_on_batch(x, y, **options)
 
     def test_on_batch(self, x, y=None, *args, **kwargs):
         """Evaluates one batch; as `keras.Model.test_on_batch`, after the checks."""
         self._assert_compile_called("test_on_batch")
-        x, y = self._checked(x, y)
+        options = checked_options("test_on_batch", args, kwargs)
+        x, y = self._checked(x, y, options)
         self._follow_trainable()
-        return super().test_on_batch(x, y, *args, **kwargs)
+        return super().test_on_batch(x, y, **options)
 
     def predict_on_batch(self, x):
         """Returns the logits of one batch, as NumPy, after the checks."""
         x, _ = self._checked(x, None, needs_labels=False)
-        if _is_empty(x):
+        if is_empty(x):
             return self._no_logits()
         self._follow_trainable()
         return super().predict_on_batch(x)
 
-    def _checked(self, data, labels, needs_labels=True):
+    def _checked(self, data, labels, options=None, needs_labels=True):
         """Returns data and labels that are checked now or as they come."""
         kind = self.labels_kind
-        return checked_data(data, labels, self.config, kind, needs_labels)
+        data, labels = checked_data(data, labels, self.config, kind, needs_labels)
+        if options and options.get("sample_weight") is not None:
+            options["sample_weight"] = checked_weights(
+                options["sample_weight"], len(data)
+            )
+        return data, labels
+
+    def _checked_validation(self, validation):
+        """Returns validation data, arrays or a data set, after the same checks."""
+        if not isinstance(validation, tuple | list):
+            return self._checked(validation, None)[0]
+        images, labels, weights = keras.utils.unpack_x_y_sample_weight(
+            tuple(validation)
+        )
+        options = {"sample_weight": weights}
+        images, labels = self._checked(images, labels, options)
+        weights = options["sample_weight"]
+        return keras.utils.pack_x_y_sample_weight(images, labels, weights)
+
+    def _plain_errors(self):
+        """Context in which errors that a check in a graph made are its line."""
+        return plain_errors(data_message, broken_image_message)
 
     def _follow_trainable(self, trains=False):
         """Takes in which weights were frozen or unfrozen since the last call."""
@@ -225,13 +247,3 @@ class ImageClassifier(TrainStep, WideNet):
     def _no_logits(self):
         """Returns the logits of no image."""
         return np.zeros((0, self.config.num_classes), "float32")
-
-
-def _is_empty(data):
-    return hasattr(data, "shape") and len(data) == 0
-
-
-def _has_its_own_order(data):
-    """Whether data are a stream: a `tf.data` set, generator or endless `PyDataset`."""
-    endless = isinstance(data, keras.utils.PyDataset) and data.num_batches is None
-    return hasattr(data, "element_spec") or endless or inspect.isgenerator(data)

@@ -15,6 +15,8 @@ from widenet_keras.training.objective import Objective
 class TrainStep(Objective):
     """Mixin with stateless `train_step` and `test_step` for `jax.jit`."""
 
+    _lent = ()
+
     def train_step(self, state, data):
         """Trains on one batch; returns the logs and the new state."""
         trainable, non_trainable, optimizer_variables, metrics_variables = state
@@ -78,17 +80,32 @@ class TrainStep(Objective):
     def keeps_weights(self):
         """Gives the weights back if evaluation or prediction ends in an error.
 
-        Keras lends them to its loops, and only `fit` returns them on an error.
+        Only `fit` does that by itself.
         """
-        lent = [(variable, variable.value) for variable in self.variables]
         try:
             yield
         except BaseException:
             self.jax_state_sync()
-            for variable, value in lent:
-                if not value.is_deleted():
-                    variable.assign(value)
             raise
+
+    def jax_state_sync(self):
+        """Gives the model what the loops of Keras have, as it was lent if need be.
+
+        They lend it before the first batch, which may fail.
+        """
+        super().jax_state_sync()
+        for variable, value in self._lent:
+            if variable._value is None and not value.is_deleted():
+                variable.assign(value)
+        vars(self)["_lent"] = ()
+
+    def _get_jax_state(self, **parts):
+        if parts.get("purge_model_variables"):
+            optimizer = self.optimizer.variables if self.compiled else []
+            lent = [*self.variables, *optimizer, *self.metrics_variables]
+            # Not as an attribute, in which Keras would see new state.
+            vars(self)["_lent"] = tuple((each, each.value) for each in lent)
+        return super()._get_jax_state(**parts)
 
     def _forward_losses(self, trainable, non_trainable, x, y, sample_weight, training):
         """Total loss, (task loss, record, logits), and the new model state."""

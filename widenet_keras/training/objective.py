@@ -35,6 +35,11 @@ class Objective:
                 names.append("router_z_loss")
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
 
+    @property
+    def metrics(self):
+        """Those of Keras; none where only a model around this one is trained."""
+        return super().metrics if self.compiled else []
+
     def keeps_weights(self):
         """Context in which an error leaves the model with its weights."""
         return contextlib.nullcontext()

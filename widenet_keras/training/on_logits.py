@@ -68,6 +68,8 @@ def loss_on_logits(loss):
         return {name: loss_on_logits(each) for name, each in loss.items()}
     if loss == "auto":
         return SPARSE(from_logits=True)
+    if not (loss is None or isinstance(loss, str) or callable(loss)):
+        raise ValueError(f"loss={loss!r} is none; give a name, a function or a Loss.")
     named = keras.losses.get(loss) if isinstance(loss, str) else loss
     if named in _FUNCTIONS:
         return _CROSSENTROPIES[_FUNCTIONS[named]](from_logits=True)

@@ -49,6 +49,24 @@ def plain_errors(*line_in):
         raise ValueError(line) from None
 
 
+@contextlib.contextmanager
+def told_by(owner: str):
+    """Context in which an error that a framework raised is one line of `owner`.
+
+    Args:
+        owner: Name that starts the line, unless another one does already.
+
+    Raises:
+        ValueError: For a `ValueError` or `TypeError`.
+    """
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        line = " ".join(str(error).split())
+        start = "" if re.match(r"\w+: ", line) else f"{owner}: "
+        raise ValueError(f"{start}{line}") from None
+
+
 def first_line(error):
     """Returns what an error says as one line that is not long.
 

@@ -1,0 +1,68 @@
+"""Checks of what `fit` and its like take besides data, before anything runs."""
+
+import inspect
+import numbers
+
+import keras
+
+from widenet_keras.utils.checks import check_integer, check_number, suggest
+
+_DATA = ("self", "x", "y")
+_AT_LEAST = {
+    "batch_size": 1,
+    "validation_batch_size": 1,
+    "steps": 1,
+    "steps_per_epoch": 1,
+    "validation_steps": 1,
+    "epochs": 0,
+    "initial_epoch": 0,
+}
+
+
+def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
+    """Returns the arguments of a method of `keras.Model` behind the data, by name.
+
+    Args:
+        method: "fit", "evaluate", "predict", "train_on_batch" or "test_on_batch".
+        args: Those given by position.
+        kwargs: Those given by name.
+
+    Raises:
+        TypeError: If there is no such argument.
+        ValueError: If a number is out of range; one line says what is allowed.
+    """
+    parameters = inspect.signature(getattr(keras.Model, method)).parameters
+    names = [name for name in parameters if name not in _DATA and name != "kwargs"]
+    if len(args) > len(names):
+        raise TypeError(
+            f"{method} takes at most {len(names)} arguments after the data and got "
+            f"{len(args)}."
+        )
+    options = {**dict(zip(names, args, strict=False)), **kwargs}
+    for name, value in [*options.items()]:
+        # Keras hands some to itself.
+        if name not in names and not name.startswith("_"):
+            raise TypeError(f"{method} has no argument {name!r}.{suggest(name, names)}")
+        if name in _AT_LEAST and value is not None:
+            # Of NumPy too.
+            whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+            value = int(value) if whole else value
+            check_integer(method, name, value, _AT_LEAST[name])
+            options[name] = value
+    check_number(
+        method, "validation_split", options.get("validation_split") or 0, 0.0, below=1.0
+    )
+    _check_class_weight(method, options.get("class_weight"))
+    return options
+
+
+def _check_class_weight(method, weights):
+    if weights is None:
+        return
+    if not isinstance(weights, dict):
+        raise ValueError(
+            f"{method}: class_weight is a {type(weights).__name__} and must be a dict "
+            "from the number of a class to its weight."
+        )
+    for name, weight in weights.items():
+        check_number(method, f"class_weight[{name!r}]", weight, 0.0)
