@@ -41,6 +41,7 @@ ONCE = {
     "test_fuzz_widenet.py": QUICK,
     "test_idea.py": QUICK,
     "test_plot.py": QUICK,
+    "test_plain_errors.py": QUICK,
     "test_progress.py": QUICK,
     "test_progress.py::test_a_line_per_epoch": ("tensorflow", "torch"),
     "test_readme.py": QUICK,

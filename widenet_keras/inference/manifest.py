@@ -3,6 +3,7 @@
 import json
 
 from widenet_keras.data.geometry import EVALUATION_CROP, SMALLEST_CROPPED
+from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.version import __version__
 
 KIND = "widenet_keras export"
@@ -80,10 +81,9 @@ def damaged(path, reason):
 
     Args:
         path: The file.
-        reason: What is wrong with it.
+        reason: What is wrong with it: a line, or what another library raised.
     """
-    reason = " ".join(str(reason).split())
     return ValueError(
-        f"{path} is damaged, or not a file that widenet_keras.export wrote ({reason}); "
-        "copy or export it again."
+        f"{path} is damaged, or not a file that widenet_keras.export wrote "
+        f"({first_line(reason)}); copy or export it again."
     )
