@@ -43,6 +43,7 @@ ONCE = {
     "test_keras_habits.py::test_lists_and_dicts_are_data": QUICK,
     "test_keras_habits.py::test_shapes_that_a_data_set_does_not_tell": QUICK,
     "test_plot.py": QUICK,
+    "test_plain_errors.py": QUICK,
     "test_progress.py": QUICK,
     "test_progress.py::test_a_line_per_epoch": ("tensorflow", "torch"),
     "test_readme.py": QUICK,

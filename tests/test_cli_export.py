@@ -111,6 +111,7 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
         (["export", "MODEL", "--format", "keras", "--input", "uint8", *OTHER], ["use"]),
         (["export", "MODEL", "--format", "litert", "--quantize", "int8"], ["--data"]),
         (["export", DIGITS, "--format", "litert", "--data", "none"], ["none"]),
+        (["export", DIGITS, "--format", "keras", "--split", "tset"], ["'tset'"]),
         (["predict", "nowhere", "--model", "MODEL"], ["nowhere does not exist"]),
         (["predict", "MODEL", "--model", "nothing.onnx"], ["nothing.onnx"]),
         (["predict", "MODEL", "--model", "MODEL"], ["cannot be read"]),

@@ -34,15 +34,15 @@ def check_exists(path: Path, give: str) -> None:
         raise ValueError(f"{path} does not exist; give {give}.")
 
 
-def check_data(data: str, split: str) -> None:
+def check_data(data: str | None, split: str) -> None:
     """Raises `ValueError` unless there may be such data and such a part of them.
 
     Args:
-        data: As for `widenet_keras.data.labelled`.
+        data: As for `widenet_keras.data.labelled`; None for none.
         split: Name of a part of the data.
     """
     check_choice("--split", "split", split, _SPLITS)
-    if data == "digits" or data.startswith("tfds:") or "://" in data:
+    if data in (None, "digits") or data.startswith("tfds:") or "://" in data:
         return
     if not Path(data).expanduser().exists():
         raise ValueError(

@@ -71,9 +71,8 @@ class Export:
         check_at_least("export", "--samples", self.samples)
         check_memory_flag("export", self.max_memory)
         check_exists(self.model, "the path of a .keras file")
-        if self.data is not None:
-            check_data(self.data, self.split)
-        elif self.quantize == "int8":
+        check_data(self.data, self.split)
+        if self.data is None and self.quantize == "int8":
             raise ValueError(
                 "--quantize int8 calibrates its ranges on images; give --data."
             )

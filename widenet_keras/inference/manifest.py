@@ -7,13 +7,12 @@ from typing import NamedTuple
 from widenet_keras.models.class_names import checked_class_names
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.memory import check_memory
+from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.printable import printable
 from widenet_keras.version import __version__
 
 KIND = "widenet_keras export"
 INPUTS = ("float", "uint8", "jpeg")
-# What another library says of a file is quoted up to here.
-_LONGEST_REASON = 300
 
 
 class Interface(NamedTuple):
@@ -144,13 +143,9 @@ def damaged(path, reason):
 
     Args:
         path: The file.
-        reason: What is wrong with it.
+        reason: What is wrong with it: a line, or what another library raised.
     """
-    reason = printable(" ".join(str(reason).split()))
-    reason = (
-        reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]} ..."
-    )
     return ValueError(
-        f"{path} is damaged, or not a file that widenet_keras.export wrote ({reason}); "
-        "copy or export it again."
+        f"{path} is damaged, or not a file that widenet_keras.export wrote "
+        f"({printable(first_line(reason))}); copy or export it again."
     )

@@ -17,7 +17,8 @@ def choose_backend(asked: str | None = None) -> None:
 
     That is the one asked for; or that of the environment variable `KERAS_BACKEND`; or
     that of Keras' own configuration; or, where this is not installed, the first one
-    that is. Does nothing after Keras was imported.
+    that is. TensorFlow then logs errors only, unless `TF_CPP_MIN_LOG_LEVEL` says
+    otherwise. Does nothing after Keras was imported.
 
     Args:
         asked: "tensorflow", "jax" or "torch"; None leaves the choice to the others.
@@ -28,6 +29,8 @@ def choose_backend(asked: str | None = None) -> None:
     """
     if "keras" in sys.modules:
         return
+    # Below errors TensorFlow logs what nobody asked, and pages about a broken image.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     said = asked or os.environ.get("KERAS_BACKEND")
     if said in BACKENDS:
         check_installed(said)

@@ -6,7 +6,7 @@ import re
 # A line of another library is quoted up to here.
 _LONGEST = 300
 _AROUND = re.compile(
-    r"\{\{[^{}]*\}\}|\[Op:[^\]]*\](?: name:)?|\[\[[^\[\]]*\]\]|^\(\d+\) "
+    r"\{\{[^{}]*\}\}|\[Op:[^\]]*\](?: name:)?|\[\[[^\[\]]*\]\]|^\s*\(\d+\) +"
 )
 _HEADING = re.compile(
     r"Graph execution error:?$|Detected at node|Exception encountered when calling"
@@ -74,7 +74,7 @@ def first_line(error):
     headings without content) is left out.
 
     Args:
-        error: The error.
+        error: The error, or its text.
     """
     lines = (_AROUND.sub("", line).strip() for line in str(error).splitlines())
     found = next((line for line in lines if line and not _HEADING.match(line)), "")
