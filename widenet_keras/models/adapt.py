@@ -34,7 +34,6 @@ def adapted(model, dtype=None, class_names=None, **fields):
         fields.setdefault("num_classes", len(class_names))
     config = model.config.replace(**fields)
     fresh_head = config.num_classes != model.config.num_classes
-    origin = model.origin()
     if class_names is None:
         class_names = None if fresh_head else model.class_names
     elif model.class_names is not None and not fresh_head:
@@ -46,7 +45,7 @@ def adapted(model, dtype=None, class_names=None, **fields):
         seed=model.seed,
         dtype=dtype,
         name=model.name,
-        **{**origin, "class_names": class_names},
+        origin={**model.origin(), "class_names": class_names},
     )
     mine, theirs = weights_by_path(model), weights_by_path(other)
     if mine.keys() != theirs.keys():

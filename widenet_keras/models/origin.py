@@ -36,13 +36,14 @@ class Origin:
             preprocessing = Preprocessing.from_dict(preprocessing)
         self._preprocessing = preprocessing
 
-    def origin(self):
-        """Returns what a model made from this one keeps of where it comes from.
+    def set_origin(self, class_names=None, preprocessing=None, trained_on=None):
+        """Sets all of it; None where nobody said."""
+        self.class_names = class_names
+        self.preprocessing = preprocessing
+        self.trained_on = trained_on
 
-        Returns:
-            Dict of the constructor's arguments `class_names`, `preprocessing` and
-            `trained_on`.
-        """
+    def origin(self):
+        """Returns what a model made from this one keeps, as a dict that JSON holds."""
         return {
             "class_names": self.class_names,
             "preprocessing": self._preprocessing and self._preprocessing.to_dict(),

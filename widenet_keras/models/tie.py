@@ -102,7 +102,7 @@ def tie(model, *, seed=0, **fields):
         )
     config = _tied_config(model.config, fields)
     tied = type(model)(
-        config, seed=model.seed, dtype=model.dtype_policy, **model.origin()
+        config, seed=model.seed, dtype=model.dtype_policy, origin=model.origin()
     )
     random = np.random.default_rng(seed)
     for index in range(config.num_unique_blocks):

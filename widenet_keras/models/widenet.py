@@ -27,21 +27,11 @@ class WideNet(Origin, Saved, keras.Model):
             `keras.utils.set_random_seed`.
         quantization: "int8" for the layout of a quantised model, as `quantize`
             leaves it; None for floats.
-        class_names: As in `Origin`, as are `trained_on` and `preprocessing`, a
-            `Preprocessing` or the dict of one; None where nobody said.
+        origin: Dict of what is known of where it comes from, as `Origin.origin` has it.
         **kwargs: `name` and `dtype`, as for `keras.Model`.
     """
 
-    def __init__(
-        self,
-        config,
-        seed=None,
-        quantization=None,
-        class_names=None,
-        preprocessing=None,
-        trained_on=None,
-        **kwargs,
-    ):
+    def __init__(self, config, seed=None, quantization=None, origin=None, **kwargs):
         super().__init__(**kwargs)
         if isinstance(config, str):
             raise ValueError(
@@ -52,9 +42,7 @@ class WideNet(Origin, Saved, keras.Model):
             config = WideNetConfig().replace(**config)
         self.config = config
         self.seed = seed
-        self.class_names = class_names
-        self.preprocessing = preprocessing
-        self.trained_on = trained_on
+        self.set_origin(**(origin or {}))
         policy = self.dtype_policy
         self.embedding = PatchEmbedding(
             config.width,
@@ -171,10 +159,8 @@ class WideNet(Origin, Saved, keras.Model):
     def features(self, images, step: int | None = None, pooled: bool = False):
         """Returns what the network sees in images, for other models to build on.
 
-        ```python
-        inputs = keras.Input(model.config.image_shape)
-        backbone = keras.Model(inputs, model.features(inputs, pooled=True))
-        ```
+            inputs = keras.Input(model.config.image_shape)
+            backbone = keras.Model(inputs, model.features(inputs, pooled=True))
 
         Args:
             images: (B, height, width, channels) float in [-1, 1], or a `keras.Input`.
@@ -182,8 +168,8 @@ class WideNet(Origin, Saved, keras.Model):
             pooled: Whether the norm and the pooling of the head follow.
 
         Returns:
-            Tokens (B, T, D) as they leave the step, without the head's norm; the
-            class token first where there is one. With `pooled`, (B, D).
+            Tokens (B, T, D) as they leave the step, before any norm of the head, a
+            class token first; (B, D) if `pooled`.
 
         Raises:
             ValueError: If there is no such step, or the images do not fit.
@@ -213,16 +199,13 @@ class WideNet(Origin, Saved, keras.Model):
 
         Args:
             dtype: Dtype policy of the copy; None for that of this model.
-            class_names: Names of the classes of the copy; None for those of this
-                model, as long as `num_classes` is its own.
+            class_names: Names of the classes of the copy; None keeps those that fit.
             **fields: Fields of `WideNetConfig` to change.
         """
         return adapted(self, dtype, class_names, **fields)
 
     def with_image_size(self, image_size):
-        """Returns a copy of the model for images of another size.
-
-        The position table is resampled (bicubic); all other weights are equal.
+        """Returns a copy for images of another size, positions resampled (bicubic).
 
         Args:
             image_size: Side of the new images, pixels; divisible by `patch_size`.
@@ -255,7 +238,7 @@ class WideNet(Origin, Saved, keras.Model):
             "config": self.config.to_dict(),
             "seed": self.seed,
             "quantization": self.quantization,
-            **self.origin(),
+            "origin": self.origin(),
         }
 
     @classmethod

@@ -11,10 +11,14 @@ from widenet_keras.data.pipeline.orientation import (
     upright,
 )
 
+# Nothing here is Python that AutoGraph would have to rewrite, which takes it seconds.
+plain = tf.autograph.experimental.do_not_convert
+
 # Columns beside a part of a JPEG that its colours are smoothed with.
 _MARGIN = 2
 
 
+@plain
 def training_crop(image, layout, augmentation, pair, draws):
     """Returns a crop of an image for training.
 
@@ -51,6 +55,7 @@ def training_crop(image, layout, augmentation, pair, draws):
     return tf.gather(tf.gather(image, rows), columns, axis=1)
 
 
+@plain
 def evaluation_crop(image, layout, exported=False):
     """Returns what evaluation sees of an image, as `layout.preprocessing` says.
 
@@ -77,6 +82,7 @@ def evaluation_crop(image, layout, exported=False):
     return _resized(_window(image, window, layout.channels, exported), layout)
 
 
+@plain
 def evaluation_pixels(image, layout, exported=False):
     """Returns `evaluation_crop` as whole pixels, which is what models are given.
 
@@ -91,6 +97,7 @@ def evaluation_pixels(image, layout, exported=False):
     return tf.cast(evaluation_crop(image, layout, exported) + 0.5, tf.uint8)
 
 
+@plain
 def decoded(image, channels):
     """Returns a whole image, uint8 (height, width, channels).
 
