@@ -74,7 +74,7 @@ def train(recipe, epochs, seed, data):
 
     import widenet_keras
     from widenet_keras.data.digits import CLASSES, AugmentedDigits
-    from widenet_keras.training.progress import Progress
+    from widenet_keras.training.epoch_lines import EpochLines
 
     (x_train, y_train), (x_test, y_test) = data
     keras.utils.set_random_seed(seed)
@@ -108,7 +108,7 @@ def train(recipe, epochs, seed, data):
         epochs=epochs,
         validation_data=(x_test, keras.utils.to_categorical(y_test, 10)),
         validation_freq=min(recipe.validation_freq, epochs),
-        callbacks=[Progress()],
+        callbacks=[EpochLines()],
         verbose=0,
     )
     # The averaged weights stand in the model now, and training is over: plain

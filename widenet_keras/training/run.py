@@ -13,12 +13,12 @@ from widenet_keras.plot import plot_history, plot_routing
 from widenet_keras.training.averages import AveragedEvaluation
 from widenet_keras.training.callbacks import HistoryTable, Rates, StopOnNaN
 from widenet_keras.training.checkpoints import Checkpoints
+from widenet_keras.training.epoch_lines import EpochLines
 from widenet_keras.training.load_maps import (
     LoadMaps,
     draw_load_table,
     read_load_table,
 )
-from widenet_keras.training.progress import Progress
 from widenet_keras.utils.files import (
     check_folder,
     remove_leftovers,
@@ -153,7 +153,7 @@ class Run:
         callbacks = [
             Rates(batch_size),
             StopOnNaN(self.checkpoints.last),
-            Progress(self.distribution.is_chief),
+            EpochLines(self.distribution.is_chief),
         ]
         if model.optimizer.use_ema:
             callbacks.append(AveragedEvaluation())

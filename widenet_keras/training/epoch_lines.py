@@ -10,7 +10,7 @@ _SHOWN = ("loss", "accuracy", "val_loss", "val_accuracy")
 _PAUSE = 1.0
 
 
-class Progress(keras.callbacks.Callback):
+class EpochLines(keras.callbacks.Callback):
     """Prints a line before what takes long at first, and one after every epoch.
 
         compiling the first step ...
