@@ -57,9 +57,7 @@ def test_the_best_weights_the_rate_and_what_is_written(tmp_path):
         callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True),
         callbacks.ModelCheckpoint(weights, save_weights_only=True),
         callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=0),
-        callbacks.TensorBoard(tmp_path / "logs")
-        if BACKEND == "tensorflow"
-        else Spoil(-1),
+        *board,
         callbacks.EarlyStopping("val_loss", patience=2, restore_best_weights=True),
         epochs=9,
     )

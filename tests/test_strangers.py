@@ -423,7 +423,7 @@ def test_a_manifest_is_about_the_model_beside_it(format, copy, honest):
 
 def test_an_export_names_each_class_once(tmp_path):
     names = ["crane", "crane", "a", "b", "c"]
-    with pytest.raises(ValueError, match="'crane' twice") as error:
+    with pytest.raises(ValueError, match=r"'crane' .* more than once") as error:
         widenet_keras.export(
             tiny_model("vit", steps=1), tmp_path / "m.keras", "keras", class_names=names
         )

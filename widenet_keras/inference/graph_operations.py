@@ -46,7 +46,7 @@ rounding: Dequantize FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
 images: AdjustContrastv2 CropAndResize DecodeBmp DecodeGif DecodeImage DecodeJpeg
     DecodePng DecodeWebP ExtractJpegShape ResizeArea ResizeBicubic ResizeBilinear
     ResizeNearestNeighbor ScaleAndTranslate
-texts: DecodeBase64 DecodePaddedRaw DecodeRaw StringLength Substr
+texts: DecodeBase64 DecodePaddedRaw DecodeRaw StringJoin StringLength Substr
 checks: Assert
 """
 OPERATIONS = frozenset(word for word in _TABLE.split() if not word.endswith(":"))
@@ -59,6 +59,5 @@ SAVER_OPERATIONS = frozenset(
         "SaveV2",
         "ShardedFilename",
         "StaticRegexFullMatch",
-        "StringJoin",
     }
 )
