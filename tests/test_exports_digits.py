@@ -52,7 +52,7 @@ def test_answers_of_keras_files_on_all_test_digits(trained, quantize, tmp_path):
 
 @pytest.mark.parametrize(
     ("format", "count"),
-    [("litert", 4000), ("keras", 400), *(slow(format, 4000) for format in FORMATS)],
+    [("litert", 4000), *(slow(format, 4000) for format in FORMATS)],
 )
 def test_threads_of_a_server_get_their_own_answers(trained, format, count, tmp_path):
     model, images, *_ = trained

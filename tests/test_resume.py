@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -126,8 +127,8 @@ def kill():
     raise Killed
 
 
-def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch, capsys):
-    """Killed in the middle of an epoch, while a checkpoint is written; then damaged."""
+def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
+    """Killed in the middle of an epoch, then while a checkpoint is written."""
     whole = train(tmp_path / "whole")
     assert sorted(p.name for p in (tmp_path / "whole").iterdir() if p.is_file()) == [
         ".widenet-lock",
@@ -156,20 +157,6 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch, caps
     assert len(rows_of(tmp_path / "run")) == EPOCHS
     # Started once more, a finished run stays what it is.
     assert_same(train(tmp_path / "run"), whole)
-    # One epoch is repeated from the older checkpoint.
-    last = tmp_path / "run" / "checkpoints" / "last.keras"
-    last.write_bytes(damaged := last.read_bytes()[:-100])
-    capsys.readouterr()
-    assert_same(train(tmp_path / "run"), whole)
-    aside = last.with_name("last.damaged-1.keras")
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"{last} is damaged (")
-    assert line.endswith(
-        f"and is now {aside.name}; going on from {last.with_name('previous.keras')}, "
-        "after epoch 2."
-    )
-    assert aside.read_bytes() == damaged
-    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
     pictures = sorted(p.name for p in (tmp_path / "run" / "load").iterdir())
     assert pictures == [*(f"epoch_000{n}.png" for n in (1, 2, 3)), "load.csv"]
     loads = [
@@ -186,6 +173,28 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch, caps
         assert total == pytest.approx(1.0, abs=1e-4)
     loaded = widenet_keras.load_model(tmp_path / "run" / "model.keras")
     assert_same([numpy(weight) for weight in loaded.weights], whole)
+
+
+def test_a_damaged_checkpoint_costs_an_epoch(tmp_path, capsys):
+    whole = train(tmp_path / "whole")
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last.keras"
+    last.write_bytes(damaged := last.read_bytes()[:-100])
+    capsys.readouterr()
+    assert_same(train(tmp_path / "run"), whole)
+    aside = last.with_name("last.damaged-1.keras")
+    [line] = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{last} is damaged (")
+    assert line.endswith(
+        f"and is now {aside.name}; going on from {last.with_name('previous.keras')}, "
+        "after epoch 2."
+    )
+    assert aside.read_bytes() == damaged
+    assert rows_of(tmp_path / "run") == rows_of(tmp_path / "whole")
+    loads = [
+        (tmp_path / name / "load/load.csv").read_text() for name in ("run", "whole")
+    ]
+    assert loads[0] == loads[1]
 
 
 @slow_where_processes_start_slowly
@@ -436,6 +445,7 @@ def test_a_second_run_in_a_folder_is_refused(tmp_path):
         # Of the processes of a job those that write elsewhere do not lock.
         other = Replicated("two processes", 2, rank=1, processes=2)
         Run(tmp_path, {}, other)
+        other._aside.cleanup()
         process.kill()
     first, again = Run(tmp_path, {}), Run(tmp_path, {})
     del first
