@@ -9,6 +9,7 @@ from test_cli import DIGITS, stopped
 
 pytest.importorskip("tyro")
 
+import widenet_keras
 from widenet_keras.cli.main import main
 from widenet_keras.inference import open_predictor
 from widenet_keras.models.preprocessing import usual_preprocessing
@@ -154,3 +155,16 @@ def test_images_are_read_the_same_way_without_tensorflow(photos, monkeypatch):
                 found = images.read_pixels(path, shape, taken).astype(int)
             # A sum at a half may round the other way.
             assert np.abs(found - wanted).max() <= 1
+
+
+def test_a_model_that_diverged_is_told(tmp_path):
+    model = tiny_model("vit", steps=1)
+    bias = model.head.logits.bias
+    bias.assign(np.full(bias.shape, np.nan, "float32"))
+    model.save(tmp_path / "model.keras")
+    predictor = open_predictor(tmp_path / "model.keras")
+    with pytest.raises(ValueError, match="answers 2 of 2 images with what are no num"):
+        predictor.probabilities(tiny_images(2))
+    with pytest.raises(ValueError, match=r"export: .* diverged"):
+        widenet_keras.export(model, tmp_path / "other.keras", "keras", say=str)
+    assert not (tmp_path / "other.keras").exists()

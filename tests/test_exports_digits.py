@@ -78,6 +78,9 @@ def check_answers(trained, format, quantize, batch, count, tmp_path):
     assert report.images >= len(images)
     logits = predictor.logits(images)
     assert logits.shape == (count, 10)
+    assert predictor.logits(images[:0]).shape == (0, 10)
+    with pytest.raises(ValueError, match=r"for one image give images\[None\]"):
+        predictor.logits(images[0])
     found, wanted = ((x.argmax(-1) == labels).mean() for x in (logits, wanted))
     if quantize == "none":
         assert report.largest_difference <= 1e-4

@@ -172,7 +172,7 @@ def _samples(model, images, options):
 
 def _logits(model, images):
     """Returns the model's logits as NumPy."""
-    return np.concatenate(
+    logits = np.concatenate(
         [
             keras.ops.convert_to_numpy(
                 model(images[first : first + 32], training=False)
@@ -180,3 +180,9 @@ def _logits(model, images):
             for first in range(0, len(images), 32)
         ]
     )
+    if not np.isfinite(logits).all():
+        raise ValueError(
+            f"export: {model.name} answers with what are no numbers (NaN or infinite); "
+            "its weights are damaged, or its training diverged: load an earlier model."
+        )
+    return logits

@@ -58,26 +58,38 @@ class Predictor:
             images: (B, height, width, channels) floats in [-1, 1], or whole pixels.
 
         Raises:
-            ValueError: If the images have another shape, or values that are neither, or
-                what runs the file says that it cannot.
+            ValueError: If the images have another shape, or values that are neither,
+                or the file cannot be run or answers with what are no numbers.
         """
         images = as_floats(images)
         if images.ndim != 4 or images.shape[1:] != self.image_shape:
+            one = images.shape == self.image_shape
+            change = "for one image give images[None]" if one else "resize them"
             raise ValueError(
                 f"{self.path} takes images of shape (batch, "
                 f"{', '.join(map(str, self.image_shape))}) and these have "
-                f"{images.shape}; resize them."
+                f"{images.shape}; {change}."
             )
+        if not len(images):
+            # Compilers and interpreters divide by the number of images.
+            return np.zeros((0, len(self.class_names)), "float32")
         if self.input == "uint8":
             images = whole_pixels(images)
-        if self.batch_size is None:
-            return self._run(images)
-        return np.concatenate(
+        size = self.batch_size or len(images)
+        logits = np.concatenate(
             [
-                self._filled(images[first : first + self.batch_size])
-                for first in range(0, len(images), self.batch_size)
+                self._filled(images[first : first + size], size)
+                for first in range(0, len(images), size)
             ]
         )
+        bad = int((~np.isfinite(logits)).any(axis=-1).sum())
+        if bad:
+            raise ValueError(
+                f"{self.path} answers {bad} of {len(images)} images with what are no "
+                "numbers (NaN or infinite); its weights are damaged, or its training "
+                "diverged: give an earlier file."
+            )
+        return logits
 
     def probabilities(self, images):
         """Returns the softmax of `logits`, (B, classes)."""
@@ -85,9 +97,9 @@ class Predictor:
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return odds / odds.sum(axis=-1, keepdims=True)
 
-    def _filled(self, images):
+    def _filled(self, images, size):
         """Runs a batch that may be too small, filled up with its last image."""
-        missing = self.batch_size - len(images)
+        missing = size - len(images)
         filled = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         return self._run(filled)[: len(images)]
 
