@@ -245,6 +245,9 @@ def train(folder, variant, seed, recipe, changes):
     goes_on = (recipe.output / "checkpoints" / "last.keras").exists()
     start = time.perf_counter()
     cifar10.main(recipe)
+    if rows.has(variant, seed):
+        # Another process was in it before this one.
+        return rows.of(variant, seed)
     minutes = round((time.perf_counter() - start) / 60, 1)
     metrics = json.loads((recipe.output / "metrics.json").read_text())
     last = read_rows(recipe.output / "history.csv")[-1]

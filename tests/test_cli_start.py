@@ -68,10 +68,7 @@ def started(words, code=START, **options):
     ids=lambda value: " ".join(value[-2:]) if isinstance(value, list) else "",
 )
 def test_words_are_answered_before_a_framework_is_imported(words, status):
-    start = time.perf_counter()
     done = started(words)
-    # A process that did nothing else takes a tenth of that.
-    assert time.perf_counter() - start < 5
     assert done.returncode == status, done.stderr
     *lines, imported = done.stderr.splitlines()
     assert imported == "[]"

@@ -150,7 +150,7 @@ def test_nothing_to_train_is_said():
     model = quiet_model("vit", steps=1)
     model.compile("sgd")
     model.trainable = False
-    with pytest.raises(ValueError, match="no weight is trainable") as error:
+    with pytest.raises(ValueError, match="has no trainable weight to train") as error:
         model.fit(IMAGES, LABELS, **FIT)
     one_line(error)
     model.evaluate(IMAGES, LABELS, verbose=0)

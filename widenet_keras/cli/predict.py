@@ -12,7 +12,7 @@ from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable, printable_lines
 
 _BATCH = 32
-_PICTURES = (".png", ".pdf", ".svg", ".jpg")
+_PICTURES = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
 
 
 @dataclasses.dataclass
@@ -48,7 +48,7 @@ class Predict:
         """Says what is wrong with the words, before Keras is imported."""
         check_at_least("predict", "--top", self.top)
         check_memory_flag("predict", self.max_memory)
-        if self.explain is not None and self.explain.suffix not in _PICTURES:
+        if self.explain is not None and self.explain.suffix.lower() not in _PICTURES:
             raise ValueError(
                 f"--explain {self.explain} is no picture; give a name that ends in "
                 f"{', '.join(_PICTURES)}."

@@ -25,6 +25,10 @@ class ArraySource(Source):
     labels: np.ndarray
 
 
+class _TooLarge(Exception):
+    """An archive that unpacks to far more than it weighs."""
+
+
 def open_arrays(name, path, split):
     """Returns the images of an .npz file.
 
@@ -41,12 +45,14 @@ def open_arrays(name, path, split):
             unpacked = unpacked_size(archive)
             check_arrays(archive)
         if unpacked > MAX_MEMORY + weight_of(path):
-            raise ValueError(
-                f"it would unpack from {weight_of(path)} to {unpacked} bytes; what "
-                "numpy.savez writes may be of any size"
-            )
+            raise _TooLarge
         with np.load(path, allow_pickle=False) as file:
             arrays = {key: file[key] for key in file.files if key[:2] in ("x_", "y_")}
+    except _TooLarge:
+        raise ValueError(
+            f"{name} would unpack from {weight_of(path):,} to {unpacked:,} bytes; if "
+            "it is yours, write it with numpy.savez, which packs nothing."
+        ) from None
     except (
         EOFError,
         MemoryError,

@@ -52,7 +52,8 @@ def evaluate_classifier(model, batches, class_names=None, progress=True):
     """
     start = time.perf_counter()
     config = model.config
-    names = _names(class_names or model.class_names, config.num_classes)
+    class_names = model.class_names if class_names is None else class_names
+    names = _names(class_names, config.num_classes)
     forward = ForwardPass(model)
     counter = RoutingCounter(config) if config.routed_steps else None
     found, timings = [], []

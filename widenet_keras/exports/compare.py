@@ -7,6 +7,7 @@ import numpy as np
 
 from widenet_keras.exports.report import ExportReport
 from widenet_keras.inference.readers import open_predictor
+from widenet_keras.utils.memory import weight_of
 
 # Floats differ by the order of their sums; what is rounded keeps its top classes.
 _LARGEST_DIFFERENCE = 1e-4
@@ -46,7 +47,7 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
         path=path,
         format=options.format,
         quantize=options.quantize,
-        size=size_of(fresh),
+        size=weight_of(fresh),
         parameter_bytes=4 * parameters,
         operators=operators,
         images=len(images),
@@ -130,13 +131,6 @@ def chance(wrong, images, rate):
         return ways + k * log(rate) + (images - k) * log1p(-rate)
 
     return fsum(exp(log_of(k)) for k in range(wrong, images + 1))
-
-
-def size_of(path):
-    """Returns the bytes of a file, or of all files of a folder."""
-    if path.is_dir():
-        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
-    return path.stat().st_size
 
 
 def latency(call, seconds=2.0, most=50):

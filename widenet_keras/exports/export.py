@@ -57,7 +57,8 @@ def export(
         images: (B, height, width, channels) to compare and calibrate on, floats in
             [-1, 1] or uint8 pixels; None for random ones, which calibrate nothing
             well.
-        class_names: Names of the classes, in order; None for their numbers.
+        class_names: Names of the classes, in order; None for those of the model, or
+            their numbers where it has none.
         min_agreement: Fraction of `images` on which a quantised file must have the
             model's top class; None for a bound of each quantisation, from which the
             sample may differ by chance (`widenet_keras.exports.compare.check`).

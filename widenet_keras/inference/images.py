@@ -32,7 +32,8 @@ def image_files(path):
     for folder, folders, names in os.walk(path):
         folders[:] = [name for name in folders if not is_hidden(name)]
         for name in names:
-            if not is_hidden(name):
+            # Links to nothing, and what is no file, are no images.
+            if not is_hidden(name) and Path(folder, name).is_file():
                 (found if is_image(name) else others).append(Path(folder, name))
     say_left_out(path, [each.name for each in others])
     if not found:
@@ -62,10 +63,9 @@ def read_pixels(path, image_shape, preprocessing=None):
             f"The model takes {channels} channels and image files have 1 or 3; use "
             "widenet_keras.open_predictor(path).logits(images)."
         )
-    content = Path(path).read_bytes()
     read = _with_tensorflow if has_tensorflow() else _with_pillow
     try:
-        return read(content, size, channels, preprocessing)
+        return read(Path(path).read_bytes(), size, channels, preprocessing)
     except ImportError:
         raise
     # Decoders raise classes of their own for what is in a file.

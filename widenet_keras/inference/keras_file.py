@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 
 from widenet_keras.inference.checksums import LABELS, MANIFEST
-from widenet_keras.inference.manifest import Interface, damaged, read_manifest
+from widenet_keras.inference.manifest import Interface, read_manifest
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.class_names import if_named
 from widenet_keras.models.loading import load_classifier
@@ -36,7 +36,8 @@ def named_classifier(path, max_memory: int = MAX_MEMORY):
         try:
             model.class_names = if_named(names)
         except ValueError as error:
-            raise damaged(path, error) from error
+            place = path if manifest else path.with_name(LABELS)
+            raise ValueError(f"{place}: {error}") from error
     return model
 
 

@@ -103,7 +103,8 @@ def check_manifest(manifest):
         )
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise ValueError("class_names must be a list of texts")
-    checked_class_names("manifest", names, len(names))
+    if not names:
+        raise ValueError("class_names is empty")
     Preprocessing.from_dict(manifest["preprocessing"])
     if manifest["input"] not in INPUTS:
         raise ValueError(f"input={manifest['input']!r} must be one of {INPUTS}")

@@ -30,12 +30,13 @@ class OnnxPredictor(Predictor):
 
     def __init__(self, path, threads=None, *, max_memory: int = MAX_MEMORY):
         content = check_onnx(path)
-        check_onnx_graph(content, path, max_memory)
+        # Said first where there is none: it brings what reads the graph.
         if importlib.util.find_spec("onnxruntime") is None:
             raise ImportError(
                 "ONNX files need onnxruntime, which is not installed; run "
                 f"{install_command('onnx')}."
             )
+        check_onnx_graph(content, path, max_memory)
         onnxruntime = importlib.import_module("onnxruntime")
         options = onnxruntime.SessionOptions()
         # Errors only: constant folding warns of what it leaves.

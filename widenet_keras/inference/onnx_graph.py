@@ -55,12 +55,14 @@ def check_onnx_graph(content: bytes, path, max_memory: int):
         model = message_class("onnx", _MESSAGES, "Model").FromString(content)
         for part in walk(model):
             _CHECKS.get(part.DESCRIPTOR.name, _nothing)(part)
+    except ImportError:
+        raise
     # protobuf's class for bytes that are no message is another one in each version.
     except Exception as error:
         raise damaged(path, error) from error
     tensors = (each for each in walk(model) if each.DESCRIPTOR.name == "Tensor")
     # No type has less than half a byte.
-    elements = sum(math.prod(each.dims) for each in tensors)
+    elements = sum(abs(math.prod(each.dims)) for each in tensors)
     check_memory(path, "its weights", elements // 2, max_memory)
 
 

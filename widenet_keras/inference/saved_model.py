@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from widenet_keras.data.requirements import require_tensorflow
+from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.inference.checksums import open_folder
 from widenet_keras.inference.manifest import Interface, damaged
 from widenet_keras.inference.predictor import Predictor
@@ -27,6 +27,9 @@ class SavedModelPredictor(Predictor):
     def __init__(self, path, *, trust: bool = False, max_memory: int = MAX_MEMORY):
         path = Path(path)
         manifest = open_folder(path)
+        if not has_tensorflow():
+            # Said first: it brings what reads the graph.
+            require_tensorflow("SavedModels are")
         check_saved_model_graph(path, trust, max_memory)
         # What it was exported for; decoded images are pixels as well.
         self.input = "float" if manifest["input"] == "float" else "uint8"

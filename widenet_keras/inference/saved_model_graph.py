@@ -90,6 +90,8 @@ def check_saved_model_graph(folder: Path, trust: bool, max_memory: int):
             raise damaged(folder, f"it has {each.name} beside {GRAPH}")
     try:
         model = _read((folder / GRAPH).read_bytes())
+    except ImportError:
+        raise
     # protobuf's class for bytes that are no message is another one in each version.
     except Exception as error:
         raise damaged(folder, error) from error

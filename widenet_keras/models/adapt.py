@@ -45,7 +45,12 @@ def adapted(model, dtype=None, class_names=None, **fields):
         seed=model.seed,
         dtype=dtype,
         name=model.name,
-        origin={**model.origin(), "class_names": class_names},
+        # Of another size it takes the same of an image.
+        origin={
+            **model.origin(),
+            "class_names": class_names,
+            "preprocessing": model.preprocessing.to_dict(),
+        },
     )
     mine, theirs = weights_by_path(model), weights_by_path(other)
     if mine.keys() != theirs.keys():

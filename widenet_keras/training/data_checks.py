@@ -193,6 +193,8 @@ class _CheckedPyDataset(keras.utils.PyDataset):
 def _checked_loader(loader, how):
     """Returns a copy of a torch `DataLoader` that checks each batch."""
     checked = copy.copy(loader)
+    # Workers that persist have the other function.
+    checked._iterator = None
     checked.collate_fn = functools.partial(_collated, loader.collate_fn, how)
     return checked
 

@@ -24,6 +24,9 @@ def checked_dataset(dataset, config, kind, needs_labels):
         ValueError: If its spec does not fit; one line says what and why.
     """
     images, labels, _ = images_labels_weights(dataset.element_spec)
+    if not hasattr(images, "shape"):
+        # Each part of what is spread over devices has a spec of its own.
+        return dataset
     if images.shape.rank is not None:
         check_images(images, config.image_shape)
     if labels is None and needs_labels:

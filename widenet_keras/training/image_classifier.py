@@ -1,6 +1,7 @@
 """The image classifier: the network with an objective, ready for `model.fit`."""
 
 import contextlib
+import functools
 import warnings
 
 import keras
@@ -25,6 +26,9 @@ from widenet_keras.training.on_logits import (
 from widenet_keras.training.step import TrainStep
 from widenet_keras.training.trainable_variables import follow
 from widenet_keras.utils.plain_errors import first_line, plain_errors, told_by
+
+# Errors that a check in a graph made are its line.
+_plain_errors = functools.partial(plain_errors, data_message, broken_image_message)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -53,8 +57,8 @@ class ImageClassifier(TrainStep, WideNet):
 
     # What labels the loss takes, see `labels_kind`; `compile` says.
     labels_kind = None
-    # Which weights were trainable at the last call.
-    _followed = None
+    # Which weights were trainable when the optimizer, and when any step, was made.
+    _followed = _traced = None
 
     def build(self, images_shape):
         """Makes trackers and weights; the constructor calls it."""
@@ -63,10 +67,7 @@ class ImageClassifier(TrainStep, WideNet):
             super().build(images_shape)
 
     def call(self, images, training=None, return_routing=False):
-        """As that of the network; adds the auxiliary losses where nobody else does.
-
-        A model around this one has no record of the routing to take them from.
-        """
+        """As that of the network; adds the auxiliary losses for a model around it."""
         routed = self.config.routed_steps and images.shape[0] != 0
         if return_routing or not training or not routed:
             return super().call(images, training, return_routing)
@@ -107,7 +108,7 @@ class ImageClassifier(TrainStep, WideNet):
         # that step twice, which doubles the wait before the first epoch.
         if self.optimizer is not None:
             self.optimizer.build(self.trainable_variables)
-        self._followed = tuple(map(id, self.trainable_variables))
+        self._followed = self._traced = tuple(map(id, self.trainable_variables))
 
     def compile_from_config(self, config):
         """Compiles a loaded model as it was compiled when saved.
@@ -128,9 +129,8 @@ class ImageClassifier(TrainStep, WideNet):
     def fit(self, x=None, y=None, *args, **kwargs):
         """Trains the model; as `keras.Model.fit`, after checks of the data.
 
-        Besides what Keras takes, images and labels may be lists, and batches dicts
-        with "image" and "label". Weights that were frozen or unfrozen since `compile`
-        are followed; what the optimizer keeps of the others stays.
+        Images and labels may be lists, batches dicts with "image" and "label". What was
+        frozen or unfrozen since `compile` is followed.
 
         Raises:
             ValueError: If images or labels do not fit the model, in one line.
@@ -147,7 +147,7 @@ class ImageClassifier(TrainStep, WideNet):
         self._follow_trainable(trains=True)
         if self.optimizer is not None:
             self.unshare_buffers()
-        with self._plain_errors(), self.whole_batches(x if own_rows else None):
+        with _plain_errors(), self.whole_batches(x if own_rows else None):
             history = super().fit(x, y, **options)
         if self.optimizer is not None:
             # Weights that are the moving average now have its buffers, which an
@@ -161,7 +161,7 @@ class ImageClassifier(TrainStep, WideNet):
         options = checked_options("evaluate", args, kwargs)
         x, y = self._checked(x, y, options)
         self._follow_trainable()
-        with self.keeps_weights(), self._plain_errors(), self.whole_batches():
+        with self.keeps_weights(), _plain_errors(), self.whole_batches():
             return super().evaluate(x, y, **options)
 
     def predict(self, x, *args, **kwargs):
@@ -169,9 +169,9 @@ class ImageClassifier(TrainStep, WideNet):
         options = checked_options("predict", args, kwargs)
         x, _ = self._checked(x, None, needs_labels=False)
         if is_empty(x):
-            return self._no_logits()
+            return np.zeros((0, self.config.num_classes), "float32")
         self._follow_trainable()
-        with self.keeps_weights(), self._plain_errors(), self.whole_batches():
+        with self.keeps_weights(), _plain_errors(), self.whole_batches():
             return super().predict(x, **options)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -194,7 +194,7 @@ class ImageClassifier(TrainStep, WideNet):
         """Returns the logits of one batch, as NumPy, after the checks."""
         x, _ = self._checked(x, None, needs_labels=False)
         if is_empty(x):
-            return self._no_logits()
+            return np.zeros((0, self.config.num_classes), "float32")
         self._follow_trainable()
         return super().predict_on_batch(x)
 
@@ -203,6 +203,10 @@ class ImageClassifier(TrainStep, WideNet):
         kind = self.labels_kind
         data, labels = checked_data(data, labels, self.config, kind, needs_labels)
         if options and options.get("sample_weight") is not None:
+            if labels is None:
+                raise ValueError(
+                    "sample_weight is of arrays; batches have it as a third part."
+                )
             options["sample_weight"] = checked_weights(
                 options["sample_weight"], len(data)
             )
@@ -220,20 +224,21 @@ class ImageClassifier(TrainStep, WideNet):
         weights = options["sample_weight"]
         return keras.utils.pack_x_y_sample_weight(images, labels, weights)
 
-    def _plain_errors(self):
-        """Context in which errors that a check in a graph made are its line."""
-        return plain_errors(data_message, broken_image_message)
-
     def _follow_trainable(self, trains=False):
         """Takes in which weights were frozen or unfrozen since the last call."""
         variables = self.trainable_variables
         if trains and not variables:
             raise ValueError(
-                f"fit: no weight is trainable; set {self.name}.trainable = True, or "
-                "that of one of its layers."
+                f"{self.name} has no trainable weight to train; set its trainable = "
+                "True, or that of one of its layers."
             )
         now = tuple(map(id, variables))
-        if now == self._followed:
+        if now != self._traced:
+            # They were traced for the other weights.
+            self._traced = now
+            self.test_function = self.predict_function = None
+        # A `fit` that runs keeps what it trains until its end.
+        if not trains or now == self._followed:
             return
         self._followed = now
         if self.compiled and self.optimizer is not None:
@@ -241,9 +246,5 @@ class ImageClassifier(TrainStep, WideNet):
             strategy = getattr(self, "distribute_strategy", None)
             with strategy.scope() if strategy else contextlib.nullcontext():
                 follow(self.optimizer, variables)
-        # They were traced for the other weights.
-        self.train_function = self.test_function = self.predict_function = None
-
-    def _no_logits(self):
-        """Returns the logits of no image."""
-        return np.zeros((0, self.config.num_classes), "float32")
+            self.unshare_buffers()
+        self.train_function = None

@@ -101,7 +101,7 @@ class TrainStep(Objective):
 
     def _get_jax_state(self, **parts):
         if parts.get("purge_model_variables"):
-            optimizer = self.optimizer.variables if self.compiled else []
+            optimizer = getattr(getattr(self, "optimizer", None), "variables", [])
             lent = [*self.variables, *optimizer, *self.metrics_variables]
             # Not as an attribute, in which Keras would see new state.
             vars(self)["_lent"] = tuple((each, each.value) for each in lent)

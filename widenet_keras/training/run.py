@@ -170,14 +170,17 @@ class Run:
             callbacks.append(maps)
         return [*callbacks, self.table, self.checkpoints]
 
-    def finish(self, model, metrics, images=None):
+    def finish(self, model, metrics, images=None, class_names=None):
         """Writes the model for use, the pictures and the metrics.
 
         Args:
             model: The trained model.
             metrics: Dict of what the run is to be known by.
             images: NumPy array of images for the picture of routing, or None.
+            class_names: Names of the classes, in order, for a model without any.
         """
+        if class_names is not None and model.class_names is None:
+            model.class_names = class_names
         with self.distribution.logical_weights(model):
             if self.distribution.saves:
                 with self.distribution.apart():

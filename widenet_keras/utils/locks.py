@@ -39,7 +39,14 @@ def lock_folder(folder):
     path = Path(os.path.realpath(folder)) / LOCK
     if path in _held:
         return _held[path]
-    lock = _Lock(descriptor := os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise ValueError(
+            f"{path} cannot be opened ({error.strerror}); remove it if nobody writes "
+            "there, or give another folder."
+        ) from None
+    lock = _Lock(descriptor)
     if try_lock(descriptor) is False:
         holder = os.read(descriptor, 1000).decode(errors="replace").split()
         who = "process {} on {}".format(*holder) if len(holder) == 2 else "another one"

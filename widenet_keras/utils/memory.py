@@ -42,8 +42,8 @@ def check_memory(path, what: str, needed: int, max_memory: int):
     if needed > allowed:
         raise ValueError(
             f"{path} would take {_in_gib(needed)} of memory for {what}, more than the "
-            f"allowed {_in_gib(allowed)}; if you trust it, raise --max-memory "
-            "(max_memory in Python)."
+            f"allowed {_in_gib(allowed)}; if you trust it, allow more (max_memory in "
+            "Python, --max-memory of widenet)."
         )
 
 

@@ -34,23 +34,27 @@ def quiet():
 
 @contextlib.contextmanager
 def _without_logs_of_cpp():
-    stderr = _duplicate_of_stderr()
-    if stderr is None or not _one_at_a_time.acquire(blocking=False):
-        # There is none, or it is held back already.
+    if not _one_at_a_time.acquire(blocking=False):
+        # It is held back already.
         yield
         return
-    with tempfile.TemporaryFile() as held:
+    with contextlib.ExitStack() as stack:
+        stack.callback(_one_at_a_time.release)
+        stderr = _duplicate_of_stderr()
+        if stderr is None:
+            yield
+            return
+        stack.callback(os.close, stderr)
+        held = stack.enter_context(tempfile.TemporaryFile())
         os.dup2(held.fileno(), 2)
         try:
             yield
         finally:
             sys.stderr.flush()
             os.dup2(stderr, 2)
-            os.close(stderr)
-            _one_at_a_time.release()
             held.seek(0)
-            kept = [line for line in held if not _LOGGED.match(line)]
-            os.write(2, b"".join(kept))
+            with open(2, "wb", closefd=False) as out:
+                out.writelines(line for line in held if not _LOGGED.match(line))
 
 
 def _duplicate_of_stderr():
