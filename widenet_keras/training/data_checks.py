@@ -109,7 +109,8 @@ def _check_not_empty(data):
     batches = None
     if isinstance(data, keras.utils.PyDataset):
         batches = data.num_batches
-    elif hasattr(data, "element_spec") and hasattr(data, "cardinality"):
+    # What is spread over devices has a number here, of its first part.
+    elif hasattr(data, "element_spec") and callable(getattr(data, "cardinality", None)):
         batches = int(data.cardinality())
     if batches == 0:
         raise ValueError(
