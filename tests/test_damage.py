@@ -22,7 +22,7 @@ import widenet_keras
 from widenet_keras.inference import open_predictor
 from widenet_keras.models.loading import load_classifier
 
-COUNTS = (60, slow(400))
+COUNTS = (30, slow(400))
 FORMATS = list(NAMES) if BACKEND == "tensorflow" else ["keras"]
 
 
