@@ -159,6 +159,9 @@ def _checked_batch(batch, config, kind, needs_labels):
     images, labels, weights = images_labels_weights(batch)
     images, labels = _checked_arrays(images, labels, config, kind, needs_labels)
     weights = checked_weights(weights, len(images))
+    if labels is None:
+        # Keras takes no bare images from a generator.
+        return (images,)
     return keras.utils.pack_x_y_sample_weight(images, labels, weights)
 
 
