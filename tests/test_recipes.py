@@ -300,7 +300,8 @@ def digits(monkeypatch, output):
     monkeypatch.setattr(
         sys, "argv", ["digits.py", "--epochs", "1", "--output-dir", str(output)]
     )
-    recipe("digits").main()
+    made = recipe("digits")
+    made.main(made.parse_arguments())
 
 
 def test_the_digits_try_their_output_before_they_train(tmp_path, monkeypatch):
@@ -337,7 +338,7 @@ def test_the_model_of_the_digits_is_kept_when_an_export_fails(tmp_path, monkeypa
         ["export", "--data", "digits", "--format", "saved_model", "--output", "{long}"],
         ["export", "--data", "digits", "--format", "keras", "--output", "{folder}"],
         ["predict", "--explain", "{file}/new.png", "{image}", "--model"],
-        ["predict", "--explain", "{folder}", "{image}", "--model"],
+        ["predict", "--explain", "{picture}", "{image}", "--model"],
     ],
     ids=str,
 )
@@ -346,8 +347,10 @@ def test_commands_try_their_output_before_the_work(
 ):
     places = {"file": tmp_path / "file", "long": tmp_path / ("a" * 256)}
     places |= {"folder": tmp_path / "a.keras", "image": tmp_path / "image.png"}
+    places["picture"] = tmp_path / "a.png"
     places["file"].write_text("mine")
     places["folder"].mkdir()
+    places["picture"].mkdir()
     imsave(places["image"], np.zeros((8, 8)))
     # Neither is reached.
     monkeypatch.setattr(labelled, "labelled_batches", None)
