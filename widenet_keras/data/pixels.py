@@ -63,11 +63,22 @@ def check_values(images):
     """Raises `ValueError` for an array of numbers that no scaled image has.
 
     Args:
-        images: NumPy array of floats; what else it may be is left alone.
+        images: NumPy array or tensor of floats; what else it may be is left alone. Of a
+            tensor only what is compared leaves its device.
     """
-    if not isinstance(images, np.ndarray) or not images.size:
+    if isinstance(images, np.ndarray):
+        if not images.size:
+            return
+        low, high = float(images.min()), float(images.max())
+    elif keras.ops.is_tensor(images):
+        if not math.prod(images.shape):
+            return
+        low, high = float(keras.ops.min(images)), float(keras.ops.max(images))
+        # TensorFlow's smallest and largest number may pass over one that is none.
+        if not keras.ops.all(keras.ops.isfinite(images)):
+            low = math.nan
+    else:
         return
-    low, high = float(images.min()), float(images.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             "The images have values that are no numbers (NaN or infinite); leave these "

@@ -12,6 +12,21 @@ from widenet_keras.utils.numerics import ACTIVATIONS
 OWNER = "WideNetConfig"
 
 
+# The fields that say how large a model is.
+SIZES = (
+    "image_size",
+    "channels",
+    "patch_size",
+    "width",
+    "steps",
+    "heads",
+    "mlp_dim",
+    "num_experts",
+    "expert_dim",
+    "num_classes",
+)
+
+
 def check_config(config):
     """Raises `ValueError` if a field of a `WideNetConfig` is wrong; one line says it.
 
@@ -25,20 +40,7 @@ def check_config(config):
 
 def _check_ranges(config):
     """Checks the fields one by one."""
-    for field in [
-        "image_size",
-        "channels",
-        "patch_size",
-        "width",
-        "steps",
-        "heads",
-        "mlp_dim",
-        "num_experts",
-        "expert_dim",
-        "top_k",
-        "images_per_group",
-        "num_classes",
-    ]:
+    for field in (*SIZES, "top_k", "images_per_group"):
         checks.check_integer(OWNER, field, getattr(config, field), 1)
     for field in ["dropout", "attention_dropout", "stochastic_depth"]:
         checks.check_number(OWNER, field, getattr(config, field), 0.0, below=1.0)

@@ -6,24 +6,13 @@ import math
 from widenet_keras.layers.pieces import pieces_of
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.models.config import WideNetConfig
-from widenet_keras.models.config_checks import OWNER
+from widenet_keras.models.config_checks import OWNER, SIZES
+from widenet_keras.utils.checks import check_integer
 
 _FLOAT = 4
 # Python's objects for a unique block, and what a step of the depth has besides its
 # norms. Measured on torch at 163 kB and 74 bytes; graphs and records take more.
 _BLOCK, _STEP = 100_000, 1_000
-_SIZES = (
-    "image_size",
-    "channels",
-    "patch_size",
-    "width",
-    "steps",
-    "heads",
-    "mlp_dim",
-    "num_experts",
-    "expert_dim",
-    "num_classes",
-)
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(WideNetConfig)}
 
 
@@ -68,12 +57,8 @@ def built_size(fields: dict) -> int:
 def _values(fields):
     """Returns all fields of a config, with sizes that can be counted with."""
     values = {**_DEFAULTS, **fields}
-    for name in _SIZES:
-        value = values[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ValueError(
-                f"{OWNER}: {name}={value!r} must be a whole number from 1."
-            )
+    for name in SIZES:
+        check_integer(OWNER, name, values[name], 1)
     return values
 
 

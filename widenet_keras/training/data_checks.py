@@ -125,7 +125,7 @@ def _checked_arrays(images, labels, config, kind, needs_labels=True):
         images = np.zeros((0, *config.image_shape), "float32")
     images = as_arrays("images", images)
     check_images(images, config.image_shape)
-    check_values(keras.ops.convert_to_numpy(images) if _is_tensor(images) else images)
+    check_values(images)
     if labels is None:
         if needs_labels:
             raise no_labels()

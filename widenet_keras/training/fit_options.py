@@ -1,5 +1,6 @@
 """Checks of what `fit` and its like take besides data, before anything runs."""
 
+import functools
 import inspect
 import numbers
 
@@ -31,8 +32,7 @@ def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
         TypeError: If there is no such argument.
         ValueError: If a number is out of range; one line says what is allowed.
     """
-    parameters = inspect.signature(getattr(keras.Model, method)).parameters
-    names = [name for name in parameters if name not in _DATA and name != "kwargs"]
+    names = _names(method)
     if len(args) > len(names):
         raise TypeError(
             f"{method} takes at most {len(names)} arguments after the data and got "
@@ -54,6 +54,13 @@ def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
     )
     _check_class_weight(method, options.get("class_weight"))
     return options
+
+
+@functools.cache
+def _names(method):
+    """Returns the arguments of a method behind the data; looked up once."""
+    parameters = inspect.signature(getattr(keras.Model, method)).parameters
+    return [name for name in parameters if name not in _DATA and name != "kwargs"]
 
 
 def _check_class_weight(method, weights):
