@@ -13,7 +13,6 @@ backend trains; where it is not installed they are left out.
 
 import argparse
 import dataclasses
-import json
 import os
 import time
 from pathlib import Path
@@ -125,6 +124,7 @@ def main(arguments):
     import widenet_keras
     from widenet_keras.data.digits import load_digits
     from widenet_keras.utils.files import check_folder, replaced_when_done
+    from widenet_keras.utils.json_files import write_json
     from widenet_keras.utils.locks import lock_folder
 
     recipe, output = Recipe(), arguments.output_dir
@@ -164,8 +164,7 @@ def main(arguments):
         "epochs": arguments.epochs,
         "parameters": model.count_params(),
     }
-    with replaced_when_done(output / "metrics.json") as path:
-        path.write_text(json.dumps(metrics, indent=2) + "\n")
+    write_json(output / "metrics.json", metrics)
     print(f"{metrics['seconds']} s on {metrics['backend']}; see {output}/")
 
 

@@ -1,7 +1,6 @@
 """`widenet evaluate`: how good a saved classifier is on labelled images."""
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -102,11 +101,11 @@ class Evaluate:
     def _write(self, evaluation):
         """Writes the three files, each beside and then renamed."""
         from widenet_keras.utils.files import replaced_when_done
+        from widenet_keras.utils.json_files import write_json
 
         facts = {"model": str(self.model), "data": self.data, "split": self.split}
         facts |= evaluation.to_dict()
-        with replaced_when_done(self.output / "evaluation.json") as path:
-            path.write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        write_json(self.output / "evaluation.json", facts)
         with replaced_when_done(self.output / "evaluation.md") as path:
             text = evaluation.to_markdown()
             path.write_bytes(text.encode("utf-8", "surrogateescape"))

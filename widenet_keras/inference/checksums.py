@@ -16,7 +16,7 @@ _DIGEST_KEY = b"sha256"
 _DIGEST_LENGTH = 64
 # The digest that the manifest of a folder has of itself.
 _OWN = "manifest_sha256"
-_GRAPH = "saved_model.pb"
+GRAPH = "saved_model.pb"
 
 
 def seal_folder(folder, manifest):
@@ -48,7 +48,7 @@ def open_folder(folder):
     if manifest.pop(_OWN) != _own_digest(manifest):
         raise damaged(folder, f"{MANIFEST} has changed")
     files = manifest.get("sha256")
-    if not isinstance(files, dict) or _GRAPH not in files:
+    if not isinstance(files, dict) or GRAPH not in files:
         raise damaged(folder, f"{MANIFEST} has no checksums")
     for name, digest in files.items():
         file = folder / name

@@ -3,13 +3,13 @@
 import math
 from pathlib import Path, PurePosixPath
 
+from widenet_keras.inference.checksums import GRAPH
 from widenet_keras.inference.graph_operations import OPERATIONS, SAVER_OPERATIONS
 from widenet_keras.inference.manifest import damaged
 from widenet_keras.utils.memory import check_memory
 from widenet_keras.utils.printable import printable
 from widenet_keras.utils.protobuf import message_class, walk
 
-GRAPH = "saved_model.pb"
 # Of `saved_model.proto` and what it imports: where operations, functions, files and
 # sizes are.
 _MESSAGES = {
