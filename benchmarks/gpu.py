@@ -33,7 +33,7 @@ def main():
     arguments.add_argument("--presets", nargs="+", default=PRESETS)
     arguments.add_argument("--batch", type=int, default=128)
     arguments.add_argument("--tokens", type=int, default=25216)
-    arguments.add_argument("--dropouts", type=float, nargs="+", default=[0.0, 0.1])
+    arguments.add_argument("--dropouts", type=float, nargs="+", default=[0.0])
     arguments.add_argument("--dtype", default="mixed_bfloat16")
     arguments.add_argument("--side", type=int, default=8192, help="of that product")
     arguments.add_argument("--parts", nargs="+", help="only these, of all named here")

@@ -107,6 +107,8 @@ ONLY = {
     "test_accelerators.py::test_a_mixture_of_experts_adds": QUICK,
     "test_accelerators.py::test_grouped_runs_give": QUICK,
     "test_accelerators.py::test_compiled": QUICK,
+    "test_accelerators.py::test_steps_are_cut_so": QUICK,
+    "test_accelerators.py::test_the_hash_is_that_of_jax": ("jax",),
     "test_accelerators.py::test_a_step_that_does_not_compile": QUICK,
     "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
     # torch compiles no loops, and its `torch.compile` takes minutes.

@@ -313,6 +313,23 @@ def test_grouped_products_of_tokamax(monkeypatch):
 # --- Dropout
 
 
+def test_the_hash_is_that_of_jax():
+    import jax.numpy as jnp
+    from jax.extend.random import threefry2x32_p
+
+    from widenet_keras.utils.numerics_jax import threefry
+
+    counters = jnp.arange(1000, dtype="uint32") * 977, jnp.arange(1000, dtype="uint32")
+    seed = jnp.array([3, -7])
+    keys = (jnp.broadcast_to(part, (1000,)) for part in seed.astype("uint32"))
+    expected = threefry2x32_p.bind(*keys, *counters)
+    np.testing.assert_array_equal(threefry(seed, counters, rounds=20), expected)
+    # Half of all bits differ between neighbours after the rounds that are taken.
+    words = np.stack(threefry(seed, counters[::-1]))
+    changed = np.unpackbits((words[:, 1:] ^ words[:, :-1]).view("uint8")).mean()
+    assert abs(changed - 0.5) < 0.01
+
+
 @pytest.mark.parametrize(
     ("rate", "bits"), [(0.5, 8), (0.1, 8), (0.02, 16), (0.999, 16), (1e-6, 32)]
 )
@@ -518,7 +535,7 @@ def test_grouped_runs_give_the_numbers_of_runs_in_turn(monkeypatch):
 def answers(compiled, dtype="float32", predicts=True, **fields):
     """Returns weights of a model after batches of several sizes, and its logits."""
     keras.utils.set_random_seed(0)
-    model = tiny_model(steps=3, dtype=dtype, stochastic_depth=0.1, **fields)
+    model = tiny_model(steps=4, dtype=dtype, stochastic_depth=0.1, **fields)
     model.compile(keras.optimizers.SGD(0.01), jit_compile=compiled)
     images, labels = tiny_images(6), np.arange(6) % 5
     for size in (4, 3, 2):
@@ -530,9 +547,14 @@ def answers(compiled, dtype="float32", predicts=True, **fields):
 
 
 @pytest.mark.parametrize("kind", ["widenet", slow("vit"), slow("vit_moe")])
-def test_compiled_steps_give_the_same_numbers_in_one_graph(kind):
+def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
+    from widenet_keras.layers import compiled_torch
+
+    # Two programs of two steps each, which are one and the same.
+    monkeypatch.setattr(compiled_torch, "_AT_ONCE", 2)
+    compiled_torch._cut.cache_clear()
     fields = {"kind": kind, "capacity_factor": 0.7}
     if kind == "widenet":
         # A program for inference takes as long again; the slow cases have it.
@@ -550,6 +572,29 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind):
     blocks = 2 if kind == "vit_moe" else 1
     assert counters["stats"]["unique_graphs"] <= 2 * blocks
     assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "sizes"),
+    [
+        ({"kind": "vit", "steps": 12}, [4, 4, 4]),
+        ({"kind": "vit", "steps": 10}, [2] * 5),
+        ({"kind": "vit", "steps": 5}, [1] * 5),
+        ({"kind": "vit_moe", "steps": 8}, [3, 3, 2]),
+        # Four blocks, each read by three neighbours; then by steps three apart.
+        ({"steps": 12, "sharing": "sequence", "unique_blocks": 4}, [3] * 4),
+        ({"steps": 12, "sharing": "cycle", "unique_blocks": 3}, [4] * 3),
+        ({"steps": 8, "remat": "full"}, [1] * 8),
+    ],
+)
+def test_steps_are_cut_so_that_they_share_a_program(fields, sizes):
+    from widenet_keras.layers import compiled_torch
+
+    how = tiny_model(**fields).encoder._depth(True, ())
+    parts = compiled_torch._cut(how.plans, how)
+    assert [len(part) for part in parts] == sizes
+    kinds = {how.specs[plan.block] for plan in how.plans}
+    assert len({compiled_torch._key(part, how) for part in parts}) == len(kinds)
 
 
 @pytest.mark.slow
@@ -570,7 +615,7 @@ def test_a_step_that_does_not_compile_runs_as_it_is(monkeypatch):
 
     from widenet_keras.layers import compiled_torch
 
-    def refuses(**_):
+    def refuses(_):
         raise TorchDynamoException("no such thing")
 
     monkeypatch.setattr(compiled_torch, "_program", refuses)

@@ -1,58 +1,151 @@
 """Steps of the depth compiled by `torch.compile`: a program for all blocks alike.
 
 What a compiler cannot look into (draws of a seed, one product per expert) are operators
-of their own, so that a step is one graph whatever the size of the batch.
+of their own, so that a program is one graph whatever the size of the batch.
 """
 
 import contextlib
 import functools
+import itertools
 import warnings
+from typing import NamedTuple
 
 import torch
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
 
+from widenet_keras.layers.block import BlockSpec
+from widenet_keras.layers.depth_torch import remat
 from widenet_keras.layers.step import step
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.random_torch import Seed
 
+# Steps of one program. Calling it, forward and backward, takes Python as long as
+# twenty kernels; compiling it for four steps takes twice what one step does.
+_AT_ONCE = 4
 _refused = set()
 
 
-def compiled_step(function):
-    """Returns a step as a program of its own, or itself where that cannot be.
+class _Key(NamedTuple):
+    """What is static about a program.
+
+    Attributes:
+        spec: `BlockSpec` of its steps.
+        looked_at: Whether they return what they computed with.
+        pieces: Tuple of the `Piece`s of every step.
+        blocks: Which of the program's blocks each step reads.
+    """
+
+    spec: BlockSpec
+    looked_at: bool
+    pieces: tuple
+    blocks: tuple[int, ...]
+
+
+def in_programs(tokens, private, weights, plans, depth):
+    """Returns the tokens after some steps, and a list of the `Outputs` of each.
 
     Args:
-        function: `functools.partial` of `step`, with spec, plan and pieces.
+        tokens: (B, T, D).
+        private: List of the `Private` of each of these steps.
+        weights: `BlockWeights` of every unique block.
+        plans: `Plan` of each of these steps.
+        depth: `Depth`.
     """
-    key = tuple(function.keywords.values())
-    if key in _refused:
-        return function
+    found, first = [], 0
+    for some in _cut(tuple(plans), depth):
+        mine, first = private[first : first + len(some)], first + len(some)
+        read = dict.fromkeys(plan.block for plan in some)
+        function = functools.partial(_run, _key(some, depth))
+        if depth.remat:
+            function = functools.partial(remat, function)
+        tokens, outputs = function(tokens, mine, [weights[block] for block in read])
+        found += outputs
+    return tokens, found
 
-    def run(tokens, private, weights):
-        if tokens.is_meta:
-            # Keras asks for shapes only.
-            return function(tokens, private, weights)
-        seed = private.seed
-        if not isinstance(seed, tuple):
-            # A program per number otherwise.
-            private = private._replace(seed=Seed(torch.tensor(seed)))
-        if len(tokens) > 1:
-            # A batch of one is a program of its own.
-            torch._dynamo.mark_dynamic(tokens, 0)
-        try:
-            with _quiet():
-                return _program(**function.keywords)(tokens, private, weights)
-        except (TorchDynamoException, InductorError) as error:
-            _refused.add(key)
-            warnings.warn(
-                f"torch.compile does not take this block ({first_line(error)}); it "
-                "runs as it is.",
-                stacklevel=2,
-            )
-            return function(tokens, private._replace(seed=seed), weights)
 
-    return run
+@functools.cache
+def _cut(plans, depth):
+    """Returns the plans of the steps of each program, a list of tuples.
+
+    Steps alike that follow each other are cut evenly, so that they share a program.
+    """
+
+    def kind(plan):
+        return depth.specs[plan.block], plan.looked_at
+
+    found = []
+    for _, alike in itertools.groupby(plans, kind):
+        alike = tuple(alike)
+        # What is computed again for the gradients is one step at a time.
+        for size in range(1 if depth.remat else _AT_ONCE, 0, -1):
+            parts = [alike[i : i + size] for i in range(0, len(alike), size)]
+            if len({_key(part, depth) for part in parts}) == 1:
+                break
+        found += parts
+    return found
+
+
+def _key(plans, depth):
+    """Returns the `_Key` of the program of some steps alike."""
+    read = list(dict.fromkeys(plan.block for plan in plans))
+    return _Key(
+        depth.specs[plans[0].block],
+        plans[0].looked_at,
+        depth.pieces,
+        tuple(read.index(plan.block) for plan in plans),
+    )
+
+
+def _run(key, tokens, private, weights):
+    """Returns what `_steps` does, by a program or as it is where that cannot be."""
+    # Keras asks for shapes only.
+    if tokens.is_meta or key in _refused:
+        return _steps(key, tokens, private, weights)
+    if len(tokens) > 1:
+        # A batch of one is a program of its own.
+        torch._dynamo.mark_dynamic(tokens, 0)
+    try:
+        with _quiet():
+            return _program(key)(tokens, [*map(_of_tensors, private)], weights)
+    except (TorchDynamoException, InductorError) as error:
+        _refused.add(key)
+        warnings.warn(
+            f"torch.compile does not take this block ({first_line(error)}); it runs "
+            "as it is.",
+            stacklevel=2,
+        )
+        return _steps(key, tokens, private, weights)
+
+
+@functools.cache
+def _program(key):
+    return torch.compile(functools.partial(_steps, key), fullgraph=True, dynamic=False)
+
+
+def _steps(key, tokens, private, weights):
+    """Returns the tokens after steps that follow each other, and their `Outputs`.
+
+    Args:
+        key: `_Key`.
+        tokens: (B, T, D).
+        private: List of the `Private` of each step.
+        weights: List of the `BlockWeights` that they read.
+    """
+    found = []
+    for block, own in zip(key.blocks, private, strict=True):
+        tokens, outputs = step(
+            tokens, own, weights[block], key.spec, key.looked_at, key.pieces
+        )
+        found.append(outputs)
+    return tokens, found
+
+
+def _of_tensors(private):
+    """Returns a `Private` whose seed is a tensor: a program per number otherwise."""
+    if isinstance(private.seed, tuple):
+        return private
+    return private._replace(seed=Seed(torch.tensor(private.seed)))
 
 
 @contextlib.contextmanager
@@ -61,9 +154,3 @@ def _quiet():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-@functools.cache
-def _program(spec, plan, pieces):
-    function = functools.partial(step, spec=spec, plan=plan, pieces=pieces)
-    return torch.compile(function, fullgraph=True, dynamic=False)

@@ -64,10 +64,11 @@ def _through(tokens, private, weights, depth):
             continue
         if rows is None:
             rows = rows_of(private, len(depth.plans), numerics.rows_of)
-        for place, plan in enumerate(segment.pattern, segment.first):
-            function = _step_of(plan, depth)
-            tokens, outputs = function(tokens, rows[place], weights[plan.block])
-            alone.append(outputs)
+        run, mine = _in_turn, rows[segment.first : segment.end]
+        if steps_are_compiled():
+            from widenet_keras.layers.compiled_torch import in_programs as run
+        tokens, outputs = run(tokens, mine, weights, segment.pattern, depth)
+        alone += outputs
     found += [_stacked_outputs(alone)] if alone else []
     return tokens, _present(found, _joined)
 
@@ -93,19 +94,31 @@ def _segments(tokens, depth):
     )
 
 
+def _in_turn(tokens, private, weights, plans, depth):
+    """Returns the tokens after some steps, and a list of the `Outputs` of each.
+
+    Args:
+        tokens: (B, T, D).
+        private: List of the `Private` of each of these steps.
+        weights: `BlockWeights` of every unique block.
+        plans: `Plan` of each of these steps.
+        depth: `Depth`.
+    """
+    found = []
+    for plan, own in zip(plans, private, strict=True):
+        tokens, outputs = _step_of(plan, depth)(tokens, own, weights[plan.block])
+        found.append(outputs)
+    return tokens, found
+
+
 def _step_of(plan, depth):
     """Returns the function of tokens, private tree and weights of a step."""
-    # A step need not know which block it reads, and so is the same for equal ones.
     function = functools.partial(
         step,
         spec=depth.specs[plan.block],
-        plan=plan._replace(block=0),
+        looked_at=plan.looked_at,
         pieces=depth.pieces,
     )
-    if steps_are_compiled():
-        from widenet_keras.layers.compiled_torch import compiled_step
-
-        function = compiled_step(function)
     return functools.partial(_backend.remat, function) if depth.remat else function
 
 

@@ -58,7 +58,7 @@ class Outputs(NamedTuple):
     seen: Seen | tuple = ()
 
 
-def step(tokens, private, weights, spec, plan, pieces):
+def step(tokens, private, weights, spec, looked_at, pieces):
     """Returns the tokens after a step, (B, T, D), and its `Outputs`.
 
     Args:
@@ -66,7 +66,7 @@ def step(tokens, private, weights, spec, plan, pieces):
         private: `Private` of this step, without leading axes.
         weights: `BlockWeights` of the block that it reads.
         spec: `BlockSpec` of that block.
-        plan: `Plan` of the step.
+        looked_at: Whether it returns what it computed with.
         pieces: Tuple of `Piece`s.
     """
     seed, drop_path = private.seed, private.drop_path
@@ -79,7 +79,7 @@ def step(tokens, private, weights, spec, plan, pieces):
         0.0 if isinstance(drop_path, tuple) else drop_path,
         StepPieces(pieces, private.pieces),
     )
-    seen = Seen(tokens, heads.tokens_first()) if plan.looked_at else ()
+    seen = Seen(tokens, heads.tokens_first()) if looked_at else ()
     return tokens, Outputs(facts, seen)
 
 
@@ -89,7 +89,7 @@ def outputs_spec(tokens, spec, plan):
     Args:
         tokens: (B, T, D), or its spec.
         spec: As for `step`.
-        plan: As for `step`.
+        plan: `Plan` of the step.
     """
     batch, length, width = tokens.shape
     dtype = keras.backend.standardize_dtype(tokens.dtype)

@@ -35,7 +35,8 @@ class TrainStep(Objective):
         """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)
         logits, record = self._forward(batch, training=True)
-        variables = self.trainable_weights
+        # What `fit` has followed; Keras would walk over all layers for it.
+        variables = self.optimizer._trainable_variables
         # Gradients of the batch before would be added to. Here and below not `value`,
         # which looks around before it gives a parameter.
         for variable in variables:
@@ -49,6 +50,13 @@ class TrainStep(Objective):
         with torch.no_grad():
             self.optimizer.apply(gradients, variables)
         return self._logs(batch, logits, record, loss, task_loss)
+
+    def _get_regularization_losses(self):
+        # For which Keras, too, walks over all layers at every step.
+        followed = getattr(self.optimizer, "_trainable_variables", None)
+        if followed and not any(variable.regularizer for variable in followed):
+            return []
+        return super()._get_regularization_losses()
 
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
