@@ -11,9 +11,11 @@ In bfloat16, on images that are on the GPU already:
   engines that "auto" takes; on torch compiled as well, as within a model.
 
 Each with the share that its arithmetic, by formula, has of the TFLOP/s of a large
-product in the same process.
+product in the same process. The backends run side by side and take turns on the GPU:
+while one is timed, the other compiles on the host.
 """
 
+import contextlib
 import functools
 import gc
 import itertools
@@ -39,7 +41,7 @@ def main():
     arguments.add_argument("--parts", nargs="+", help="only these, of all named here")
     arguments = arguments.parse_args()
     arguments.parts = arguments.parts or [*arguments.presets, "plain", "layer"]
-    harness.run(__file__, arguments, measure, present)
+    harness.run(__file__, arguments, measure, present, at_once=True)
 
 
 def measure(arguments):
@@ -49,7 +51,9 @@ def measure(arguments):
     timed.require_device(arguments.device)
     timed.LARGE = arguments.side
     product = timed.large_product(arguments.dtype)
-    [taken] = harness.median_milliseconds({0: product}, arguments.repeats, 10).values()
+    with harness.turn():
+        found = harness.median_milliseconds({0: product}, arguments.repeats, 10)
+    [taken] = found.values()
     best = timed.large_product_flops() / taken / 1e9
     for part in arguments.parts:
         harness.progress(f"{timed.BACKEND}: {part}")
@@ -96,7 +100,8 @@ def layer(arguments):
     options = ["--device", arguments.device, "--dtype", arguments.dtype]
     options += ["--engines", "auto", "--tokens", str(arguments.tokens)]
     options += ["--repeats", str(arguments.repeats)]
-    yield from moe_layer.measure(moe_layer.parser().parse_args(options))
+    with harness.turn():
+        yield from list(moe_layer.measure(moe_layer.parser().parse_args(options)))
 
 
 def model(arguments, preset):
@@ -127,9 +132,10 @@ def model(arguments, preset):
             batches = (batch for batch in itertools.repeat((images,)))
             classifier.predict(batches, steps=count, verbose=0)
 
-        start = time.perf_counter()
-        training()
-        first = time.perf_counter() - start
+        with compilation():
+            start = time.perf_counter()
+            training()
+            first = time.perf_counter() - start
         harness.progress(f"{timed.BACKEND}: first step {first:.1f} s")
         yield {
             **shared,
@@ -252,8 +258,17 @@ def milliseconds(case, arguments):
         case: Function of a number of steps.
         arguments: Those of the command line.
     """
-    case()
-    return harness.median_milliseconds({0: case}, arguments.repeats, STEPS)[0]
+    with compilation():
+        case()
+    with harness.turn():
+        return harness.median_milliseconds({0: case}, arguments.repeats, STEPS)[0]
+
+
+def compilation():
+    """Context of what compiles; a turn on JAX, which tries kernels on the GPU."""
+    import timed
+
+    return harness.turn() if timed.BACKEND == "jax" else contextlib.nullcontext()
 
 
 def on_device(arguments, config):

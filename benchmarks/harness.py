@@ -1,6 +1,8 @@
 """What the benchmarks share: one process per backend, timing, tables, pictures."""
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -13,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 BACKENDS = ("tensorflow", "jax", "torch")
+_TURN = "WIDENET_BENCHMARK_TURN"  # a file that is locked
 _STARTED = time.monotonic()
 COLORS = {"tensorflow": "#d9822b", "jax": "#2f6fb5", "torch": "#b03a2e"}
 
@@ -33,7 +36,7 @@ def parser(description):
     return arguments
 
 
-def run(script, arguments, measure, present):
+def run(script, arguments, measure, present, at_once=False):
     """Measures on each backend in a process of its own, then shows all rows.
 
     Args:
@@ -41,18 +44,28 @@ def run(script, arguments, measure, present):
         arguments: Parsed arguments, of a parser made by `parser`.
         measure: Function of the arguments that yields rows, in a child process.
         present: Function of rows and arguments that prints and draws them.
+        at_once: Whether all processes run side by side; `measure` then says by `turn`
+            what must be alone.
     """
     if arguments.child:
         rows = []
         for row in measure(arguments):
             rows.append({**row, **about_this_run(arguments.device)})
-            Path(arguments.child).write_text(json.dumps(rows))
+            _write(rows, arguments.child)
         return
-    rows = []
-    for backend in arguments.backends:
-        rows += _in_child(script, backend)
-        if arguments.json:
-            _write(rows, arguments.json)
+    backends = arguments.backends
+    with tempfile.TemporaryDirectory() as folder:
+        for some in [backends] if at_once else [[backend] for backend in backends]:
+            children = [_child(script, backend, folder) for backend in some]
+            while any(child.poll() is None for child in children):
+                time.sleep(0.2)
+                # What is there so far, for who stops this.
+                rows = _rows(backends, folder)
+                if arguments.json:
+                    _write(rows, arguments.json)
+            if any(child.returncode for child in children):
+                sys.exit("A backend's process failed; see above.")
+        rows = _rows(backends, folder)
     print()
     present(rows, arguments)
     print(f"\nOn {rows[0]['device']}, medians of {arguments.repeats}:")
@@ -72,18 +85,36 @@ def _write(rows, path):
     fresh.replace(path)
 
 
-def _in_child(script, backend):
-    """Runs the benchmark for one backend; its progress goes to the terminal."""
+def _rows(backends, folder):
+    """Returns the rows that the processes have written so far."""
+    files = (Path(folder, f"{backend}.json") for backend in backends)
+    return [
+        row for file in files if file.exists() for row in json.loads(file.read_text())
+    ]
+
+
+def _child(script, backend, folder):
+    """Starts the benchmark for one backend; its progress goes to the terminal."""
     environment = {**os.environ, "KERAS_BACKEND": backend}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows.json"
-        subprocess.run(
-            [sys.executable, script, *sys.argv[1:], "--child", str(rows)],
-            env=environment,
-            check=True,
-        )
-        return json.loads(rows.read_text())
+    # Two processes may share a GPU.
+    environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    environment[_TURN] = str(Path(folder, "turn"))
+    command = [sys.executable, script, *sys.argv[1:]]
+    command += ["--child", str(Path(folder, f"{backend}.json"))]
+    return subprocess.Popen(command, env=environment)
+
+
+@contextlib.contextmanager
+def turn():
+    """Context in which no process of another backend is in one."""
+    with contextlib.ExitStack() as stack:
+        if path := os.environ.get(_TURN):
+            file = stack.enter_context(open(path, "w"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    # Who waits comes first.
+    time.sleep(0.1)
 
 
 def about_this_run(device):

@@ -490,3 +490,26 @@ def test_with_image_size_that_patches_do_not_divide(model, image_size):
 def test_an_error_of_a_framework_in_one_line():
     assert first_line(ValueError("\nno such file\nat 0x7f")) == "no such file"
     assert first_line(KeyError()) == "KeyError"
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_stream_is_checked_before_a_batch_is_handed_out(ahead, monkeypatch):
+    """On an accelerator one batch ahead, so that no check waits for a step."""
+    from widenet_keras.training import data_checks
+
+    monkeypatch.setattr(data_checks, "is_on_accelerator", lambda _: bool(ahead))
+    taken = []
+
+    def batches():
+        for number in range(4):
+            taken.append(number)
+            images = tiny_images(2) * (np.nan if number == 3 else 1)
+            yield keras.ops.convert_to_tensor(images), np.array([0, 1])
+
+    stream, _ = data_checks.checked_data(batches(), None, tiny_config())
+    for number in range(3):
+        images, labels = next(stream)
+        assert images.shape == (2, 12, 12, 3) and list(labels) == [0, 1]
+        assert taken == list(range(number + 1 + ahead))
+    with pytest.raises(ValueError, match="no numbers"):
+        next(stream)

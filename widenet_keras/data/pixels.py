@@ -66,19 +66,36 @@ def check_values(images):
         images: NumPy array or tensor of floats; what else it may be is left alone. Of a
             tensor only what is compared leaves its device.
     """
-    if isinstance(images, np.ndarray):
-        if not images.size:
-            return
-        low, high = float(images.min()), float(images.max())
-    elif keras.ops.is_tensor(images):
-        if not math.prod(images.shape):
-            return
-        low, high = float(keras.ops.min(images)), float(keras.ops.max(images))
-        # TensorFlow's smallest and largest number may pass over one that is none.
-        if not keras.ops.all(keras.ops.isfinite(images)):
-            low = math.nan
-    else:
-        return
+    check_extremes(keras.ops.convert_to_numpy(extremes_of(images)))
+
+
+def extremes_of(images):
+    """Returns the smallest and the largest number, (2,), on the device of the images.
+
+    NaN if the images hold what is no number; zeros if there are no images, and of what
+    is neither array nor tensor.
+
+    Args:
+        images: NumPy array or tensor of floats.
+    """
+    is_array = isinstance(images, np.ndarray)
+    if not (is_array or keras.ops.is_tensor(images)) or not math.prod(images.shape):
+        return np.zeros(2)
+    if is_array:
+        return np.array([images.min(), images.max()])
+    found = keras.ops.stack([keras.ops.min(images), keras.ops.max(images)])
+    # TensorFlow's smallest and largest number may pass over one that is none.
+    finite = keras.ops.all(keras.ops.isfinite(images))
+    return keras.ops.where(finite, found, math.nan)
+
+
+def check_extremes(extremes):
+    """Raises `ValueError` for the `extremes_of` images that are not scaled.
+
+    Args:
+        extremes: NumPy array of two.
+    """
+    low, high = map(float, extremes)
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(
             "The images have values that are no numbers (NaN or infinite); leave these "

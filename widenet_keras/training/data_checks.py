@@ -1,5 +1,6 @@
 """Checks of training data before a model sees it, with one clear line each."""
 
+import collections
 import copy
 import functools
 import inspect
@@ -10,9 +11,10 @@ import re
 import keras
 import numpy as np
 
-from widenet_keras.data.pixels import check_values
+from widenet_keras.data.pixels import check_extremes, extremes_of
 from widenet_keras.models.image_checks import check_images, check_labels
 from widenet_keras.training.batch_forms import as_arrays, images_labels_weights
+from widenet_keras.utils.host_copies import copies_begun, is_on_accelerator
 
 # What checks inside a graph say, which TensorFlow wraps.
 _LINES = (
@@ -52,7 +54,7 @@ def checked_data(data, labels, config, kind=None, needs_labels=True):
     if isinstance(data, keras.utils.PyDataset):
         return _CheckedPyDataset(data, how), labels
     if hasattr(data, "__next__"):
-        return (_checked_batch(batch, *how) for batch in data), labels
+        return _checked_stream(data, how), labels
     if hasattr(data, "collate_fn"):
         return _checked_loader(data, how), labels
     if data is None or isinstance(data, _NO_DATA):
@@ -68,8 +70,7 @@ def checked_data(data, labels, config, kind=None, needs_labels=True):
     if not hasattr(data, "shape") and not isinstance(data, dict | list | tuple):
         # A data set of another library, which Keras knows.
         return data, labels
-    data, labels, _ = images_labels_weights((data, labels))
-    data, labels = _checked_arrays(data, labels, *how)
+    data, labels, _ = _check_begun((data, labels), *how)()
     if needs_labels and not len(data):
         raise ValueError("There are no images (0 of them); give at least one.")
     return data, labels
@@ -85,12 +86,16 @@ def checked_weights(weights, count):
     Raises:
         ValueError: If they are not one finite number per image.
     """
-    if weights is None:
-        return None
     weights = as_arrays("sample weights", weights)
-    found = np.asarray(
-        keras.ops.convert_to_numpy(weights) if _is_tensor(weights) else weights
-    )
+    [found] = copies_begun([weights])()
+    _check_weights(found, count)
+    return weights
+
+
+def _check_weights(found, count):
+    """Raises `ValueError` unless an array, or None, is right as sample weights."""
+    if found is None:
+        return
     if found.dtype.kind not in "iufb" or not found.shape or len(found) != count:
         raise ValueError(
             f"The sample weights have shape {found.shape} and dtype {found.dtype}, "
@@ -101,7 +106,6 @@ def checked_weights(weights, count):
             "The sample weights have values that are no numbers; use 0 to leave an "
             "image out."
         )
-    return weights
 
 
 def _check_not_empty(data):
@@ -119,28 +123,38 @@ def _check_not_empty(data):
         )
 
 
-def _checked_arrays(images, labels, config, kind, needs_labels=True):
-    """Returns images and labels as arrays, after the checks of both."""
+def _check_begun(batch, config, kind, needs_labels):
+    """Begins to check a batch: its form at once, its values where they are.
+
+    Returns:
+        A function that ends the check and returns images, labels and weights.
+    """
+    images, labels, weights = images_labels_weights(batch)
     if isinstance(images, list | tuple) and not images:
         images = np.zeros((0, *config.image_shape), "float32")
     images = as_arrays("images", images)
     check_images(images, config.image_shape)
-    check_values(images)
-    if labels is None:
-        if needs_labels:
-            raise no_labels()
-        return images, labels
+    if labels is None and needs_labels:
+        raise no_labels()
     labels = as_arrays("labels", labels)
-    found = keras.ops.convert_to_numpy(labels) if _is_tensor(labels) else labels
-    # Text cannot become a tensor; the check below says so.
-    found = np.asarray(found)
-    check_labels(found, config.num_classes, kind)
-    if len(found) != len(images):
-        raise ValueError(
-            f"There are {len(images)} images and {len(found)} labels; give one "
-            "label per image."
-        )
-    return images, labels
+    weights = as_arrays("sample weights", weights)
+    copies = copies_begun([extremes_of(images), labels, weights])
+
+    def finish():
+        extremes, found, shares = copies()
+        check_extremes(extremes)
+        if found is not None:
+            # Text cannot become a tensor; this says so.
+            check_labels(found, config.num_classes, kind)
+            if len(found) != len(images):
+                raise ValueError(
+                    f"There are {len(images)} images and {len(found)} labels; give "
+                    "one label per image."
+                )
+        _check_weights(shares, len(images))
+        return images, labels, weights
+
+    return finish
 
 
 def no_labels():
@@ -150,19 +164,30 @@ def no_labels():
     )
 
 
-def _is_tensor(values):
-    return keras.ops.is_tensor(values) and not isinstance(values, np.ndarray)
+def _checked_stream(batches, how):
+    """Yields the batches of a generator, checked.
+
+    A batch on an accelerator is looked at before the one before it is handed out: its
+    check would otherwise wait for a whole step, and the next step for the check.
+    """
+    begun = collections.deque()
+    for batch in batches:
+        begun.append(_check_begun(batch, *how))
+        ahead = is_on_accelerator(images_labels_weights(batch)[0])
+        while len(begun) > ahead:
+            yield _for_keras(begun.popleft()())
+    for finish in begun:
+        yield _for_keras(finish())
 
 
-def _checked_batch(batch, config, kind, needs_labels):
+def _checked_batch(batch, how):
     """Returns a batch as a tuple (images[, labels[, weights]]), checked."""
-    images, labels, weights = images_labels_weights(batch)
-    images, labels = _checked_arrays(images, labels, config, kind, needs_labels)
-    weights = checked_weights(weights, len(images))
-    if labels is None:
-        # Keras takes no bare images from a generator.
-        return (images,)
-    return keras.utils.pack_x_y_sample_weight(images, labels, weights)
+    return _for_keras(_check_begun(batch, *how)())
+
+
+def _for_keras(batch):
+    # Keras takes no bare images from a generator.
+    return batch[:1] if batch[1] is None else keras.utils.pack_x_y_sample_weight(*batch)
 
 
 class _CheckedPyDataset(keras.utils.PyDataset):
@@ -178,7 +203,7 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         self.how = how
 
     def __getitem__(self, index):
-        return _checked_batch(self.dataset[index], *self.how)
+        return _checked_batch(self.dataset[index], self.how)
 
     @property
     def num_batches(self):
@@ -204,7 +229,7 @@ def _checked_loader(loader, how):
 
 
 def _collated(collate, how, samples):
-    return _checked_batch(collate(samples), *how)
+    return _checked_batch(collate(samples), how)
 
 
 def data_message(error):
