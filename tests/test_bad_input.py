@@ -1,6 +1,7 @@
 """Every common mistake is met with one clear line."""
 
 import zipfile
+from unittest.mock import MagicMock
 
 import keras
 import numpy as np
@@ -513,3 +514,20 @@ def test_a_stream_is_checked_before_a_batch_is_handed_out(ahead, monkeypatch):
         assert taken == list(range(number + 1 + ahead))
     with pytest.raises(ValueError, match="no numbers"):
         next(stream)
+
+
+def test_copies_to_the_host_are_what_they_were(monkeypatch):
+    from widenet_keras.utils import host_copies
+
+    if BACKEND == "torch":
+        # As from a GPU, whose event is of its device.
+        monkeypatch.setattr(
+            host_copies, "is_on_accelerator", keras.ops.is_tensor, raising=True
+        )
+        monkeypatch.setattr("torch.Event", lambda _: MagicMock())
+    tensor = keras.ops.convert_to_tensor(np.arange(3.0))
+    found = host_copies.copies_begun([tensor, None, [1, 2], "text"])()
+    assert all(isinstance(each, np.ndarray) for each in (found[0], *found[2:]))
+    np.testing.assert_array_equal(found[0], [0, 1, 2])
+    np.testing.assert_array_equal(found[2], [1, 2])
+    assert found[1] is None and found[3] == "text"

@@ -65,7 +65,7 @@ def arguments(monkeypatch):
     def parse(module, options):
         found = []
         monkeypatch.setattr(
-            harness, "run", lambda path, parsed, *_: found.append(parsed)
+            harness, "run", lambda path, parsed, *_, **__: found.append(parsed)
         )
         monkeypatch.setattr(sys, "argv", ["benchmark", *options.split()])
         module.main()

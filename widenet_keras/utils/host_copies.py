@@ -5,6 +5,9 @@ import numpy as np
 
 BACKEND = keras.backend.backend()
 
+if BACKEND == "torch":
+    from widenet_keras.utils import host_copies_torch as _torch
+
 
 def is_on_accelerator(values) -> bool:
     """Whether values are a tensor on a device that works while the host goes on."""
@@ -29,20 +32,16 @@ def copies_begun(values):
         waits for what was asked of the device before this call, not for what has been
         since.
     """
-    far = [each for each in values if is_on_accelerator(each)]
+    far = [value for value in values if is_on_accelerator(value)]
+    copies, wait = far, None
     if BACKEND == "torch" and far:
-        import torch
-
-        # Reading a tensor of a GPU waits for all that the host has asked for by then.
-        near = {id(each): each.detach().to("cpu", non_blocking=True) for each in far}
-        values = [near.get(id(each), each) for each in values]
-        done = torch.Event(far[0].device)
-        done.record()
+        copies, wait = _torch.copies_begun(far)
+    near = dict(zip(map(id, far), copies, strict=True))
 
     def finish():
-        if BACKEND == "torch" and far:
-            done.synchronize()
-        return [_as_numpy(each) for each in values]
+        if wait:
+            wait()
+        return [_as_numpy(near.get(id(value), value)) for value in values]
 
     return finish
 
