@@ -184,7 +184,7 @@ def test_half_precision_of_attention(length):
         assert np.abs(one - other).max() < 2**-5 * np.abs(other).max()
 
 
-@pytest.mark.parametrize("kind", ["widenet", "vit"])
+@pytest.mark.parametrize("kind", ["widenet", slow("vit", when=BACKEND == "jax")])
 def test_training_in_half_precision_as_the_device_does_it(kind):
     """Compiled where "auto" compiles: the loss falls, and falls as in float32."""
     losses = {}
