@@ -166,10 +166,14 @@ def test_one_gpu():
         "timm's ViT-B, eager": "timm ViT",
     }
 
-    def cell(form, column, **fields):
-        found = rows("gpu", benchmark="gpu", **fields)
+    def cell(form, column, file="gpu", **fields):
+        found = rows(file, benchmark="gpu", **fields)
         number = found[0].get(column) if found else None
         return "-" if number is None else form.format(number)
+
+    def cost(**fields):
+        text = cell("{}", "over_no_dropout", "gpu_dropout", **fields)
+        return text if text == "-" else f"{100 * (float(text) - 1):.0f} %"
 
     for name, backend, *cells in table("| model | backend | training, images/s |"):
         fields = {"model": names[name], "backend": backend}
@@ -178,22 +182,26 @@ def test_one_gpu():
         assert cells == [
             cell(*speed, **still),
             cell("{:.2f}", "share_of_product", **still),
-            cell(*speed, **{**still, "dropout": 0.1}),
+            cost(**{**still, "dropout": 0.1}),
             cell(*speed, **{**still, "mode": "inference"}),
             cell("{}", "first_step_seconds", **still),
             cell("{:.1f}", "peak_gib", **still),
         ], name
     text = " ".join(" ".join(LINES).split())
-    over = {
-        (row["backend"], row["mode"]): f"{row['ratio_to_floor']:.2f}"
-        for row in rows("gpu", auto=True)
-    }
-    jax, torch = (
-        [over[backend, mode] for mode in ("inference", "training")]
-        for backend in ("jax", "torch")
-    )
+
+    def over(backend, *engines):
+        modes = zip(("inference", "training"), engines, strict=True)
+        return [
+            f"{value('gpu', 'ratio_to_floor', backend=backend, mode=m, engine=e):.2f}"
+            for m, e in modes
+        ]
+
+    jax = over("jax", "slots_or_all", "slots")
+    compiled = over("torch", *["sorted, compiled"] * 2)
+    called = over("torch", "sorted", "sorted")
     assert f"JAX {jax[0]} at inference and {jax[1]} in training" in text
-    assert f"{torch[0]} and {torch[1]}." in text
+    assert f"{compiled[0]} and {compiled[1]}, and as it is called {called[0]}" in text
+    assert f"{called[0]} and {called[1]}." in text
 
 
 def test_what_a_training_step_moves_on_a_gpu():
