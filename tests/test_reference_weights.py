@@ -74,6 +74,17 @@ def test_converted_weights_reproduce_the_reference_forward_pass(kind, first):
     )
 
 
+def test_names_of_a_h5_file_repeat_the_layer():
+    model, other = model_for("widenet"), model_for("widenet")
+    arrays = reference_arrays(model.config)
+    widenet_keras.convert_reference_weights(arrays, model)
+    named = {f"{name.split('/')[0]}/{name}": each for name, each in arrays.items()}
+    assert "conv2d/conv2d/kernel:0" in named
+    widenet_keras.convert_reference_weights(named, other)
+    for one, two in zip(model.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(numpy(one), numpy(two))
+
+
 def reference_logits(arrays, config, images):
     """The authors' forward pass on their own arrays, through the oracle.
 

@@ -31,7 +31,7 @@ from widenet_keras.models.adapt import weights_by_path
 
 # Layer kinds in their automatic names; "embedding" is the position table.
 _KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", "dense")
-_LAYER = re.compile(rf"(?:^|/)({'|'.join(_KINDS)})(?:_(\d+))?/")
+_LAYER = re.compile(rf"(?:^|/)({'|'.join(_KINDS)})(?:_(\d+))?(?=/)")
 
 
 def convert_reference_weights(arrays, model):
@@ -45,10 +45,14 @@ def convert_reference_weights(arrays, model):
     widenet_keras.convert_reference_weights(arrays, model)
     ```
 
+    A checkpoint of TensorFlow has no such names: build their network, call its
+    `load_weights(path).expect_partial()`, then make the dict as above.
+
     Args:
         arrays: Dict from the names of their variables, such as
-            "multi_head_attention/query/kernel:0", to arrays. The module's
-            docstring has the mapping of every tensor.
+            "multi_head_attention/query/kernel:0", or of their .h5 files, such as
+            "conv2d/conv2d/kernel:0", to arrays. The module's docstring has the mapping
+            of every tensor.
         model: A `WideNet` or `ImageClassifier` of the same architecture, with
             `output_activation="gelu_tanh"`.
 
@@ -95,10 +99,10 @@ class _Source:
                     "leave out what is not a weight (optimizer slots, counters)."
                 )
             # Of nested layers the innermost holds the variable, except that an
-            # attention layer names its own parts.
-            match = next((m for m in found if m[1] == _KINDS[3]), found[-1])
+            # attention layer names its own parts. A .h5 file names the layer twice.
+            match = next((m for m in found[::-1] if m[1] == _KINDS[3]), found[-1])
             number = int(match[2] or 0)
-            part = name[match.end() :].removesuffix(":0")
+            part = name[match.end() + 1 :].removesuffix(":0")
             self.layers[match[1]].setdefault(number, {})[part] = np.asarray(array)
         self.queues = {
             kind: [layer for _, layer in sorted(layers.items())]
