@@ -43,6 +43,7 @@ from selection import (  # noqa: F401
 )
 
 import widenet_keras
+from widenet_keras.training.step import TrainStep
 
 BACKEND = keras.backend.backend()
 
@@ -51,6 +52,11 @@ if BACKEND == "jax":
 
     # One size of block, since each size is compiled; `test_expert_runs.py` has all.
     expert_runs_jax.BLOCK_SIZES = (64,)
+
+if BACKEND == "torch":
+    # As on a CPU also where there is a GPU: a program takes half a minute to compile,
+    # and tests of programs ask for them.
+    TrainStep._resolve_auto_jit_compile = lambda self: False
 
 # Small enough to trace in seconds, odd enough to catch a swapped axis.
 TINY = {
