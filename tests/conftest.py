@@ -83,9 +83,9 @@ def slow(*values, when=True):
     return pytest.param(*values, marks=[pytest.mark.slow] if when else [])
 
 
-def slow_on_jax(test):
-    """Marks a test as slow on JAX, where it compiles for long; others run it."""
-    return pytest.mark.slow(test) if BACKEND == "jax" else test
+def slow_on(backend):
+    """Returns a mark of tests as slow on one backend; the others run them."""
+    return pytest.mark.slow if backend == BACKEND else lambda test: test
 
 
 def pytest_report_header():

@@ -24,7 +24,9 @@ ONCE = {
     "test_flops.py": QUICK,
     "test_on_logits.py": QUICK,
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
+    "test_quantize.py::test_a_compiled_model_forgets": QUICK,
     "test_reference_weights.py": QUICK,
+    "test_roles.py::test_a_quantised_model_keeps": QUICK,
     "test_tie.py": QUICK,
     # Files, commands, pages, pictures, the programs beside the package.
     "test_benchmarks.py": QUICK,

@@ -7,7 +7,7 @@ its gradient under recomputation on TensorFlow; this is the test that would see.
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, tiny_images, tiny_model
+from conftest import numpy, slow, tiny_images, tiny_model
 from oracle import model_losses, weights_by_path
 
 from widenet_keras.layers import MixtureOfExperts
@@ -47,7 +47,7 @@ def slope(before, name, direction, loss):
     return (at(EPSILON) - at(-EPSILON)) / (2 * EPSILON)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [slow(c, when=c == "12 shared steps") for c in CASES])
 def test_train_step_descends_the_hand_made_loss(case):
     kind, fields = CASES[case]
     weight = 0.5

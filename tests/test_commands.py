@@ -59,7 +59,7 @@ def parsed(monkeypatch):
     monkeypatch.setattr(command_line, "run_command", keep)
     monkeypatch.setattr(widenet, "run_command", keep)
     monkeypatch.setattr(
-        harness, "run", lambda script, arguments, *functions: kept.append(arguments)
+        harness, "run", lambda script, arguments, *_, **__: kept.append(arguments)
     )
 
     def parse(program, words):

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import one_line, slow_on_jax, tiny_config
+from conftest import one_line, slow_on, tiny_config
 
 import widenet_keras
 from widenet_keras.data import (
@@ -113,7 +113,7 @@ def test_images_are_resized_as_one_by_one(tmp_path, size):
     np.testing.assert_allclose((images + 1) * 127.5, wanted, atol=1e-4)
 
 
-@slow_on_jax
+@slow_on("jax")
 def test_fit_reads_on_over_epochs(source, monkeypatch):
     config = tiny_config(image_size=8, num_classes=3)
     model = widenet_keras.ImageClassifier(config)

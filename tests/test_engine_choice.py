@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, slow_on_jax, tiny_images, tiny_model
+from conftest import BACKEND, numpy, tiny_images, tiny_model
 
 from widenet_keras.routing.engines import ENGINES, choice, engine_named
 from widenet_keras.utils.execution import execution
@@ -72,7 +72,7 @@ def test_a_name_and_a_caller_outrank_the_choice():
         assert engine_named("auto", True) is ENGINES["one_hot"]
 
 
-@slow_on_jax
+@pytest.mark.slow
 def test_engines_give_a_model_the_same_logits_and_losses():
     images = tiny_images(5)
     labels = np.arange(5)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line, slow_on_jax, tiny_images, tiny_model
+from conftest import BACKEND, one_line, slow_on, tiny_images, tiny_model
 from keras import ops
 
 from widenet_keras.evaluation import evaluate_classifier
@@ -368,7 +368,7 @@ def test_no_images_and_wrong_names_are_met_with_one_line():
 # Real models
 
 
-@slow_on_jax
+@slow_on("jax")
 def test_a_real_model_whatever_the_batch_size(kind):
     model = tiny_model(kind)
     images, labels = tiny_images(7), np.array([0, 1, 2, 3, 4, 0, 1])

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from conftest import (
     BACKEND,
+    KINDS,
     numpy,
     one_line,
     slow,
@@ -83,7 +84,15 @@ def exported(tmp_path_factory):
     return once
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    ("kind", "format"),
+    # Dense blocks, and blocks that are not shared, differ before any format does.
+    [
+        slow(k, f, when=k != "widenet" and (k, f) != ("vit_moe", "litert"))
+        for k in KINDS
+        for f in FORMATS
+    ],
+)
 def test_exports_agree_with_the_model(exported, kind, format):
     model, folder, report, predictor, _ = exported(kind, format)
     assert report.largest_difference < 1e-5
@@ -111,8 +120,20 @@ ODD = [
 ]
 
 
-@pytest.mark.parametrize("fields", ODD, ids=["four_channels", "one_channel"])
-@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+@pytest.mark.parametrize(
+    ("format", "fields"),
+    [
+        pytest.param(
+            format,
+            fields,
+            id=f"{format}-{channels}_channels",
+            # Each format once, and each set of fields.
+            marks=[pytest.mark.slow] * ((format == "litert") != (channels == 1)),
+        )
+        for format in ("saved_model", "litert", "onnx")
+        for channels, fields in zip((4, 1), ODD, strict=True)
+    ],
+)
 def test_fields_that_are_not_the_defaults(format, fields, tmp_path):
     model = tiny_model(**fields)
     images = np.random.default_rng(0).uniform(-1, 1, (5, *model.config.image_shape))
@@ -256,7 +277,7 @@ def assert_small(report, predictor, most, images):
     np.testing.assert_allclose(alone, predictor.logits(images)[:4], atol=1e-4)
 
 
-@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
+@pytest.mark.parametrize("format", [slow("saved_model"), slow("litert"), "onnx"])
 def test_weights_are_stored_once(exported, format):
     _, _, report, predictor, _ = exported("wide", format)
     assert_small(report, predictor, 1.0, tiny_images(7))

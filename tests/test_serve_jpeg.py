@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from conftest import numpy, tiny_images, tiny_model
+from conftest import numpy, slow, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras.data import evaluation_batches, open_source
@@ -48,7 +48,7 @@ def encoded(kind):
     return file.getvalue()
 
 
-@pytest.fixture(scope="module", params=[1, 3], ids=["grey_model", "colour_model"])
+@pytest.fixture(scope="module", params=[slow(1), 3], ids=["grey_model", "colour_model"])
 def served(request, tmp_path_factory):
     """A model and its SavedModel."""
     model = tiny_model(image_size=SIZE, patch_size=16, channels=request.param)

@@ -413,7 +413,11 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(
+    # A SavedModel takes half a second to open, for each manifest.
+    "format",
+    [slow(f, when=f == "saved_model") for f in FORMATS],
+)
 def test_a_manifest_is_about_the_model_beside_it(format, copy, honest):
     assert open_predictor(honest / NAMES[format]).class_names == CLASSES
     # One function checks all formats, so they share the cases.

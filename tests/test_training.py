@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, slow_on_jax, tiny_config, tiny_images, tiny_model
+from conftest import numpy, tiny_config, tiny_images, tiny_model
 
 import widenet_keras
 
@@ -132,7 +132,7 @@ def test_a_seed_repeats_the_training():
     assert run(2) != loss
 
 
-@slow_on_jax
+@pytest.mark.slow
 def test_jit_compile_on_gives_the_same_weights():
     def run(jit_compile):
         keras.utils.set_random_seed(3)
