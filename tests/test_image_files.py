@@ -204,3 +204,13 @@ def test_images_of_a_folder(tmp_path, capsys):
     assert said == (
         f"left out 4 files of {tmp_path}: 2 .txt, 1 without a suffix, 1 .heic\n"
     )
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path, capsys):
+    for name in ("a.txt", "b.heic", "notes"):
+        (tmp_path / name).write_text("no image")
+    with pytest.raises(
+        ValueError, match=r"holds 1 without a suffix, 1 \.heic, 1 \.txt"
+    ):
+        images.image_files(tmp_path)
+    assert capsys.readouterr().err == ""

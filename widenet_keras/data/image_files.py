@@ -5,6 +5,8 @@ import functools
 import os
 import sys
 
+from widenet_keras.utils.printable import printable
+
 # What is in a file decides how it is read; its name, whether it is taken for an image.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP")
@@ -37,17 +39,25 @@ def say_left_out(place, names):
         place: The folder.
         names: Names of the files that are left out, str; none for no line.
     """
+    if names:
+        files = "file" if len(names) == 1 else "files"
+        say_once(f"left out {len(names)} {files} of {place}: {kinds_of(names)}")
+
+
+def kinds_of(names):
+    """Returns how many files there are of each suffix, as words.
+
+    Args:
+        names: Names of files, str.
+    """
     suffixes = [os.path.splitext(name)[1].lower() for name in names]
     counts = sorted(
         collections.Counter(suffixes).items(), key=lambda found: (-found[1], found[0])
     )
-    kinds = ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in counts)
-    if kinds:
-        files = "file" if len(names) == 1 else "files"
-        say_once(f"left out {len(names)} {files} of {place}: {kinds}")
+    return ", ".join(f"{n} {suffix or 'without a suffix'}" for suffix, n in counts)
 
 
 @functools.cache
 def say_once(line):
     """Says a line on stderr; once, since two splits may read the same folder."""
-    print(line, file=sys.stderr)
+    print(printable(line), file=sys.stderr)

@@ -9,6 +9,7 @@ from widenet_keras.data.image_files import (
     SUFFIXES,
     is_hidden,
     is_image,
+    kinds_of,
     say_left_out,
 )
 from widenet_keras.data.pillow_images import decoded
@@ -35,9 +36,13 @@ def image_files(path):
             # Links to nothing, and what is no file, are no images.
             if not is_hidden(name) and Path(folder, name).is_file():
                 (found if is_image(name) else others).append(Path(folder, name))
-    say_left_out(path, [each.name for each in others])
+    names = [each.name for each in others]
     if not found:
-        raise ValueError(f"{path} has no images ({', '.join(SUFFIXES)}); give some.")
+        holds = f" and holds {kinds_of(names)}" if names else ""
+        raise ValueError(
+            f"{path} has no images ({', '.join(SUFFIXES)}){holds}; give some."
+        )
+    say_left_out(path, names)
     return sorted(found)
 
 
