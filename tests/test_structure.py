@@ -24,6 +24,7 @@ RANKS = {
     "inference": 4,
     "distribution": 4,
     "evaluation": 5,
+    "conversions": 5,
     "cli": 6,
 }
 # Code for one backend lives in files named for it.

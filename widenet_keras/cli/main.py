@@ -21,6 +21,7 @@ from widenet_keras.version import __version__
 # Module and class of each subcommand: a dataclass with `backend`, `check()`, which says
 # what is wrong without Keras, and `run()`.
 COMMANDS = {
+    "convert": ("widenet_keras.cli.convert", "Convert"),
     "evaluate": ("widenet_keras.cli.evaluate", "Evaluate"),
     "export": ("widenet_keras.cli.export", "Export"),
     "predict": ("widenet_keras.cli.predict", "Predict"),

@@ -1,0 +1,122 @@
+"""Weights of other libraries become a classifier that gives their answers."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from conftest import numpy, one_line, shake, tiny_config, tiny_images
+
+import widenet_keras
+from widenet_keras.conversions.safetensors_files import write_safetensors
+
+NAMES = ["cat", "dog", "owl", "fox", "bee"]
+
+
+@pytest.fixture(scope="module")
+def source():
+    """A ViT with class names."""
+    fields = {"representation": False, "activation": "gelu", "pooling": "token"}
+    model = widenet_keras.ImageClassifier(tiny_config("vit", **fields), seed=0)
+    shake(model.weights, 0.3)
+    model.class_names = NAMES
+    return model
+
+
+@pytest.fixture
+def folder(source, tmp_path):
+    """The same as a folder of timm."""
+    widenet_keras.to_timm(source, tmp_path / "theirs" / "model.safetensors")
+    return tmp_path / "theirs"
+
+
+def arrays_of(folder):
+    """Returns the tensors of such a folder, to be changed and written again."""
+    from widenet_keras.conversions.weight_files import read_weights
+
+    return dict(read_weights(folder).arrays)
+
+
+def test_one_line_says_what_was_found(folder, source):
+    said = []
+    model = widenet_keras.from_weights(folder, heads=3, say=said.append)
+    [line] = said
+    assert "timm" in line
+    assert "2 steps of width 12, 3 heads" in line
+    assert f"{source.count_params():,} parameters" in line
+    assert model.class_names == tuple(NAMES)
+    images = tiny_images(3)
+    np.testing.assert_allclose(numpy(model(images)), numpy(source(images)), atol=1e-5)
+    assert "converted from" in model.trained_on
+
+
+def test_other_classes_and_another_size(folder, source):
+    fields = {"heads": 3, "say": str, "dropout": 0.2}
+    model = widenet_keras.from_weights(folder, num_classes=3, image_size=16, **fields)
+    assert model.output_shape == (None, 3)
+    assert model.config.image_size == 16
+    assert model.config.dropout == 0.2
+    assert model.class_names is None
+    kernel = "encoder/block_1/attention/query/kernel"
+    mine, theirs = (
+        next(w for w in m.weights if w.path.endswith(kernel)) for m in (model, source)
+    )
+    np.testing.assert_array_equal(numpy(mine), numpy(theirs))
+    model.compile(keras.optimizers.SGD(0.1))
+    model.fit(tiny_images(4, 16), np.arange(4) % 3, verbose=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (
+            lambda a: a.update({"blocks.0.attn.q_norm.weight": a["norm.weight"]}),
+            "q_norm",
+        ),
+        (lambda a: a.pop("blocks.1.mlp.fc1.weight"), "fc1"),
+        (lambda a: a.update({"norm.bias": a["norm.bias"][:-1]}), "norm.bias"),
+        (lambda a: a.update({"norm.bias": a["norm.bias"] * np.nan}), "no numbers"),
+    ],
+)
+def test_the_first_tensor_that_does_not_fit(change, word, folder):
+    arrays = arrays_of(folder)
+    change(arrays)
+    write_safetensors(arrays, folder / "model.safetensors")
+    with pytest.raises(ValueError, match=word) as error:
+        widenet_keras.from_weights(folder, heads=3, say=str)
+    assert "model.safetensors" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"width": 24}, "width=24 and the file has width=12"),
+        ({"heads": 5}, "heads"),
+        ({"dropuot": 0.1}, "dropout"),
+    ],
+)
+def test_fields_that_do_not_fit_the_file(fields, word, folder):
+    with pytest.raises(ValueError, match=word) as error:
+        widenet_keras.from_weights(folder, say=str, **{"heads": 3, **fields})
+    one_line(error)
+
+
+def test_there_and_back_from_the_command_line(folder, source, tmp_path):
+    def widenet(*words):
+        command = [sys.executable, "-m", "widenet_command", "convert", *map(str, words)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = widenet(folder, "--output", tmp_path / "ours.keras", "--heads", 3)
+    assert "timm" in said
+    model = widenet_keras.load_model(tmp_path / "ours.keras")
+    images = tiny_images(3)
+    np.testing.assert_allclose(numpy(model(images)), numpy(source(images)), atol=1e-5)
+    there = tmp_path / "b"
+    widenet(tmp_path / "ours.keras", "--to", "timm", there / "again.safetensors")
+    assert json.loads((there / "config.json").read_text())["label_names"] == NAMES
+    for name, array in arrays_of(folder).items():
+        np.testing.assert_array_equal(arrays_of(there)[name], array)

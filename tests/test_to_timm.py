@@ -1,0 +1,83 @@
+"""What is written for timm is read back as it was, and timm computes the same."""
+
+import json
+
+import numpy as np
+import pytest
+from conftest import numpy, one_line, shake, tiny_config, tiny_images
+
+import widenet_keras
+
+CASES = {
+    "token": {"pooling": "token"},
+    "mean": {"class_token": False, "pooling": "mean"},
+    "shared": {"sharing": "all", "pooling": "token", "activation": "quick_gelu"},
+    "clip": {"pooling": "token", "embedding_norm": True, "norm_epsilon": 1e-5},
+    "registers": {"registers": 2, "pooling": "patches", "norm_after_pooling": True},
+    "attention": {"class_token": False, "pooling": "attention"},
+    "no classes": {"num_classes": 0, "pooling": "token", "shared_norms": True},
+}
+
+
+def vit(**fields):
+    fields = {"representation": False, "activation": "gelu", **fields}
+    config = tiny_config("vit", **fields)
+    model = widenet_keras.ImageClassifier(config, seed=0)
+    shake(model.weights, 0.3)
+    return model
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_comes_back(case, tmp_path):
+    model = vit(**CASES[case])
+    if model.config.num_classes:
+        model.class_names = ["cat", "dog", "owl", "fox", "bee"]
+    path, companion = widenet_keras.to_timm(model, tmp_path / "out.safetensors")
+    assert sorted(tmp_path.iterdir()) == sorted([path, companion])
+    # Files of timm tell no heads, activation and epsilon; names of architectures do.
+    fields = {"activation": model.config.activation}
+    again = widenet_keras.from_weights(
+        path, heads=3, norm_epsilon=model.config.norm_epsilon, say=str, **fields
+    )
+    images = tiny_images(3)
+    np.testing.assert_allclose(numpy(again(images)), numpy(model(images)), atol=2e-5)
+    assert again.class_names == model.class_names
+    assert again.preprocessing == model.preprocessing
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", CASES)
+def test_timm_computes_the_same(case, tmp_path):
+    timm, torch = pytest.importorskip("timm"), pytest.importorskip("torch")
+    model = vit(**CASES[case])
+    path, companion = widenet_keras.to_timm(model, tmp_path / "out.safetensors")
+    said = json.loads(companion.read_text())
+    theirs = timm.create_model(
+        said["architecture"],
+        num_classes=said["num_classes"],
+        checkpoint_path=str(path),
+        **said["model_args"],
+    ).eval()
+    images = tiny_images(3)
+    with torch.no_grad():
+        expected = theirs(torch.tensor(images.transpose(0, 3, 1, 2))).numpy()
+    np.testing.assert_allclose(numpy(model(images)), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("fields", "word"),
+    [
+        ({"representation": True}, "representation"),
+        ({"output_activation": "gelu"}, "output_activation"),
+        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"pooling": "token_and_patches"}, "token_and_patches"),
+        ({"moe_blocks": "all"}, "experts"),
+        ({"norm_epsilon": 1e-4}, "norm_epsilon=0.0001"),
+        ({"gated": True, "activation": "silu"}, "gated"),
+    ],
+)
+def test_what_timm_cannot_express(fields, word, tmp_path):
+    with pytest.raises(ValueError, match=word) as error:
+        widenet_keras.to_timm(vit(**fields), tmp_path / "out.safetensors")
+    assert "timm" in one_line(error)
+    assert not list(tmp_path.iterdir())

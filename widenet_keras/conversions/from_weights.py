@@ -1,0 +1,163 @@
+"""A trained Vision Transformer of another library as a classifier of this one."""
+
+from collections.abc import Callable
+
+import keras
+import numpy as np
+
+from widenet_keras.conversions.found import found_in
+from widenet_keras.conversions.weight_files import read_weights
+from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.models.config import WideNetConfig
+from widenet_keras.models.preprocessing import Preprocessing
+from widenet_keras.training.image_classifier import ImageClassifier
+from widenet_keras.utils.printable import printable
+
+# What files do not tell, so that whoever knows better may say it.
+_GUESSED = ("activation", "norm_epsilon", "mean", "std")
+# How images are resized here, whatever the file says.
+_RESIZE = ("bilinear", False)
+
+
+def from_weights(
+    source,
+    *,
+    name: str | None = None,
+    heads: int | None = None,
+    num_classes: int | None = None,
+    revision: str | None = None,
+    cache_dir=None,
+    local_files_only: bool = False,
+    say: Callable[[str], None] = print,
+    **fields,
+) -> ImageClassifier:
+    """Returns a classifier with the weights that somebody trained elsewhere.
+
+    ```python
+    model = widenet_keras.from_weights("vit_small/model.safetensors", num_classes=5)
+    ```
+
+    Takes ViTs of timm, DeiT, DINO, DINOv2, MAE, Hugging Face (ViT, DeiT, ViTMAE,
+    Dinov2, CLIP, SigLIP), KerasHub, Google and OpenCLIP. Every tensor of the file is
+    used, or the first that is not is named. The answers are those of the library whose
+    file it is, up to float32 rounding: the images' mean and standard deviation and
+    LayerScale are folded into the products beside them.
+
+    Args:
+        source: A file (.safetensors, .bin, .pth, .npz, .weights.h5), a folder of it and
+            its configuration, or "hub:owner/name" (extra `hub`).
+        name: Name of the model.
+        heads: H where neither file nor configuration tells it.
+        num_classes: Other classes start the last layer anew; None keeps those of the
+            file, and 0 gives a model that returns features.
+        revision: Branch, tag or commit on the hub.
+        cache_dir: Folder that the hub's files are kept in.
+        local_files_only: Whether only files that are there already may be used.
+        say: Function of the line that tells what was found and what was assumed.
+        **fields: `activation`, `norm_epsilon`, `mean`, `std` (of the images, three
+            numbers from 0 to 1) where the file does not tell; `image_size`, to which
+            the position table is resampled; and fields of `WideNetConfig` that touch no
+            weight (dropout, remat, ...).
+
+    Raises:
+        ValueError: If the file is of no such model, or something does not fit; one line
+            names it. No model is made then.
+        OSError: If there is no such file.
+    """
+    weights = read_weights(
+        source,
+        revision=revision,
+        cache_dir=cache_dir,
+        local_files_only=local_files_only,
+    )
+    known = {key: fields.pop(key) for key in _GUESSED if key in fields}
+    found = found_in(
+        weights.arrays,
+        weights.companions,
+        weights.origin,
+        attributes=weights.attributes,
+        heads=heads,
+        **known,
+    )
+    image_size = fields.pop("image_size", None)
+    config = WideNetConfig(**found.fields)
+    _check_fields(fields, found)
+    model = ImageClassifier(
+        config.replace(**fields), name=name, origin=_origin_of(found, weights.origin)
+    )
+    _assign(model, found.arrays, weights.origin)
+    changed = {"image_size": image_size, "num_classes": num_classes}
+    changed = {
+        key: value
+        for key, value in changed.items()
+        if value not in (None, getattr(config, key))
+    }
+    if changed:
+        model = model.adapted(**changed)
+    say(_line(model, found, weights.origin))
+    return model
+
+
+def _check_fields(fields, found):
+    """Raises `ValueError` for fields that the file decides."""
+    for key, value in fields.items():
+        if key != "dropout" and value != found.fields.get(key, value):
+            raise ValueError(
+                f"from_weights: {key}={value!r} and the file has "
+                f"{key}={found.fields[key]!r}; leave it out, or change it afterwards "
+                "with model.adapted()."
+            )
+
+
+def _origin_of(found, origin):
+    """Returns the origin of the model: classes, geometry, where it comes from."""
+    geometry = ("crop_mode", "crop_pct")
+    kept = {key: found.preprocessing[key] for key in geometry}
+    return {
+        "class_names": found.class_names,
+        "preprocessing": Preprocessing(**kept),
+        "trained_on": f"converted from {origin} ({found.family})",
+    }
+
+
+def _assign(model, arrays, origin):
+    """Gives a model its weights, all of them or none."""
+    pairs = []
+    for path, weight in weights_by_path(model).items():
+        if path not in arrays:
+            raise ValueError(f"{origin}: nothing in it becomes {path}.")
+        array = np.asarray(arrays[path], "float32")
+        if array.shape != tuple(weight.shape):
+            raise ValueError(
+                f"{origin}: what becomes {path} has shape {array.shape} and "
+                f"{tuple(weight.shape)} is needed."
+            )
+        if not np.isfinite(array).all():
+            raise ValueError(
+                f"{origin}: what becomes {path} has values that are no numbers."
+            )
+        pairs.append((weight, array))
+    left = sorted(arrays.keys() - weights_by_path(model).keys())
+    if left:
+        raise ValueError(f"{origin}: the model has no place for {left[0]}.")
+    for weight, array in pairs:
+        weight.assign(keras.ops.convert_to_tensor(array))
+
+
+def _line(model, found, origin):
+    """Returns what was found and what had to be assumed, one line."""
+    config = model.config
+    line = (
+        f"{origin}: {found.family}, {model.count_params():,} parameters, "
+        f"{config.steps} steps of width {config.width}, {config.heads} heads, images "
+        f"of {config.image_size} px in patches of {config.patch_size}, "
+        f"{config.num_classes or 'no'} classes."
+    )
+    assumed = list(found.unknown)
+    resize = found.preprocessing["interpolation"], found.preprocessing["antialias"]
+    if resize != _RESIZE:
+        assumed.append(
+            f"images are resized bilinearly here and {resize[0]}"
+            f"{' with antialiasing' if resize[1] else ''} there"
+        )
+    return printable(line + (f" Assumed: {'; '.join(assumed)}." if assumed else ""))

@@ -1,0 +1,196 @@
+"""The way out: a ViT of this package as weights and configuration of timm."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from widenet_keras.conversions.safetensors_files import write_safetensors
+from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.utils.files import check_place, replaced_when_done
+from widenet_keras.utils.json_files import write_json
+
+# Names of its class `VisionTransformer` by the epsilon of their norms, which no other
+# argument says; `model_args` say the sizes.
+_ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224"}
+_NORM = {"gamma": "weight", "beta": "bias"}
+
+
+def to_timm(model, path) -> tuple[Path, Path]:
+    """Writes the weights of a ViT as timm names them, and its configuration.
+
+    ```python
+    widenet_keras.to_timm(model, "out/model.safetensors")
+    # said = json.loads(Path("out/config.json").read_text())
+    # timm.create_model(said["architecture"], num_classes=said["num_classes"],
+    #     checkpoint_path="out/model.safetensors", **said["model_args"])
+    ```
+
+    The answers are the same on images that are scaled to [-1, 1] (mean and standard
+    deviation 0.5), up to float32 rounding. Steps that share a block become blocks with
+    equal weights, since timm shares none.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier` without experts.
+        path: Path that ends in `.safetensors`; "config.json" is written beside it.
+
+    Returns:
+        The paths of both files.
+
+    Raises:
+        ValueError: If timm has no such model; one line says which field it lacks.
+    """
+    path = Path(path)
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path} must end in .safetensors.")
+    _check(model)
+    arrays = {
+        name: keras.ops.convert_to_numpy(weight).astype("float32")
+        for name, weight in weights_by_path(model).items()
+    }
+    check_place(path)
+    companion = path.with_name("config.json")
+    with replaced_when_done(path) as fresh:
+        write_safetensors(_renamed(arrays, model.config), fresh)
+    write_json(companion, _companion(model))
+    return path, companion
+
+
+def _check(model):
+    """Raises `ValueError` for what timm cannot express."""
+    config = model.config
+    lacks = {
+        "experts": config.routed_steps,
+        "pieces": config.pieces,
+        "output_activation": config.output_activation,
+        "representation": config.representation,
+        "gated": config.gated,
+        "quantization": model.quantization,
+        "pooling='mean' over a class token or registers": config.pooling == "mean"
+        and (config.class_token or config.registers),
+        f"pooling={config.pooling!r}": config.pooling.startswith("token_and"),
+        f"norm_epsilon={config.norm_epsilon}": config.norm_epsilon
+        not in _ARCHITECTURES,
+    }
+    for what, present in lacks.items():
+        if present:
+            raise ValueError(
+                f"to_timm: timm's VisionTransformer has no {what}; use a ViT without "
+                "it, or widenet_keras.export for a file that runs elsewhere."
+            )
+
+
+def _renamed(arrays, config):
+    """Returns the arrays by timm's names."""
+    found = {}
+
+    def linear(name, kernel, bias):
+        found[f"{name}.weight"] = kernel.T
+        found[f"{name}.bias"] = bias
+
+    def product(name, path):
+        linear(name, arrays[f"{path}/kernel"], arrays[f"{path}/bias"])
+
+    def norm(name, path, *row):
+        for ours, theirs in _NORM.items():
+            found[f"{name}.{theirs}"] = arrays[f"{path}/{ours}"][row or ...]
+
+    kernel = arrays["embedding/projection/kernel"]
+    found["patch_embed.proj.weight"] = kernel.transpose(3, 2, 0, 1)
+    found["patch_embed.proj.bias"] = arrays["embedding/projection/bias"]
+    position = arrays["embedding/position"]
+    if config.class_token:
+        # Its learned part is the first row here.
+        found["cls_token"] = position[None, :1]
+        position = np.concatenate([np.zeros_like(position[:1]), position[1:]])
+    if config.registers:
+        found["reg_token"] = arrays["embedding/registers"][None]
+        rows = np.zeros((config.registers, config.width), "float32")
+        first = int(config.class_token)
+        position = np.concatenate([position[:first], rows, position[first:]])
+    found["pos_embed"] = position[None]
+    if config.embedding_norm:
+        norm("norm_pre", "embedding/norm")
+    for step, block in enumerate(config.block_of_step):
+        ours, theirs = f"encoder/block_{block}", f"blocks.{step}"
+        row = block if config.shared_norms else step
+        norm(f"{theirs}.norm1", "encoder/norm1", row)
+        norm(f"{theirs}.norm2", "encoder/norm2", row)
+        inner = [f"{ours}/attention/{part}" for part in ("query", "key", "value")]
+        linear(
+            f"{theirs}.attn.qkv",
+            np.concatenate([arrays[f"{part}/kernel"] for part in inner], 1),
+            np.concatenate([arrays[f"{part}/bias"] for part in inner]),
+        )
+        product(f"{theirs}.attn.proj", f"{ours}/attention/output")
+        product(f"{theirs}.mlp.fc1", f"{ours}/feed_forward/hidden")
+        product(f"{theirs}.mlp.fc2", f"{ours}/feed_forward/outer")
+    norm("fc_norm" if config.norm_after_pooling else "norm", "head/norm")
+    if config.pooling == "attention":
+        _put_attention_pooling(found, arrays, linear, product, norm)
+    if config.num_classes:
+        product("head", "head/logits")
+    return found
+
+
+def _put_attention_pooling(found, arrays, linear, product, norm):
+    """Adds the attention of the head; its one query stands for probe and product."""
+    query, path = arrays["head/attention/query"], "head/attention"
+    found["attn_pool.latent"] = query[None, None]
+    linear("attn_pool.q", np.eye(len(query), dtype="float32"), np.zeros_like(query))
+    linear(
+        "attn_pool.kv",
+        *(
+            np.concatenate(
+                [arrays[f"{path}/{part}/{which}"] for part in ("key", "value")], -1
+            )
+            for which in ("kernel", "bias")
+        ),
+    )
+    product("attn_pool.proj", f"{path}/output")
+    norm("attn_pool.norm", f"{path}/norm")
+    product("attn_pool.mlp.fc1", f"{path}/hidden")
+    product("attn_pool.mlp.fc2", f"{path}/outer")
+
+
+def _companion(model):
+    """Returns the configuration as timm's files on the hub have it."""
+    config, geometry = model.config, model.preprocessing
+    pool = {"token": "token", "attention": "map"}.get(config.pooling, "avg")
+    arguments = {
+        "img_size": config.image_size,
+        "patch_size": config.patch_size,
+        "in_chans": config.channels,
+        "embed_dim": config.width,
+        "depth": config.steps,
+        "num_heads": config.heads,
+        # It is multiplied by the width, and the rest is cut off.
+        "mlp_ratio": (config.mlp_dim + 0.5) / config.width,
+        "class_token": config.class_token,
+        "reg_tokens": config.registers,
+        "pre_norm": config.embedding_norm,
+        "fc_norm": config.norm_after_pooling,
+        "global_pool": pool,
+        "act_layer": config.activation,
+    }
+    found = {
+        "architecture": _ARCHITECTURES[config.norm_epsilon],
+        "num_classes": config.num_classes,
+        "num_features": config.width,
+        "global_pool": pool,
+        "model_args": arguments,
+        "pretrained_cfg": {
+            "input_size": [config.channels, config.image_size, config.image_size],
+            "interpolation": "bilinear",
+            "crop_pct": geometry.crop_pct,
+            "crop_mode": geometry.crop_mode,
+            "mean": [0.5] * config.channels,
+            "std": [0.5] * config.channels,
+            "num_classes": config.num_classes,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+        },
+    }
+    if model.class_names:
+        found["label_names"] = list(model.class_names)
+    return found
