@@ -61,6 +61,11 @@ LAYERS = {
         TOKENS,
         {},
     ),
+    "AttentionPooling": (
+        lambda d: layers.AttentionPooling(3, 10, "quick_gelu", 1e-3, dtype=d),
+        TOKENS,
+        {},
+    ),
     "Block": (block, TOKENS, {"norms": NORMS}),
     "Block dense": (lambda d: block(d, dense), TOKENS, {"norms": NORMS}),
     "Encoder": (lambda d: encoder(d, sharing="cycle"), TOKENS, {}),
@@ -75,6 +80,11 @@ LAYERS = {
         {},
     ),
     "FeedForward": (dense, TOKENS, {}),
+    "FeedForward gated": (
+        lambda d: layers.FeedForward(10, gated=True, **SPREAD, dtype=d),
+        TOKENS,
+        {},
+    ),
     "MixtureOfExperts": (mixture, TOKENS, {}),
     "RoutedExperts": (routed, TOKENS, {}),
     "RoutedExperts grouped": (
@@ -87,8 +97,33 @@ LAYERS = {
         values(3, 8, 12, 3),
         {},
     ),
+    "PatchEmbedding with all": (
+        lambda d: layers.PatchEmbedding(
+            12, 4, registers=7, norm=True, norm_epsilon=1e-3, dtype=d
+        ),
+        values(3, 8, 12, 3),
+        {},
+    ),
     "ClassifierHead": (
         lambda d: layers.ClassifierHead(5, "token", representation=False, dtype=d),
+        TOKENS,
+        {},
+    ),
+    "ClassifierHead of two": (
+        lambda d: layers.ClassifierHead(
+            0, "token_and_patches", representation=False, leading_tokens=2, dtype=d
+        ),
+        TOKENS,
+        {},
+    ),
+    "ClassifierHead of attention": (
+        lambda d: layers.ClassifierHead(
+            5,
+            "attention",
+            norm_after_pooling=True,
+            attention=layers.AttentionPooling(3, 10, dtype=d, name="attention"),
+            dtype=d,
+        ),
         TOKENS,
         {},
     ),
