@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, shake, tiny_images
+from conftest import numpy, shake, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras import layers
@@ -269,8 +269,21 @@ def shrunk(preset):
     return widenet_keras.preset_config(preset, **sizes)
 
 
+# What plain ViTs of other libraries have, at once, in blocks that steps share.
+MANY = {
+    "sharing": "all",
+    "norm_epsilon": 1e-3,
+    "activation": "silu",
+    "gated": True,
+    "embedding_norm": True,
+    "registers": 2,
+    "pooling": "attention",
+    "norm_after_pooling": True,
+    "representation": False,
+}
 # Presets that differ in their sizes only are one model here; the first stands for all.
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
+KINDS[tiny_config("vit", **MANY)] = "many fields"
 every_preset = pytest.mark.parametrize("config", list(KINDS), ids=list(KINDS.values()))
 
 
