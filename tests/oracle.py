@@ -8,6 +8,7 @@ import math
 import numpy as np
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
+NORM = ("gamma", "beta")
 
 
 def gelu(x):
@@ -22,17 +23,31 @@ def gelu_slope(x):
     return 0.5 * (1 + np.tanh(inner)) + 0.5 * x * slope / np.cosh(inner) ** 2
 
 
+def sigmoid(x):
+    """1 / (1 + exp(-x))."""
+    return 1 / (1 + np.exp(-x))
+
+
+ACTIVATIONS = {
+    "gelu_tanh": gelu,
+    "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x * sigmoid(x),
+    "quick_gelu": lambda x: x * sigmoid(1.702 * x),
+}
+
+
 def softmax(logits):
     """Softmax of a vector."""
     e = np.exp(logits - logits.max())
     return e / e.sum()
 
 
-def layer_norm(x, gamma, beta):
-    """LayerNorm of the last axis, epsilon 1e-6."""
+def layer_norm(x, gamma, beta, epsilon=1e-6):
+    """LayerNorm of the last axis."""
     mean = x.mean(-1, keepdims=True)
     variance = ((x - mean) ** 2).mean(-1, keepdims=True)
-    return (x - mean) / np.sqrt(variance + 1e-6) * gamma + beta
+    return (x - mean) / np.sqrt(variance + epsilon) * gamma + beta
 
 
 class MoeOracle:
@@ -189,7 +204,7 @@ def attention(x, w, path, heads):
 
 
 def embed(w, config, images):
-    """Patches, projection, zero class token, positions."""
+    """Patches, projection, zero class token, positions; registers, norm."""
     patch, rows = config.patch_size, config.grid[0]
     kernel = w["embedding/projection/kernel"].reshape(-1, config.width)
     tokens = [
@@ -206,13 +221,69 @@ def embed(w, config, images):
     if config.class_token:
         zero = np.zeros((len(images), 1, config.width))
         tokens = np.concatenate([zero, tokens], axis=1)
-    return tokens + w["embedding/position"]
+    tokens = tokens + w["embedding/position"]
+    if config.registers:
+        first = int(config.class_token)
+        registers = np.stack([w["embedding/registers"]] * len(images))
+        tokens = np.concatenate([tokens[:, :first], registers, tokens[:, first:]], 1)
+    return (
+        norm(tokens, w, "embedding/norm/", config) if config.embedding_norm else tokens
+    )
+
+
+def norm(x, w, path, config):
+    """LayerNorm with the weights at a path."""
+    return layer_norm(x, w[f"{path}gamma"], w[f"{path}beta"], config.norm_epsilon)
+
+
+def product(x, w, path):
+    """x @ kernel + bias with the weights at a path."""
+    return x @ w[f"{path}/kernel"] + w[f"{path}/bias"]
+
+
+def attention_pooling(x, w, heads, activation, config):
+    """One query over the tokens, one image and one head at a time; then an MLP."""
+    path, size = "head/attention/", x.shape[-1] // heads
+    key, value = product(x, w, f"{path}key"), product(x, w, f"{path}value")
+    found = np.zeros((len(x), x.shape[-1]))
+    for b in range(len(x)):
+        for h in range(heads):
+            part = slice(h * size, (h + 1) * size)
+            logits = key[b, :, part] @ w[f"{path}query"][part] / math.sqrt(size)
+            found[b, part] = softmax(logits) @ value[b, :, part]
+    found = product(found, w, f"{path}output")
+    hidden = product(norm(found, w, f"{path}norm/", config), w, f"{path}hidden")
+    return found + product(activation(hidden), w, f"{path}outer")
+
+
+def pooled(x, w, config):
+    """Final norm and pooling."""
+    if not config.norm_after_pooling:
+        x = norm(x, w, "head/norm/", config)
+    patches = x[:, int(config.class_token) + config.registers :]
+    if config.pooling == "mean":
+        x = x.mean(axis=1)
+    elif config.pooling == "token":
+        x = x[:, 0]
+    elif config.pooling == "patches":
+        x = patches.mean(axis=1)
+    elif config.pooling == "token_and_patches":
+        x = np.concatenate([x[:, 0], patches.mean(axis=1)], axis=1)
+    elif config.pooling == "token_and_register":
+        x = np.concatenate([x[:, 0], x[:, 1]], axis=1)
+    else:
+        activation = ACTIVATIONS[config.activation]
+        x = attention_pooling(patches, w, config.heads, activation, config)
+    return norm(x, w, "head/norm/", config) if config.norm_after_pooling else x
 
 
 def feed_forward(x, w, path, config, training, frozen):
     """The dense or routed part of one step; returns (output, oracle or None)."""
     if f"{path}router/kernel" not in w:
-        hidden = gelu(x @ w[f"{path}hidden/kernel"] + w[f"{path}hidden/bias"])
+        hidden = product(x, w, f"{path}hidden")
+        hidden = ACTIVATIONS[config.activation](hidden)
+        if config.gated:
+            hidden = hidden * product(x, w, f"{path}gate")
         out = hidden @ w[f"{path}outer/kernel"] + w[f"{path}outer/bias"]
         return (gelu(out) if config.output_activation else out), None
     names = {
@@ -245,23 +316,22 @@ def model_forward(w, config, images, training=False, frozen=None):
         path = f"encoder/block_{block}/"
         row = block if config.shared_norms else step
 
-        def norm(x, n, row=row):
-            name = f"encoder/norm{n}/"
-            return layer_norm(x, w[f"{name}gamma"][row], w[f"{name}beta"][row])
+        def normal(x, n, row=row):
+            gamma, beta = (w[f"encoder/norm{n}/{name}"][row] for name in NORM)
+            return layer_norm(x, gamma, beta, config.norm_epsilon)
 
-        x = x + attention(norm(x, 1), w, f"{path}attention/", config.heads)
+        x = x + attention(normal(x, 1), w, f"{path}attention/", config.heads)
         choices = frozen[len(oracles)] if frozen else None
         branch, moe = feed_forward(
-            norm(x, 2), w, f"{path}feed_forward/", config, training, choices
+            normal(x, 2), w, f"{path}feed_forward/", config, training, choices
         )
         x = x + branch
         oracles += [moe] if moe else []
-    x = layer_norm(x, w["head/norm/gamma"], w["head/norm/beta"])
-    x = x.mean(axis=1) if config.pooling == "mean" else x[:, 0]
+    x = pooled(x, w, config)
     if config.representation:
         kernel, bias = (w[f"head/representation/{n}"] for n in ("kernel", "bias"))
         x = np.tanh(x @ kernel + bias)
-    return x @ w["head/logits/kernel"] + w["head/logits/bias"], oracles
+    return product(x, w, "head/logits") if config.num_classes else x, oracles
 
 
 def model_losses(w, config, images, labels, frozen=None):

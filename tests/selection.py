@@ -18,6 +18,10 @@ ONCE = {
     # Configurations, counts, weights moved from model to model.
     "test_adapt.py": QUICK,
     "test_config.py": QUICK,
+    "test_config_fields.py": QUICK,
+    "test_config_fields.py::test_many_fields_against_numpy": EVERY,
+    "test_config_fields.py::test_exports_of_many_fields": READS,
+    "test_config_fields.py::test_int8_files_of_many_fields": READS,
     "test_evaluation.py": QUICK,
     "test_evaluation.py::test_a_real_model_whatever_the_batch_size": EVERY,
     "test_evaluation.py::test_a_forward_pass_runs_as_the_model_is_compiled": EVERY,

@@ -14,6 +14,7 @@ WHOLE = "must be a whole number >= 1"
 RATE = "must be a number in [0.0, 1.0)"
 WEIGHT = "must be a number >= 0.0"
 FLAG = "must be True or False"
+TWO = {"representation": False}
 
 # Fields -> pieces of the one line that they are met with.
 WRONG = [
@@ -30,7 +31,7 @@ WRONG = [
     ({"expert_dim": None}, ["expert_dim=None", WHOLE]),
     ({"top_k": 0}, ["top_k=0", WHOLE]),
     ({"images_per_group": 0}, ["images_per_group=0", WHOLE]),
-    ({"num_classes": 0}, ["num_classes=0", WHOLE]),
+    ({"num_classes": -1}, ["num_classes=-1", "must be a whole number >= 0"]),
     ({"dropout": 1.0}, ["dropout=1.0", RATE]),
     ({"dropout": "0.1"}, ["dropout='0.1'", RATE]),
     ({"attention_dropout": -0.1}, ["attention_dropout=-0.1", RATE]),
@@ -54,6 +55,30 @@ WRONG = [
     (
         {"pooling": "token", "class_token": False},
         ["pooling='token' needs class_token=True", "pooling='mean'"],
+    ),
+    (
+        {"pooling": "token_and_patches", "class_token": False, **TWO},
+        ["pooling='token_and_patches' needs class_token=True", "pooling='mean'"],
+    ),
+    (
+        {"pooling": "token_and_register", **TWO},
+        ["pooling='token_and_register' needs registers >= 1", "pooling='token'"],
+    ),
+    (
+        {"pooling": "token_and_patches", "representation": True},
+        ["representation=True", "'token_and_patches'", "representation=False"],
+    ),
+    ({"registers": -1}, ["registers=-1", "must be a whole number >= 0"]),
+    ({"norm_epsilon": 0}, ["norm_epsilon=0", "must be a number over 0"]),
+    ({"norm_epsilon": math.nan}, ["norm_epsilon=nan", "must be a number over 0"]),
+    ({"norm_epsilon": "1e-6"}, ["norm_epsilon='1e-6'", "must be a number over 0"]),
+    ({"gated": 1}, ["gated=1", FLAG]),
+    ({"gated": True}, ["gated=True", "moe_blocks='all'", "moe_blocks='none'"]),
+    ({"embedding_norm": "yes"}, ["embedding_norm='yes'", FLAG]),
+    ({"norm_after_pooling": None}, ["norm_after_pooling=None", FLAG]),
+    (
+        {"norm_after_pooling": True, "pooling": "token"},
+        ["norm_after_pooling=True", "'patches'", "not for 'token'"],
     ),
     ({"top_k": 5}, ["top_k=5 is more than num_experts=4", "from 1 to 4"]),
     (
@@ -123,6 +148,12 @@ def test_every_field_is_validated():
         {"sharing": "sequence", "unique_blocks": 12},
         {"moe_blocks": ()},
         {"dropout": 0},
+        {"num_classes": 0},
+        {"norm_epsilon": 1},
+        {"gated": True, "moe_blocks": ()},
+        {"registers": 4, "class_token": False},
+        {"pooling": "token_and_register", "registers": 1, "representation": False},
+        {"pooling": "patches", "class_token": False, "norm_after_pooling": True},
     ],
     ids=str,
 )
@@ -201,6 +232,9 @@ def test_which_block_each_step_reads(plan, blocks, routed_blocks, routed_steps):
 def test_derived_sizes():
     config = WideNetConfig(image_size=48, patch_size=16, channels=1)
     assert config.grid == (3, 3)
+    assert (config.tokens, config.leading_tokens) == (10, 1)
+    assert config.replace(registers=4, class_token=False).tokens == 13
+    assert (config.outputs, config.replace(num_classes=0).outputs) == (1000, 768)
     assert config.image_shape == (48, 48, 1)
 
 

@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, shake, tiny_images
+from conftest import numpy, shake, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras import layers
@@ -61,6 +61,11 @@ LAYERS = {
         TOKENS,
         {},
     ),
+    "AttentionPooling": (
+        lambda d: layers.AttentionPooling(3, 10, "quick_gelu", 1e-3, dtype=d),
+        TOKENS,
+        {},
+    ),
     "Block": (block, TOKENS, {"norms": NORMS}),
     "Block dense": (lambda d: block(d, dense), TOKENS, {"norms": NORMS}),
     "Encoder": (lambda d: encoder(d, sharing="cycle"), TOKENS, {}),
@@ -75,6 +80,11 @@ LAYERS = {
         {},
     ),
     "FeedForward": (dense, TOKENS, {}),
+    "FeedForward gated": (
+        lambda d: layers.FeedForward(10, gated=True, **SPREAD, dtype=d),
+        TOKENS,
+        {},
+    ),
     "MixtureOfExperts": (mixture, TOKENS, {}),
     "RoutedExperts": (routed, TOKENS, {}),
     "RoutedExperts grouped": (
@@ -87,8 +97,33 @@ LAYERS = {
         values(3, 8, 12, 3),
         {},
     ),
+    "PatchEmbedding with all": (
+        lambda d: layers.PatchEmbedding(
+            12, 4, registers=7, norm=True, norm_epsilon=1e-3, dtype=d
+        ),
+        values(3, 8, 12, 3),
+        {},
+    ),
     "ClassifierHead": (
         lambda d: layers.ClassifierHead(5, "token", representation=False, dtype=d),
+        TOKENS,
+        {},
+    ),
+    "ClassifierHead of two": (
+        lambda d: layers.ClassifierHead(
+            0, "token_and_patches", representation=False, leading_tokens=2, dtype=d
+        ),
+        TOKENS,
+        {},
+    ),
+    "ClassifierHead of attention": (
+        lambda d: layers.ClassifierHead(
+            5,
+            "attention",
+            norm_after_pooling=True,
+            attention=layers.AttentionPooling(3, 10, dtype=d, name="attention"),
+            dtype=d,
+        ),
         TOKENS,
         {},
     ),
@@ -234,8 +269,21 @@ def shrunk(preset):
     return widenet_keras.preset_config(preset, **sizes)
 
 
+# What plain ViTs of other libraries have, at once, in blocks that steps share.
+MANY = {
+    "sharing": "all",
+    "norm_epsilon": 1e-3,
+    "activation": "silu",
+    "gated": True,
+    "embedding_norm": True,
+    "registers": 2,
+    "pooling": "attention",
+    "norm_after_pooling": True,
+    "representation": False,
+}
 # Presets that differ in their sizes only are one model here; the first stands for all.
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
+KINDS[tiny_config("vit", **MANY)] = "many fields"
 every_preset = pytest.mark.parametrize("config", list(KINDS), ids=list(KINDS.values()))
 
 

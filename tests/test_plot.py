@@ -28,9 +28,11 @@ HISTORY = {
 }
 
 
-def routing_map(experts=4, steps=(0, 1, 2), grid=(2, 3), class_token=True, images=2):
+def routing_map(
+    experts=4, steps=(0, 1, 2), grid=(2, 3), class_token=True, images=2, registers=0
+):
     """Returns a map whose tokens take every expert in turn."""
-    tokens = grid[0] * grid[1] + int(class_token)
+    tokens = grid[0] * grid[1] + int(class_token) + registers
     shape = (len(steps), images, tokens, 2)
     chosen = np.indices(shape).sum(axis=0) % experts
     return RoutingMap(
@@ -40,6 +42,7 @@ def routing_map(experts=4, steps=(0, 1, 2), grid=(2, 3), class_token=True, image
         num_experts=experts,
         grid=grid,
         class_token=class_token,
+        registers=registers,
     )
 
 
@@ -91,12 +94,15 @@ def test_plot_routing_shows_the_image(channels):
     np.testing.assert_allclose(shown, np.repeat((images[1] + 1) / 2, 3 // channels, -1))
 
 
-@pytest.mark.parametrize("class_token", [False, True])
-def test_plot_routing_shows_the_first_choices(class_token):
-    routing = routing_map(class_token=class_token)
+@pytest.mark.parametrize(
+    ("class_token", "registers"), [(False, 0), (True, 0), (True, 3), (False, 2)]
+)
+def test_plot_routing_shows_the_first_choices(class_token, registers):
+    routing = routing_map(class_token=class_token, registers=registers)
     figure = plot_routing(routing, images_for(), index=1)
     shown = np.asarray(panel(figure, "step 2").images[1].get_array())
-    wanted = routing.experts[2, 1, int(class_token) :, 0].reshape(2, 3)
+    first = int(class_token) + registers
+    wanted = routing.experts[2, 1, first:, 0].reshape(2, 3)
     np.testing.assert_array_equal(shown, wanted)
 
 

@@ -7,6 +7,7 @@ import numpy as np
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.sources import Source
 from widenet_keras.models.class_names import positions
+from widenet_keras.models.needs_classes import check_has_classes
 
 
 def in_classes_of(source: Source, model) -> Source:
@@ -22,8 +23,10 @@ def in_classes_of(source: Source, model) -> Source:
         model: A `WideNet` or `ImageClassifier`.
 
     Raises:
-        ValueError: If the data have a class that the model does not know.
+        ValueError: If the data have a class that the model does not know, or it has
+            none at all.
     """
+    check_has_classes(source.name, model)
     classes, known = model.config.num_classes, model.class_names
     numbers = tuple(str(number) for number in range(classes))
     if not source.named:
@@ -60,6 +63,7 @@ def trained_for(
     Raises:
         ValueError: If the test data have a class that the training data have not.
     """
+    check_has_classes(data.name, model)
     model.preprocessing = augmentation.preprocessing(model.config.image_size)
     if model.class_names is None and data.named:
         model.class_names = data.class_names

@@ -16,6 +16,7 @@ from widenet_keras.evaluation.outcomes import Outcomes
 from widenet_keras.evaluation.result import Evaluation, Throughput
 from widenet_keras.evaluation.routing import RoutingCounter
 from widenet_keras.models.image_checks import check_images, check_labels
+from widenet_keras.models.needs_classes import check_has_classes
 from widenet_keras.utils.plain_errors import plain_errors
 
 # With fewer classes the true one is almost always among the first five.
@@ -51,6 +52,7 @@ def evaluate_classifier(model, batches, class_names=None, progress=True):
             or names do not fit the model.
     """
     start = time.perf_counter()
+    check_has_classes("evaluate", model)
     config = model.config
     class_names = model.class_names if class_names is None else class_names
     names = _names(class_names, config.num_classes)

@@ -60,7 +60,8 @@ class KerasPredictor(Predictor):
         self.model = named_classifier(path, max_memory)
         config = self.model.config
         names = self.model.class_names or map(str, range(config.num_classes))
-        manifest = _manifest_in(path) or {
+        outputs = {} if config.num_classes else {"features": config.outputs}
+        manifest = _manifest_in(path) or outputs | {
             "image_shape": config.image_shape,
             "class_names": list(names),
             "input": "float",
@@ -68,7 +69,7 @@ class KerasPredictor(Predictor):
             "preprocessing": self.model.preprocessing.to_dict(),
             "trained_on": self.model.trained_on,
         }
-        images, logits = (None, *config.image_shape), (None, config.num_classes)
+        images, logits = (None, *config.image_shape), (None, config.outputs)
         interface = Interface(images, "float32", logits)
         super().__init__(path, manifest, interface, max_memory)
 
@@ -88,7 +89,7 @@ def _manifest_in(path):
 def _names_beside(path, model):
     """Returns the names in a `labels.txt` beside the file, or numbers."""
     labels, classes = path.with_name(LABELS), model.config.num_classes
-    if not labels.is_file():
+    if not classes or not labels.is_file():
         return list(map(str, range(classes)))
     names = labels.read_text("utf-8", "surrogateescape").splitlines()
     if len(names) != classes:

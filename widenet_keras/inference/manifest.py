@@ -21,7 +21,7 @@ class Interface(NamedTuple):
     Attributes:
         images: (B or None, height, width, channels).
         dtype: "float32" or "uint8", of the images.
-        logits: (B or None, classes).
+        logits: (B or None, classes), or features of a model without classes.
     """
 
     images: tuple
@@ -46,7 +46,9 @@ def manifest_of(model, options, class_names=None):
     if class_names is None:
         class_names = model.class_names or range(config.num_classes)
     class_names = checked_class_names("export", class_names, config.num_classes)
-    return {
+    # Of how many numbers its answers are is in the names, where there are any.
+    without_classes = {} if class_names else {"features": config.outputs}
+    return without_classes | {
         "kind": KIND,
         "version": __version__,
         "model": model.name,
@@ -103,14 +105,23 @@ def check_manifest(manifest):
         )
     if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
         raise ValueError("class_names must be a list of texts")
-    if not names:
-        raise ValueError("class_names is empty")
+    if not names and not _counts(manifest.get("features")):
+        raise ValueError("class_names is empty and there are no features")
     Preprocessing.from_dict(manifest["preprocessing"])
     if manifest["input"] not in INPUTS:
         raise ValueError(f"input={manifest['input']!r} must be one of {INPUTS}")
     batch = manifest["batch"]
     if batch != "dynamic" and not _counts(batch):
         raise ValueError(f'batch={batch!r} must be "dynamic" or a whole number from 1')
+
+
+def outputs_of(manifest):
+    """Returns the numbers that a file gives per image: of each class, or features.
+
+    Args:
+        manifest: Dict of the file.
+    """
+    return len(manifest["class_names"]) or manifest["features"]
 
 
 def check_fits(path, manifest, interface, max_memory):
@@ -126,7 +137,7 @@ def check_fits(path, manifest, interface, max_memory):
     batch = None if manifest["batch"] == "dynamic" else manifest["batch"]
     dtype = "float32" if manifest["input"] == "float" else "uint8"
     told = Interface(
-        (batch, *manifest["image_shape"]), dtype, (batch, len(manifest["class_names"]))
+        (batch, *manifest["image_shape"]), dtype, (batch, outputs_of(manifest))
     )
     for name, is_so, says in zip(told._fields, interface, told, strict=True):
         if is_so != says:

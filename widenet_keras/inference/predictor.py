@@ -3,7 +3,7 @@
 import numpy as np
 
 from widenet_keras.data.pixels import as_floats, whole_pixels
-from widenet_keras.inference.manifest import check_fits
+from widenet_keras.inference.manifest import check_fits, outputs_of
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.plain_errors import first_line
 
@@ -24,7 +24,8 @@ class Predictor:
 
     Attributes:
         image_shape: (height, width, channels) of the images it takes.
-        class_names: Names of the classes, in the order of the logits.
+        class_names: Names of the classes, in the order of the logits; of a model
+            without classes there are none, and its logits are features.
         preprocessing: `Preprocessing`: how images of any size become its images.
         input: "float" or "uint8", what `run` takes.
         batch_size: The only number of images that `run` takes, or None.
@@ -72,7 +73,7 @@ class Predictor:
             )
         if not len(images):
             # Compilers and interpreters divide by the number of images.
-            return np.zeros((0, len(self.class_names)), "float32")
+            return np.zeros((0, outputs_of(self.manifest)), "float32")
         if self.input == "uint8":
             images = whole_pixels(images)
         size = self.batch_size or len(images)
@@ -92,7 +93,16 @@ class Predictor:
         return logits
 
     def probabilities(self, images):
-        """Returns the softmax of `logits`, (B, classes)."""
+        """Returns the softmax of `logits`, (B, classes).
+
+        Raises:
+            ValueError: As for `logits`, or if the model has no classes.
+        """
+        if not self.class_names:
+            raise ValueError(
+                f"{self.path} has no classes (num_classes=0), so it gives features and "
+                "no probabilities; use open_predictor(path).logits(images) for them."
+            )
         logits = self.logits(images).astype("float64")
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
         return odds / odds.sum(axis=-1, keepdims=True)

@@ -1,6 +1,7 @@
 """The layers, each usable alone in any Keras model."""
 
 from widenet_keras.layers.attention import Attention as Attention
+from widenet_keras.layers.attention_pooling import AttentionPooling as AttentionPooling
 from widenet_keras.layers.block import Block as Block
 from widenet_keras.layers.embedding import PatchEmbedding as PatchEmbedding
 from widenet_keras.layers.embedding import resample_positions as resample_positions

@@ -16,7 +16,7 @@ from widenet_keras.layers.attention import (
 )
 from widenet_keras.layers.feed_forward import feed_forward
 from widenet_keras.layers.mlp import Mlp
-from widenet_keras.layers.normalization import layer_norm
+from widenet_keras.layers.normalization import EPSILON, layer_norm
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
 from widenet_keras.layers.routed_experts import (
@@ -28,7 +28,7 @@ from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.routing.record import record_of
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
-from widenet_keras.utils.checks import check_number
+from widenet_keras.utils.checks import check_number, check_positive
 
 
 class BlockSpec(NamedTuple):
@@ -38,11 +38,13 @@ class BlockSpec(NamedTuple):
         attention: `AttentionSpec`.
         feed_forward: `RoutedSpec` of a mixture of experts, `Mlp` of a dense part.
         dropout: Dropout rate of both branches before the residual.
+        epsilon: That of the norms.
     """
 
     attention: AttentionSpec
     feed_forward: RoutedSpec | Mlp
     dropout: float
+    epsilon: float
 
     @property
     def is_routed(self):
@@ -55,7 +57,7 @@ class BlockWeights(NamedTuple):
 
     Attributes:
         attention: `AttentionWeights`.
-        feed_forward: `RoutedWeights`, or the two `Product`s of a dense part.
+        feed_forward: `RoutedWeights`, or the `Product`s of a dense part.
     """
 
     attention: AttentionWeights
@@ -85,10 +87,10 @@ def block(tokens, norms, weights, spec, draws, drop_path=0.0, pieces=NO_PIECES):
         branch = draws.dropout(branch, spec.dropout)
         return tokens + draws.drop_path(branch, drop_path)
 
-    normal = layer_norm(tokens, norms.gamma1, norms.beta1)
+    normal = layer_norm(tokens, norms.gamma1, norms.beta1, spec.epsilon)
     branch, heads = attention(normal, weights.attention, spec.attention, draws, pieces)
     tokens = residual(tokens, branch)
-    normal = layer_norm(tokens, norms.gamma2, norms.beta2)
+    normal = layer_norm(tokens, norms.gamma2, norms.beta2, spec.epsilon)
     own, part = weights.feed_forward, spec.feed_forward
     facts = ()
     if spec.is_routed:
@@ -111,15 +113,20 @@ class Block(keras.layers.Layer):
         attention: An `Attention` layer.
         feed_forward: `FeedForward`, or `RoutedExperts`.
         dropout: Dropout rate of both branches before the residual.
+        norm_epsilon: What the norms add to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, attention, feed_forward, dropout=0.0, **kwargs):
+    def __init__(
+        self, attention, feed_forward, dropout=0.0, norm_epsilon=EPSILON, **kwargs
+    ):
         super().__init__(**kwargs)
         check_number("Block", "dropout", dropout, 0.0, below=1.0)
+        check_positive("Block", "norm_epsilon", norm_epsilon)
         self.attention = attention
         self.feed_forward = feed_forward
         self.dropout = dropout
+        self.norm_epsilon = norm_epsilon
 
     @property
     def is_routed(self):
@@ -151,7 +158,7 @@ class Block(keras.layers.Layer):
         """
         part = self.feed_forward
         part = part.spec(training, hands_out) if self.is_routed else part.mlp
-        return BlockSpec(self.attention.spec, part, self.dropout)
+        return BlockSpec(self.attention.spec, part, self.dropout, self.norm_epsilon)
 
     def read(self, read, training, joins=False):
         """Returns the `BlockWeights`.
@@ -200,6 +207,7 @@ class Block(keras.layers.Layer):
             "attention": keras.saving.serialize_keras_object(self.attention),
             "feed_forward": keras.saving.serialize_keras_object(self.feed_forward),
             "dropout": self.dropout,
+            "norm_epsilon": self.norm_epsilon,
         }
 
     @classmethod

@@ -6,8 +6,9 @@ import keras
 import numpy as np
 from keras import ops
 
+from widenet_keras.layers.normalization import EPSILON, layer_norm
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_flag, check_integer
+from widenet_keras.utils.checks import check_flag, check_integer, check_positive
 from widenet_keras.utils.roles import Role, built_with_role, weight_with_role
 
 ROLE = Role("embedding", "embedding")
@@ -19,32 +20,49 @@ class EmbeddingWeights(NamedTuple):
     Attributes:
         kernel: (p, p, channels, D).
         bias: (D,).
-        position: (T, D).
+        position: (class token + patches, D).
+        registers: (R, D), absent where there are none.
+        norm: Pair of gamma and beta, each (D,), absent where there is no norm.
     """
 
     kernel: object
     bias: object
     position: object
+    registers: object = ()
+    norm: tuple = ()
 
 
-def embedded(images, weights):
+def embedded(images, weights, epsilon):
     """Returns tokens (B, T, D) of images (B, height, width, channels).
 
     Where the position table has a row more than there are patches, it is that of a
-    class token, a constant zero.
+    class token, a constant zero. Registers follow it, without positions.
 
     Args:
         images: Images of whole patches.
         weights: `EmbeddingWeights`.
+        epsilon: That of the norm.
     """
-    kernel, bias, position = (numerics.cast(weight, images.dtype) for weight in weights)
+    tokens = _without_norm(images, weights)
+    return layer_norm(tokens, *weights.norm, epsilon) if weights.norm else tokens
+
+
+def _without_norm(images, weights):
+    kernel, bias, position = (
+        numerics.cast(weight, images.dtype) for weight in weights[:3]
+    )
     patches = numerics.patches(images, kernel, bias)
     rows = patches.shape[1] * patches.shape[2]
     patches = numerics.reshaped(patches, (-1, rows, kernel.shape[-1]))
-    if position.shape[0] == rows:
+    first = position.shape[0] - rows
+    leading = [position[:first]] if first else []
+    if not isinstance(weights.registers, tuple):
+        leading.append(numerics.cast(weights.registers, images.dtype))
+    if not leading:
         return patches + position
-    token = ops.zeros_like(patches[:, :1]) + position[:1]
-    return numerics.concatenated([token, patches + position[1:]], 1)
+    zero = ops.zeros_like(patches[:, :1])
+    patches = patches + position[first:] if first else patches + position
+    return numerics.concatenated([*(zero + each for each in leading), patches], 1)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -58,20 +76,37 @@ class PatchEmbedding(keras.layers.Layer):
         width: D.
         patch_size: Side of a patch in pixels; must divide the image's sides.
         class_token: Whether a class token leads the patches.
+        registers: R, learned tokens after the class token, before the patches.
+        norm: Whether a LayerNorm of all tokens follows.
+        norm_epsilon: What the norm adds to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of range or the patches do not fit.
     """
 
-    def __init__(self, width, patch_size, class_token=True, **kwargs):
+    def __init__(
+        self,
+        width,
+        patch_size,
+        class_token=True,
+        registers=0,
+        norm=False,
+        norm_epsilon=EPSILON,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         check_integer("PatchEmbedding", "width", width, 1)
         check_integer("PatchEmbedding", "patch_size", patch_size, 1)
         check_flag("PatchEmbedding", "class_token", class_token)
+        check_integer("PatchEmbedding", "registers", registers, 0)
+        check_flag("PatchEmbedding", "norm", norm)
+        check_positive("PatchEmbedding", "norm_epsilon", norm_epsilon)
         self.width = width
         self.patch_size = patch_size
         self.class_token = class_token
+        self.num_registers = registers
+        self.norm_epsilon = norm_epsilon
         self.projection = keras.layers.Conv2D(
             width,
             patch_size,
@@ -80,6 +115,11 @@ class PatchEmbedding(keras.layers.Layer):
             dtype=self.dtype_policy,
             name="projection",
         )
+        self.norm = None
+        if norm:
+            self.norm = keras.layers.LayerNormalization(
+                epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm"
+            )
 
     def grid(self, images_shape):
         """Returns (rows, columns) of the patches of (B, height, width, channels)."""
@@ -95,18 +135,30 @@ class PatchEmbedding(keras.layers.Layer):
         """Makes projection and position table for the size of these images."""
         rows, columns = self.grid(images_shape)
         built_with_role(self.projection, images_shape, ROLE)
-        self.position = weight_with_role(
-            self,
-            ROLE._replace(decayed=False),
-            name="position",
-            shape=(int(self.class_token) + rows * columns, self.width),
-            initializer=keras.initializers.RandomNormal(stddev=0.02),
+
+        def rows_of_tokens(name, count):
+            return weight_with_role(
+                self,
+                ROLE._replace(decayed=False),
+                name=name,
+                shape=(count, self.width),
+                initializer=keras.initializers.RandomNormal(stddev=0.02),
+            )
+
+        self.position = rows_of_tokens(
+            "position", int(self.class_token) + rows * columns
         )
+        self.registers = None
+        if self.num_registers:
+            self.registers = rows_of_tokens("registers", self.num_registers)
+        if self.norm is not None:
+            tokens_shape = self.compute_output_shape(images_shape)
+            built_with_role(self.norm, tokens_shape, ROLE._replace(exact=True))
 
     def call(self, images):
         """Returns tokens (B, T, D) of images (B, height, width, channels)."""
         with numerics.weights_as_stored() as read:
-            return embedded(images, self.read(read))
+            return embedded(images, self.read(read), self.norm_epsilon)
 
     def read(self, read):
         """Returns the `EmbeddingWeights`.
@@ -120,12 +172,17 @@ class PatchEmbedding(keras.layers.Layer):
                 "it on the products of a block, or train the projection itself."
             )
         stored = self.projection.kernel, self.projection.bias, self.position
-        return EmbeddingWeights(*map(read, stored))
+        return EmbeddingWeights(
+            *map(read, stored),
+            () if self.registers is None else read(self.registers),
+            () if self.norm is None else (read(self.norm.gamma), read(self.norm.beta)),
+        )
 
     def compute_output_shape(self, images_shape):
         """Returns (B, T, D)."""
         rows, columns = self.grid(images_shape)
-        return images_shape[0], int(self.class_token) + rows * columns, self.width
+        tokens = int(self.class_token) + self.num_registers + rows * columns
+        return images_shape[0], tokens, self.width
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -134,6 +191,9 @@ class PatchEmbedding(keras.layers.Layer):
             "width": self.width,
             "patch_size": self.patch_size,
             "class_token": self.class_token,
+            "registers": self.num_registers,
+            "norm": self.norm is not None,
+            "norm_epsilon": self.norm_epsilon,
         }
 
 

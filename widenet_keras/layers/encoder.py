@@ -77,8 +77,9 @@ class Encoder(keras.layers.Layer):
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
         self.seed_generator = keras.random.SeedGenerator(seed)
         rows = len(blocks) if shared_norms else steps
-        self.norm1 = StackedNorms(rows, dtype=self.dtype_policy, name="norm1")
-        self.norm2 = StackedNorms(rows, dtype=self.dtype_policy, name="norm2")
+        norms = rows, self.blocks[0].norm_epsilon
+        self.norm1 = StackedNorms(*norms, dtype=self.dtype_policy, name="norm1")
+        self.norm2 = StackedNorms(*norms, dtype=self.dtype_policy, name="norm2")
         self.pieces = pieces_of("Encoder", pieces)
         # Without pieces there is no such layer, so that files stay as they were.
         self.stacked_pieces = None
@@ -92,6 +93,8 @@ class Encoder(keras.layers.Layer):
 
     def build(self, tokens_shape):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
+        if len({each.norm_epsilon for each in self.blocks}) > 1:
+            raise ValueError("Encoder: all blocks must have one norm_epsilon.")
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         routed = [each.feed_forward for each in self.blocks if each.is_routed]
@@ -194,12 +197,8 @@ class Encoder(keras.layers.Layer):
 
     def _private(self, read, draws):
         """Returns the `Private` of all steps, with a leading axis L."""
-        stored = (
-            self.norm1.gamma,
-            self.norm1.beta,
-            self.norm2.gamma,
-            self.norm2.beta,
-        )
+        one, other = self.norm1, self.norm2
+        stored = one.gamma, one.beta, other.gamma, other.beta
         norms = StepNorms(*map(read, stored))
         if self.shared_norms:
             index = ops.convert_to_tensor(self.block_of_step, dtype="int32")

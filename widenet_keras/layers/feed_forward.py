@@ -7,7 +7,12 @@ from widenet_keras.layers.mlp import Mlp
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_choice, check_integer, check_number
+from widenet_keras.utils.checks import (
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+)
 from widenet_keras.utils.roles import Role
 
 # Biases start at almost zero, as in the authors' network.
@@ -27,7 +32,8 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
 
     Args:
         tokens: (B, T, D).
-        weights: The `Product`s of the hidden and the outer layer, a pair.
+        weights: The `Product`s of the hidden and the outer layer, a pair; of a gated
+            MLP a third one, of the gate.
         mlp: `Mlp`.
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
@@ -36,12 +42,13 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
     if pieces:
         hidden = pieces.linear("hidden", tokens, hidden, draws)
 
-    def outer(hidden, product):
-        hidden = mlp.activated(hidden, draws)
+    def outer(hidden, product, *gate):
+        hidden = mlp.activated(hidden, draws, *gate)
         output = linear(hidden, product)
         return pieces.linear("outer", hidden, output, draws) if pieces else output
 
-    return mlp.finished(numerics.recomputed(outer)(hidden, weights[1]))
+    gate = [linear(tokens, product) for product in weights[2:]]
+    return mlp.finished(numerics.recomputed(outer)(hidden, weights[1], *gate))
 
 
 class FeedForwardBase(keras.layers.Layer):
@@ -89,11 +96,26 @@ class FeedForward(FeedForwardBase):
         output_activation: Name of an activation of the output, or None. The
             authors' network has "gelu_tanh" here; the paper has none.
         dropout: Dropout rate of the hidden layer in training.
+        gated: Whether the activated hidden layer is multiplied by a second product of
+            the tokens, the gate ("GLU Variants Improve Transformer").
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
         ValueError: If an argument is out of range; the line says what is allowed.
     """
+
+    def __init__(
+        self,
+        hidden_dim,
+        activation="gelu_tanh",
+        output_activation=None,
+        dropout=0.0,
+        gated=False,
+        **kwargs,
+    ):
+        super().__init__(hidden_dim, activation, output_activation, dropout, **kwargs)
+        check_flag("FeedForward", "gated", gated)
+        self.gated = gated
 
     def build(self, tokens_shape):
         """Makes the two products for tokens of shape (B, T, D)."""
@@ -111,14 +133,17 @@ class FeedForward(FeedForwardBase):
         self.hidden = product("hidden", self.hidden_dim, tokens_shape)
         hidden_shape = (*tokens_shape[:-1], self.hidden_dim)
         self.outer = product("outer", tokens_shape[-1], hidden_shape)
+        if self.gated:
+            self.gate = product("gate", self.hidden_dim, tokens_shape)
 
     def read(self, read):
-        """Returns the `Product`s of the hidden and the outer layer.
+        """Returns the `Product`s of the hidden and the outer layer, and of a gate.
 
         Args:
             read: Function from a Keras variable to its tensor.
         """
-        return self.hidden.read(read), self.outer.read(read)
+        products = self.hidden, self.outer, *([self.gate] if self.gated else [])
+        return tuple(product.read(read) for product in products)
 
     def call(self, tokens, draws=SILENT):
         """Returns (B, T, D) for tokens (B, T, D); `draws` as for `Attention`."""
@@ -128,3 +153,7 @@ class FeedForward(FeedForwardBase):
     def compute_output_shape(self, tokens_shape, **kwargs):
         """Returns the shape of the tokens."""
         return tokens_shape
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        return {**super().get_config(), "gated": self.gated}

@@ -88,9 +88,16 @@ class Mlp(NamedTuple):
 
         return self.finished(numerics.recomputed(outer)(hidden, kernel, bias))
 
-    def activated(self, hidden, draws):
-        """Returns the hidden layer as its product gave it, activated and dropped."""
+    def activated(self, hidden, draws, gate=None):
+        """Returns the hidden layer as its product gave it, activated and dropped.
+
+        Args:
+            hidden: (..., F).
+            draws: `RandomDraws`.
+            gate: (..., F) that it is multiplied by, or None.
+        """
         hidden = ACTIVATIONS[self.activation](hidden)
+        hidden = hidden if gate is None else hidden * gate
         return draws.dropout(hidden, self.dropout) if self.dropout else hidden
 
     def finished(self, output):

@@ -1,11 +1,12 @@
 """Layer normalisation whose scale and offset are stacked over the steps."""
 
+import functools
 from typing import NamedTuple
 
 import keras
 
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.checks import check_integer, check_positive
 from widenet_keras.utils.roles import Role, weight_with_role
 
 EPSILON = 1e-6
@@ -21,20 +22,17 @@ class StepNorms(NamedTuple):
     beta2: object
 
 
-def layer_norm(x, gamma, beta):
+@functools.partial(numerics.recomputed, static=(3,))
+def layer_norm(x, gamma, beta, epsilon):
     """Normalises the last axis, computing in float32 whatever the dtype of `x`.
 
     Args:
         x: (B, T, D).
         gamma: (D,) scale.
         beta: (D,) offset.
+        epsilon: What is added to the variance, a constant.
     """
-    return _normalized(x, gamma, beta)
-
-
-@numerics.recomputed
-def _normalized(x, gamma, beta):
-    return numerics.normalized(x, gamma, beta, EPSILON)
+    return numerics.normalized(x, gamma, beta, epsilon)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -46,13 +44,16 @@ class StackedNorms(keras.layers.Layer):
 
     Args:
         rows: L, or U where steps that share a block share its norms too.
+        epsilon: What is added to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, rows, **kwargs):
+    def __init__(self, rows, epsilon=EPSILON, **kwargs):
         super().__init__(**kwargs)
         check_integer("StackedNorms", "rows", rows, 1)
+        check_positive("StackedNorms", "epsilon", epsilon)
         self.rows = rows
+        self.epsilon = epsilon
 
     def build(self, tokens_shape):
         """Makes gamma and beta for tokens of shape (B, T, D)."""
@@ -72,7 +73,7 @@ class StackedNorms(keras.layers.Layer):
 
     def call(self, tokens, row):
         """Returns the tokens, (B, T, D), normalised with the given row."""
-        return layer_norm(tokens, self.gamma[row], self.beta[row])
+        return layer_norm(tokens, self.gamma[row], self.beta[row], self.epsilon)
 
     def compute_output_spec(self, tokens, row):
         """Returns the spec of the tokens."""
@@ -80,4 +81,4 @@ class StackedNorms(keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
-        return {**super().get_config(), "rows": self.rows}
+        return {**super().get_config(), "rows": self.rows, "epsilon": self.epsilon}

@@ -10,9 +10,9 @@ def adapted(model, dtype=None, class_names=None, **fields):
     """Returns a copy of a model with some fields of its config changed.
 
     For fine-tuning: another `image_size` resamples the position table (bicubic),
-    other classes start the last layer anew, and fields that touch no weight
-    (dropout, capacity, loss weights, engine, remat ...) just change. All other
-    weights are equal. The copy is not compiled.
+    other classes start the last layer anew, `num_classes=0` leaves it out, and fields
+    that touch no weight (dropout, capacity, loss weights, engine, remat ...) just
+    change. All other weights are equal. The copy is not compiled.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.
@@ -52,7 +52,7 @@ def adapted(model, dtype=None, class_names=None, **fields):
             "preprocessing": model.preprocessing.to_dict(),
         },
     )
-    mine, theirs = weights_by_path(model), weights_by_path(other)
+    mine, theirs = _carried(model, fresh_head), _carried(other, fresh_head)
     if mine.keys() != theirs.keys():
         name = sorted(mine.keys() ^ theirs.keys())[0]
         raise ValueError(
@@ -60,8 +60,6 @@ def adapted(model, dtype=None, class_names=None, **fields):
             "build a new model, or change only fields that keep them."
         )
     for path, weight in theirs.items():
-        if fresh_head and any(weight is own for own in other.head.logits.weights):
-            continue
         value = keras.ops.convert_to_numpy(mine[path])
         if mine[path] is model.embedding.position:
             value = resample_positions(value, model.config.grid, config.grid)
@@ -73,6 +71,15 @@ def adapted(model, dtype=None, class_names=None, **fields):
             )
         weight.assign(value)
     return other
+
+
+def _carried(model, fresh_head):
+    """Returns the weights by path that a copy has from its source."""
+    weights, head = weights_by_path(model), model.head
+    if fresh_head and head.logits is not None:
+        for weight in head.logits.weights:
+            del weights[path_of(weight)]
+    return weights
 
 
 def weights_by_path(model):

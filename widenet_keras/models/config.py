@@ -2,10 +2,22 @@
 
 import dataclasses
 
+from widenet_keras.layers.normalization import EPSILON
 from widenet_keras.layers.pieces import Piece, as_dicts, pieces_of
+from widenet_keras.layers.pooling import POOLINGS
 from widenet_keras.layers.sharing import block_of_step
 from widenet_keras.models.config_checks import OWNER, check_config
 from widenet_keras.utils import checks
+
+# Fields that files of the first versions do not have.
+_ADDED = (
+    "pieces",
+    "norm_epsilon",
+    "gated",
+    "embedding_norm",
+    "registers",
+    "norm_after_pooling",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,17 +50,22 @@ class WideNetConfig:
         shared_norms: Share the LayerNorms with the block, rather than a
             private pair for every step.
         activation: Activation of the hidden layers: "gelu_tanh", "gelu",
-            "relu" or "silu".
+            "relu", "silu" or "quick_gelu" (x sigmoid(1.702 x), of OpenAI's CLIP).
         output_activation: Activation of the output of every feed-forward part,
             or None. The authors' code has "gelu_tanh" here, their paper none.
         class_token: Whether a class token leads the patches.
-        pooling: "mean" of all tokens, or the class "token".
+        pooling: "mean" of all tokens; the class "token"; the mean of the "patches",
+            which leaves class token and registers out; "token_and_patches" or
+            "token_and_register", the class token with that mean or with the first
+            register, 2 D side by side; or "attention" of one learned query over the
+            patches, with an MLP of `mlp_dim` after it (SigLIP).
         representation: Whether a Dense(D) + tanh stands before the logits.
         dropout: Dropout rate after the embedding, in the hidden layers and on
             both branches.
         attention_dropout: Dropout rate of the attention probabilities.
         stochastic_depth: Rate at which the last step's branches are dropped.
-        num_classes: Number of classes.
+        num_classes: Number of classes; 0 for a backbone without logits, which gives
+            the pooled features instead and cannot be trained by itself.
         balance_loss_weight: Weight of the balance loss, summed over the steps.
         router_z_loss_weight: Weight of the router z-loss, summed over the steps.
         engine: How tokens reach their experts: "auto" (the fastest here), or
@@ -60,6 +77,13 @@ class WideNetConfig:
             keeping its activations, "none" keeps them. Same numbers.
         pieces: What every step keeps for itself besides its norms: `Piece`s of
             `widenet_keras.layers.pieces`, or dicts such as `{"kind": ...}`.
+        norm_epsilon: What every LayerNorm adds to the variance.
+        gated: Whether dense feed-forward parts multiply their activated hidden layer
+            by a second product of the tokens (SwiGLU with "silu"); not with experts.
+        embedding_norm: Whether a LayerNorm of all tokens follows the positions (CLIP).
+        registers: R, learned tokens without position between class token and patches.
+        norm_after_pooling: Whether the head's norm follows the pooling "mean",
+            "patches" or "attention" instead of standing before it.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -99,6 +123,11 @@ class WideNetConfig:
     scan: str = "auto"
     remat: str = "none"
     pieces: tuple[Piece, ...] = ()
+    norm_epsilon: float = EPSILON
+    gated: bool = False
+    embedding_norm: bool = False
+    registers: int = 0
+    norm_after_pooling: bool = False
 
     def __post_init__(self):
         if isinstance(self.moe_blocks, list):
@@ -143,6 +172,21 @@ class WideNetConfig:
         """(height, width, channels) of an image."""
         return self.image_size, self.image_size, self.channels
 
+    @property
+    def leading_tokens(self):
+        """Number of tokens before the patches: a class token, and registers."""
+        return self.class_token + self.registers
+
+    @property
+    def tokens(self):
+        """T, number of tokens."""
+        return self.leading_tokens + self.grid[0] * self.grid[1]
+
+    @property
+    def outputs(self):
+        """Numbers that the model gives per image: of each class, or features."""
+        return self.num_classes or POOLINGS[self.pooling] * self.width
+
     def replace(self, **fields):
         """Returns a copy with some fields changed.
 
@@ -163,6 +207,9 @@ class WideNetConfig:
         fields = dataclasses.asdict(self)
         if isinstance(self.moe_blocks, tuple):
             fields["moe_blocks"] = list(self.moe_blocks)
-        # Left out where there are none, so that runs begun before there were go on.
-        fields.pop("pieces")
-        return fields | ({"pieces": as_dicts(self.pieces)} if self.pieces else {})
+        fields["pieces"] = as_dicts(self.pieces)
+        # Left out at their defaults, so that runs begun before there were any go on.
+        for field in dataclasses.fields(self):
+            if field.name in _ADDED and getattr(self, field.name) == field.default:
+                del fields[field.name]
+        return fields

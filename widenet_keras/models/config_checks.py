@@ -1,7 +1,7 @@
 """What is checked of a configuration, field by field and together."""
 
 from widenet_keras.layers.depth import REMATS, SCANS
-from widenet_keras.layers.head import POOLINGS
+from widenet_keras.layers.pooling import check_pooling
 from widenet_keras.layers.sharing import check_sharing
 from widenet_keras.routing.capacity import check_capacity
 from widenet_keras.routing.engines import check_engine
@@ -12,19 +12,21 @@ from widenet_keras.utils.numerics import ACTIVATIONS
 OWNER = "WideNetConfig"
 
 
-# The fields that say how large a model is.
-SIZES = (
-    "image_size",
-    "channels",
-    "patch_size",
-    "width",
-    "steps",
-    "heads",
-    "mlp_dim",
-    "num_experts",
-    "expert_dim",
-    "num_classes",
-)
+# The fields that say how large a model is, with the least that each can be.
+SIZES = {
+    "image_size": 1,
+    "channels": 1,
+    "patch_size": 1,
+    "width": 1,
+    "steps": 1,
+    "heads": 1,
+    "mlp_dim": 1,
+    "num_experts": 1,
+    "expert_dim": 1,
+    "num_classes": 0,
+    "registers": 0,
+}
+_FLAGS = ("shared_norms", "class_token", "representation", "gated", "embedding_norm")
 
 
 def check_config(config):
@@ -40,13 +42,15 @@ def check_config(config):
 
 def _check_ranges(config):
     """Checks the fields one by one."""
-    for field in (*SIZES, "top_k", "images_per_group"):
-        checks.check_integer(OWNER, field, getattr(config, field), 1)
+    least = {**SIZES, "top_k": 1, "images_per_group": 1}
+    for field, minimum in least.items():
+        checks.check_integer(OWNER, field, getattr(config, field), minimum)
     for field in ["dropout", "attention_dropout", "stochastic_depth"]:
         checks.check_number(OWNER, field, getattr(config, field), 0.0, below=1.0)
     for field in ["router_noise", "balance_loss_weight", "router_z_loss_weight"]:
         checks.check_number(OWNER, field, getattr(config, field), 0.0)
-    for field in ["shared_norms", "class_token", "representation"]:
+    checks.check_positive(OWNER, "norm_epsilon", config.norm_epsilon)
+    for field in _FLAGS:
         checks.check_flag(OWNER, field, getattr(config, field))
     check_capacity(OWNER, config.capacity_factor)
 
@@ -57,7 +61,9 @@ def _check_choices(config):
     check_engine(OWNER, config.engine)
     checks.check_choice(OWNER, "scan", config.scan, SCANS)
     checks.check_choice(OWNER, "remat", config.remat, REMATS)
-    checks.check_choice(OWNER, "pooling", config.pooling, POOLINGS)
+    check_pooling(
+        OWNER, config.pooling, config.norm_after_pooling, config.representation
+    )
     names = tuple(ACTIVATIONS)
     checks.check_choice(OWNER, "activation", config.activation, names)
     checks.check_choice(
@@ -77,16 +83,27 @@ def _check_fit(config):
             f"{OWNER}: width={config.width} is not divisible by "
             f"heads={config.heads}; change one of them."
         )
-    if config.pooling == "token" and not config.class_token:
+    if config.pooling.startswith("token") and not config.class_token:
         raise ValueError(
-            f"{OWNER}: pooling='token' needs class_token=True; set it, or use "
-            "pooling='mean'."
+            f"{OWNER}: pooling={config.pooling!r} needs class_token=True; set it, or "
+            "use pooling='mean'."
+        )
+    if config.pooling == "token_and_register" and not config.registers:
+        raise ValueError(
+            f"{OWNER}: pooling='token_and_register' needs registers >= 1 and there "
+            "are 0; set them, or use pooling='token'."
         )
     checks.check_top_k(OWNER, config.top_k, config.num_experts)
     if config.router == "grouped_top_1":
         check_groups(OWNER, config.top_k, config.num_experts)
     check_sharing(OWNER, config.sharing, config.steps, config.unique_blocks)
     _check_moe_blocks(config)
+    if config.gated and config.routed_blocks:
+        raise ValueError(
+            f"{OWNER}: gated=True is for dense feed-forward parts and moe_blocks="
+            f"{config.moe_blocks!r} asks for experts; use moe_blocks='none', or "
+            "gated=False."
+        )
 
 
 def _check_moe_blocks(config):

@@ -15,12 +15,11 @@ def describe(model):
     c = model.config
     counts = parameters_of_parts(model)
     total = sum(counts.values())
-    rows, columns = c.grid
     blocks = f"{c.num_unique_blocks} unique block" + "s" * (c.num_unique_blocks > 1)
     experts = f"{c.num_experts} experts of {c.expert_dim}, {c.top_k} per token"
     lines = [
         f"{model.name}: {c.steps} steps over {blocks} (sharing {c.sharing}), width "
-        f"{c.width}, {rows * columns + c.class_token} tokens of {c.image_size}-pixel "
+        f"{c.width}, {c.tokens} tokens of {c.image_size}-pixel "
         "images"
         + (f", {experts} at {len(c.routed_steps)} steps" if c.routed_steps else ""),
         *(f"  {part:<20}{count:>14,}" for part, count in counts.items()),

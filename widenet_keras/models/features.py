@@ -2,7 +2,7 @@
 
 import keras
 
-from widenet_keras.layers.head import pooled_features
+from widenet_keras.layers.pooling import POOLINGS, pooled_features
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_flag, check_integer
@@ -10,7 +10,7 @@ from widenet_keras.utils.checks import check_flag, check_integer
 
 @keras.saving.register_keras_serializable("widenet_keras")
 class Features(keras.layers.Layer):
-    """Images (B, height, width, channels) to tokens (B, T, D), or pooled to (B, D).
+    """Images (B, height, width, channels) to tokens (B, T, D), or pooled features.
 
     Trained inside another model, it adds the auxiliary losses of routing.
 
@@ -42,6 +42,7 @@ class Features(keras.layers.Layer):
         self.embedding_dropout = model.embedding_dropout
         self.encoder = model.encoder
         self.norm = model.head.norm if pooled else None
+        self.attention = model.head.attention if pooled else None
         self.step = step
         self.pooled = pooled
 
@@ -59,8 +60,8 @@ class Features(keras.layers.Layer):
             if look_at:
                 tokens = outputs.seen.tokens[0]
             if self.pooled:
-                gamma, beta = read(self.norm.gamma), read(self.norm.beta)
-                tokens = pooled_features(tokens, gamma, beta, model.head.pooling)
+                weights = model.head.read_pooling(read)
+                tokens = pooled_features(tokens, weights, model.head.spec)
         if training and outputs.facts:
             record = self.encoder.record(outputs)
             self.add_loss(model.auxiliary_loss(record))
@@ -69,8 +70,9 @@ class Features(keras.layers.Layer):
     def compute_output_spec(self, images, training=None):
         """Returns the spec of the features."""
         tokens = self.embedding.compute_output_shape(images.shape)
-        shape = (tokens[0], tokens[-1]) if self.pooled else tokens
-        return keras.KerasTensor(shape, self.compute_dtype)
+        if self.pooled:
+            tokens = tokens[0], POOLINGS[self._model.config.pooling] * tokens[-1]
+        return keras.KerasTensor(tokens, self.compute_dtype)
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -5,6 +5,7 @@ import math
 
 from widenet_keras.layers.pieces import pieces_of
 from widenet_keras.layers.pieces.piece import Sizes
+from widenet_keras.layers.pooling import POOLINGS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.config_checks import OWNER, SIZES
 from widenet_keras.utils.checks import check_integer
@@ -24,20 +25,21 @@ def parameter_count(fields: dict) -> int:
             may not even make the config, which has a tuple of as many steps.
 
     Raises:
-        ValueError: If a size is no whole number from 1.
+        ValueError: If a size is no whole number, or too small.
     """
     c = _values(fields)
     d, unique = c["width"], _unique_blocks(c)
     patches = (c["image_size"] // c["patch_size"]) ** 2
-    tokens = patches + bool(c["class_token"])
+    tokens = patches + bool(c["class_token"]) + c["registers"]
     embedding = d * (c["patch_size"] ** 2 * c["channels"] + 1 + tokens)
+    embedding += 2 * d * bool(c["embedding_norm"])
     attention = 4 * (d * d + d)
-    dense = _two_layers(d, c["mlp_dim"])
+    dense = _two_layers(d, c["mlp_dim"]) + bool(c["gated"]) * (d + 1) * c["mlp_dim"]
     experts = c["num_experts"]
     routed = experts * (d + _two_layers(d, c["expert_dim"]))
     mixtures = _routed_blocks(c, unique)
     norms = 4 * d * (unique if c["shared_norms"] is True else c["steps"])
-    head = 2 * d + (d + 1) * c["num_classes"] + bool(c["representation"]) * (d * d + d)
+    head = 2 * d + _of_head(c)
     blocks = unique * attention + mixtures * routed + (unique - mixtures) * dense
     return embedding + blocks + norms + head + c["steps"] * _of_pieces(c)
 
@@ -57,8 +59,8 @@ def built_size(fields: dict) -> int:
 def _values(fields):
     """Returns all fields of a config, with sizes that can be counted with."""
     values = {**_DEFAULTS, **fields}
-    for name in SIZES:
-        check_integer(OWNER, name, values[name], 1)
+    for name, minimum in SIZES.items():
+        check_integer(OWNER, name, values[name], minimum)
     return values
 
 
@@ -78,6 +80,20 @@ def _routed_blocks(c, unique):
     if isinstance(blocks, list | tuple):
         return len({block % unique for block in blocks if isinstance(block, int)})
     return 0 if blocks == "none" else unique
+
+
+def _of_head(c):
+    """Returns the number of parameters of a head behind its norm."""
+    d, pooling = c["width"], c["pooling"]
+    # What is no pooling at all is told of when the config is made.
+    pooled = POOLINGS.get(pooling, 1) * d if isinstance(pooling, str) else d
+    logits = (pooled + 1) * c["num_classes"]
+    representation = bool(c["representation"]) * (d * d + d)
+    if pooling != "attention":
+        return logits + representation
+    query_and_norm = 3 * d
+    mlp = _two_layers(d, c["mlp_dim"])
+    return logits + representation + query_and_norm + 3 * (d * d + d) + mlp
 
 
 def _two_layers(width, hidden):

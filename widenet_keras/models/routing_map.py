@@ -19,6 +19,7 @@ class RoutingMap:
         num_experts: E.
         grid: (rows, columns) of the patches.
         class_token: Whether token 0 is the class token, before the patches.
+        registers: How many registers follow it, before the patches.
     """
 
     experts: np.ndarray
@@ -27,6 +28,7 @@ class RoutingMap:
     num_experts: int
     grid: tuple
     class_token: bool
+    registers: int = 0
 
     def load(self):
         """Returns the fraction of choices of each expert at each step, (S, E)."""
@@ -41,7 +43,7 @@ class RoutingMap:
             image: Index of the image.
             choice: 0 for the first choice, 1 for the second, ...
         """
-        first = int(self.class_token)
+        first = int(self.class_token) + self.registers
         patches = self.experts[:, image, first:, choice]
         return patches.reshape(len(self.steps), *self.grid)
 
@@ -76,4 +78,5 @@ def routing_of(model, images, batch_size):
         num_experts=model.config.num_experts,
         grid=model.config.grid,
         class_token=model.config.class_token,
+        registers=model.config.registers,
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from widenet_keras.layers.pooling import POOLINGS
 from widenet_keras.models.adapt import weights_by_path
 from widenet_keras.models.tied_weights import (
     block_values,
@@ -25,6 +26,10 @@ _KEPT = (
     "activation",
     "output_activation",
     "num_classes",
+    "norm_epsilon",
+    "gated",
+    "embedding_norm",
+    "registers",
 )
 
 
@@ -137,7 +142,8 @@ def _tied_config(source, fields):
         "shared_norms": False,
     }
     config = source.replace(**{**shared, **fields})
-    for field in _KEPT:
+    kept = _KEPT if _pools_by_same_weights(config, source) else (*_KEPT, "pooling")
+    for field in kept:
         if getattr(config, field) != getattr(source, field):
             raise ValueError(
                 f"tie: {field}={getattr(config, field)!r} does not fit the weights of "
@@ -155,6 +161,13 @@ def _tied_config(source, fields):
             "a block of its own; use 'all', or fewer unique_blocks."
         )
     return _with_expert_dim(config, source, fields)
+
+
+def _pools_by_same_weights(config, source):
+    """Whether the weights of a head fit both poolings."""
+    if config.pooling == "attention":
+        return source.pooling == "attention"
+    return POOLINGS[config.pooling] == POOLINGS[source.pooling]
 
 
 def _with_expert_dim(config, source, fields):

@@ -2,14 +2,15 @@
 
 import keras
 
-from widenet_keras.layers.embedding import PatchEmbedding, embedded
+from widenet_keras.layers.embedding import embedded
 from widenet_keras.layers.encoder import Encoder
-from widenet_keras.layers.head import ClassifierHead, head
+from widenet_keras.layers.head import head
 from widenet_keras.models.adapt import adapted
-from widenet_keras.models.blocks import block_of
+from widenet_keras.models.blocks import block_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.features import Features
 from widenet_keras.models.image_checks import check_images
+from widenet_keras.models.needs_classes import NeedsClasses
 from widenet_keras.models.origin import Origin
 from widenet_keras.models.presets import preset_config
 from widenet_keras.models.quantization import quantize_in_place
@@ -18,7 +19,7 @@ from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
 
 
-class WideNet(Origin, Saved, keras.Model):
+class WideNet(Origin, NeedsClasses, Saved, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
     Args:
@@ -44,13 +45,7 @@ class WideNet(Origin, Saved, keras.Model):
         self.seed = seed
         self.set_origin(**(origin or {}))
         policy = self.dtype_policy
-        self.embedding = PatchEmbedding(
-            config.width,
-            config.patch_size,
-            class_token=config.class_token,
-            dtype=policy,
-            name="embedding",
-        )
+        self.embedding = embedding_of(config, policy)
         self.embedding_dropout = keras.layers.Dropout(
             config.dropout, seed=seed, dtype=policy, name="embedding_dropout"
         )
@@ -70,13 +65,7 @@ class WideNet(Origin, Saved, keras.Model):
             dtype=policy,
             name="encoder",
         )
-        self.head = ClassifierHead(
-            config.num_classes,
-            pooling=config.pooling,
-            representation=config.representation,
-            dtype=policy,
-            name="head",
-        )
+        self.head = head_of(config, policy)
         self.quantization = None
         self.build((None, *config.image_shape))
         if quantization is not None:
@@ -126,16 +115,16 @@ class WideNet(Origin, Saved, keras.Model):
             return_routing: Whether to return the `RoutingRecord` as well.
 
         Returns:
-            Logits (B, classes) float32; with `return_routing` a pair of the
-            logits and a `RoutingRecord` stacked over the S routed steps (`()` for
-            a model without experts).
+            Logits (B, classes) float32, of a model without classes its features;
+            with `return_routing` a pair of them and a `RoutingRecord` stacked over
+            the S routed steps (`()` for a model without experts).
         """
         if images.shape[0] == 0 and not return_routing:
             # Compilers divide by the number of images.
-            return keras.ops.zeros((0, self.config.num_classes), "float32")
+            return keras.ops.zeros((0, self.config.outputs), "float32")
         with numerics.weights_as_stored() as read:
             tokens, outputs = self.run(images, training, read, (), return_routing)
-            logits = head(tokens, self.head.read(read), self.head.pooling)
+            logits = head(tokens, self.head.read(read), self.head.spec)
         return (logits, self.encoder.record(outputs)) if return_routing else logits
 
     def run(self, images, training, read, look_at=(), hands_out=True):
@@ -150,7 +139,7 @@ class WideNet(Origin, Saved, keras.Model):
         """
         # `stateless_call`, by which JAX trains, does not cast what it is given.
         images = numerics.cast(images, self.compute_dtype)
-        tokens = embedded(images, self.embedding.read(read))
+        tokens = embedded(images, self.embedding.read(read), self.config.norm_epsilon)
         # One seed for the whole pass: on a GPU each that is read is waited for.
         draws = self.encoder.draws(training)
         tokens = draws.dropout(tokens, self.embedding_dropout.rate)
@@ -169,7 +158,7 @@ class WideNet(Origin, Saved, keras.Model):
 
         Returns:
             Tokens (B, T, D) as they leave the step, before any norm of the head, a
-            class token first; (B, D) if `pooled`.
+            class token first; (B, D) if `pooled`, or (B, 2 D) for two of them.
 
         Raises:
             ValueError: If there is no such step, or the images do not fit.
@@ -227,8 +216,8 @@ class WideNet(Origin, Saved, keras.Model):
         quantize_in_place(self, super().quantize, mode, config, filters)
 
     def compute_output_shape(self, images_shape):
-        """Returns (B, classes)."""
-        return images_shape[0], self.config.num_classes
+        """Returns (B, classes), or (B, features) without classes."""
+        return images_shape[0], self.config.outputs
 
     def get_config(self):
         """Returns the constructor's arguments."""

@@ -169,7 +169,7 @@ class ImageClassifier(TrainStep, WideNet):
         options = checked_options("predict", args, kwargs)
         x, _ = self._checked(x, None, needs_labels=False)
         if is_empty(x):
-            return np.zeros((0, self.config.num_classes), "float32")
+            return np.zeros((0, self.config.outputs), "float32")
         self._follow_trainable()
         with self.keeps_weights(), _plain_errors(), self.whole_batches():
             return super().predict(x, **options)
@@ -194,7 +194,7 @@ class ImageClassifier(TrainStep, WideNet):
         """Returns the logits of one batch, as NumPy, after the checks."""
         x, _ = self._checked(x, None, needs_labels=False)
         if is_empty(x):
-            return np.zeros((0, self.config.num_classes), "float32")
+            return np.zeros((0, self.config.outputs), "float32")
         self._follow_trainable()
         return super().predict_on_batch(x)
 

@@ -43,6 +43,13 @@ def check_number(owner, field, value, minimum, below=None):
         raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}.")
 
 
+def check_positive(owner, field, value):
+    """Raises `ValueError` unless `value` is a number over 0."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 < value < float("inf")):
+        raise ValueError(f"{owner}: {field}={value!r} must be a number over 0.")
+
+
 def check_flag(owner, field, value):
     """Raises `ValueError` unless `value` is True or False."""
     if not isinstance(value, bool):

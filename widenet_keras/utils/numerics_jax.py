@@ -23,16 +23,22 @@ def product_of_float32(x, kernel):
     return jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)
 
 
-def recomputed(function):
+def recomputed(function, static=()):
     """Returns the function, whose gradient computes again what lies inside.
 
     JAX keeps every value that a derivative reads, and a loop over the depth writes
     each of them to memory: six arrays as large as the hidden layer for one GELU.
     Masks of dropout are kept, since hashing costs more than a byte.
+
+    Args:
+        function: Of arrays.
+        static: Places of the arguments that are none.
     """
     # Forward and backward pass of a loop are two programs, which the compiler cannot
     # merge; where it can, that is its choice to make.
-    return jax.checkpoint(function, policy=_KEEPS_DRAWN, prevent_cse=False)
+    return jax.checkpoint(
+        function, policy=_KEEPS_DRAWN, prevent_cse=False, static_argnums=static
+    )
 
 
 def dropped(x, seed, rate):

@@ -14,6 +14,7 @@ ACTIVATIONS = {
     "gelu": F.gelu,
     "relu": F.relu,
     "silu": F.silu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
 }
 concatenated = torch.cat
 mean = torch.mean
@@ -121,6 +122,6 @@ def rows_of(tensor, count):
     return tensor.unbind() if isinstance(tensor, torch.Tensor) else tensor
 
 
-def recomputed(function):
+def recomputed(function, static=()):
     """Returns the function: what its gradient keeps is left to the framework."""
     return function

@@ -13,6 +13,7 @@ ACTIVATIONS = {
     "gelu": lambda x: ops.gelu(x, approximate=False),
     "relu": ops.relu,
     "silu": ops.silu,
+    "quick_gelu": lambda x: x * ops.sigmoid(1.702 * x),
 }
 cast = ops.cast
 concatenated = ops.concatenate
@@ -113,7 +114,7 @@ def rows_of(tensor, count):
     return ops.unstack(tensor, count)
 
 
-def recomputed(function):
+def recomputed(function, static=()):
     """Returns the function: what its gradient keeps is left to the framework."""
     return function
 
