@@ -23,6 +23,7 @@ RANKS = {
     "exports": 4,
     "inference": 4,
     "distribution": 4,
+    "conversions": 5,
     "evaluation": 5,
     "conversions": 5,
     "cli": 6,
