@@ -25,7 +25,6 @@ RANKS = {
     "distribution": 4,
     "conversions": 5,
     "evaluation": 5,
-    "conversions": 5,
     "cli": 6,
 }
 # Code for one backend lives in files named for it.

@@ -10,6 +10,8 @@ from widenet_keras.utils.keras_backend import choose_backend as _choose_backend
 _choose_backend()
 
 from widenet_keras import layers as layers
+from widenet_keras.conversions.from_weights import from_weights as from_weights
+from widenet_keras.conversions.to_timm import to_timm as to_timm
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.exports import ExportReport as ExportReport
 from widenet_keras.exports import export as export

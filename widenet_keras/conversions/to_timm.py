@@ -97,8 +97,13 @@ def _renamed(arrays, config):
 
     kernel = arrays["embedding/projection/kernel"]
     found["patch_embed.proj.weight"] = kernel.transpose(3, 2, 0, 1)
-    found["patch_embed.proj.bias"] = arrays["embedding/projection/bias"]
-    position = arrays["embedding/position"]
+    bias, position = arrays["embedding/projection/bias"], arrays["embedding/position"]
+    if config.embedding_norm:
+        # There the patches have none in timm; their positions are added behind it.
+        position = position.copy()
+        position[int(config.class_token) :] += bias
+    else:
+        found["patch_embed.proj.bias"] = bias
     if config.class_token:
         # Its learned part is the first row here.
         found["cls_token"] = position[None, :1]
