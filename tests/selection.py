@@ -26,6 +26,7 @@ ONCE = {
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
     "test_reference_weights.py": QUICK,
     "test_tie.py": QUICK,
+    "test_weight_files.py": QUICK,
     # Files, commands, pages, pictures, the programs beside the package.
     "test_benchmarks.py": QUICK,
     "test_benchmarks.py::test_exports": READS,

@@ -22,6 +22,7 @@ RANKS = {
     "data": 4,
     "exports": 4,
     "inference": 4,
+    "conversions": 4,
     "distribution": 4,
     "evaluation": 5,
     "cli": 6,
