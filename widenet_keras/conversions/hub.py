@@ -117,8 +117,9 @@ def _told(hub, source, name, error):
         )
     if isinstance(error, errors.RepositoryNotFoundError):
         return ValueError(
-            f"{source} does not exist, or is private; see https://huggingface.co/{name}, "
-            "and log in with huggingface_hub.login() if it is yours."
+            f"{source} does not exist, or is private; see "
+            f"https://huggingface.co/{name}, and log in with "
+            "huggingface_hub.login() if it is yours."
         )
     reason = printable(first_line(error))
     return ValueError(f"{source} cannot be fetched ({reason}); try again later.")

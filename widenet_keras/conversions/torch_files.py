@@ -13,9 +13,8 @@ import numpy as np
 from widenet_keras.conversions.reading import as_numbers, mapped, reading, shown
 from widenet_keras.conversions.torch_pickles import Tensor, unpickled
 
-# The first pickle of an earlier file: this number.
-OLD_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-_OLD_VERSION = 1001
+# The first two pickles of an earlier file: its number and its version.
+_OLD = [0x1950A86A20F9469CFC6C, 1001]
 _KIND = "a PyTorch file of tensors"
 _REMEDY = (
     "fetch it again, or open it where you trust it and save the state_dict() of its "
@@ -35,6 +34,8 @@ _WRAPPERS = (
 # A pickle needs a hundred bytes for a tensor, and can make much of a few.
 _LONGEST_PICKLE = 2**24
 _LOCAL_HEADER = 30
+# Before each storage of an earlier file stands its length.
+_COUNT = 8
 
 
 def read_torch(path) -> dict[str, np.ndarray]:
@@ -49,8 +50,8 @@ def read_torch(path) -> dict[str, np.ndarray]:
     """
     with reading(path, _KIND, _REMEDY):
         content = mapped(path)
-        old = content[: len(OLD_START)] == OLD_START
-        tree, places, big = (_of_pickles if old else _of_archive)(path, content)
+        zipped = content[:4] == zipfile.stringFileHeader
+        tree, places, big = (_of_archive if zipped else _of_pickles)(path, content)
         tensors = _tensors_in(tree)
         views = _views(set(tensors.values()), content, places, big)
         return {
@@ -73,8 +74,8 @@ def _of_archive(path, content):
     root = pickles[0].removesuffix("data.pkl")
     if any(n.startswith((f"{root}constants.pkl", f"{root}code/")) for n in members):
         raise ValueError(
-            "it is TorchScript, which is a program; many are on the Hugging Face Hub as "
-            "weights too, such as OpenAI's CLIP for timm and transformers"
+            "it is TorchScript, which is a program; many are on the Hugging Face Hub "
+            "as weights too, such as OpenAI's CLIP for timm and transformers"
         )
     begin, end = _place(content, members[pickles[0]])
     if end - begin > _LONGEST_PICKLE:
@@ -105,20 +106,18 @@ def _place(content, member):
 def _of_pickles(path, content):
     """Returns what an earlier file holds, as `_of_archive` does."""
     file = io.BytesIO(content[:_LONGEST_PICKLE])
-    (_, version, system), (tree, storages) = (
-        [unpickled(file)[0] for _ in range(3)],
-        unpickled(file),
-    )
-    keys, _ = unpickled(file)
-    if version != _OLD_VERSION or not isinstance(system, dict):
+    *start, system = (unpickled(file)[0] for _ in range(3))
+    if start != _OLD or not isinstance(system, dict):
         raise ValueError("it has a header of an unknown kind")
+    tree, storages = unpickled(file)
+    keys, _ = unpickled(file)
     if not isinstance(keys, list) or set(keys) != set(storages):
         raise ValueError("its storages are not those of its tensors")
     places, begin = {}, file.tell()
     for key in keys:
         size = storages[key].count * np.dtype(storages[key].dtype).itemsize
-        begin += _LOCAL_COUNT
-        count = int.from_bytes(content[begin - _LOCAL_COUNT : begin], "little")
+        begin += _COUNT
+        count = int.from_bytes(content[begin - _COUNT : begin], "little")
         if count != storages[key].count:
             raise ValueError(f"its storage {shown(key)} is of another size")
         places[key] = begin, begin + size
@@ -126,12 +125,8 @@ def _of_pickles(path, content):
     return tree, places, not system.get("little_endian", True)
 
 
-# Before each storage of an earlier file stands its length.
-_LOCAL_COUNT = 8
-
-
 def _tensors_in(tree):
-    """Returns the tensors of a checkpoint by their names, out of what is around them."""
+    """Returns the tensors of a checkpoint by their names, without what is around."""
     # One may be made to hold itself.
     for _ in _WRAPPERS:
         inner = tree if isinstance(tree, dict) else {}

@@ -12,7 +12,7 @@ from widenet_keras.conversions.hub import fetched, is_on_hub
 from widenet_keras.conversions.npz_files import read_npz
 from widenet_keras.conversions.reading import reading, shown
 from widenet_keras.conversions.safetensors_files import read_safetensors
-from widenet_keras.conversions.torch_files import OLD_START, read_torch
+from widenet_keras.conversions.torch_files import read_torch
 from widenet_keras.conversions.weight_folders import (
     TASK,
     companions_in,
@@ -25,6 +25,8 @@ from widenet_keras.utils.printable import printable
 
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
 _ZIP_START = b"PK\x03\x04"
+# Of pickles, by their protocol.
+_PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _POINTER_START = b"version https://git-lfs"
 _KNOWN = (
     "give a file of safetensors, PyTorch (.bin, .pth), NumPy (.npz) or Keras "
@@ -151,7 +153,10 @@ def _read(path, max_memory):
         start = file.read(64)
     if start.startswith(_HDF5_START):
         return read_hdf5(path, max_memory)
-    if start.startswith(OLD_START):
+    # Its length may look like the start of a pickle.
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return read_safetensors(path), {}
+    if start.startswith(_PICKLE_STARTS):
         return read_torch(path), {}
     if start.startswith(_ZIP_START):
         with reading(path, "a zip archive"), zipfile.ZipFile(path) as archive:
@@ -160,8 +165,6 @@ def _read(path, max_memory):
             return read_torch(path), {}
         if names and names[0].endswith(".npy"):
             return read_npz(path, max_memory), {}
-    elif path.suffix == ".safetensors" or start[8:9] == b"{":
-        return read_safetensors(path), {}
     if start.startswith(_POINTER_START):
         raise ValueError(
             f"{printable(path)} is a pointer of Git LFS and not the file; run git lfs "

@@ -59,7 +59,8 @@ def first_weights(names, where: str) -> str:
         if len(found) > 1:
             listed = ", ".join(map(shown, found[:5]))
             raise ValueError(
-                f"{where} has several files of weights ({listed}); give the path of one."
+                f"{where} has several files of weights ({listed}); give the path of "
+                "one."
             )
         if found:
             return found[0]
