@@ -14,7 +14,7 @@ import zipfile
 import h5py
 import numpy as np
 import pytest
-from conftest import one_line
+from conftest import one_line, slow
 
 from widenet_keras.conversions.weight_files import read_weights
 
@@ -429,8 +429,9 @@ def test_hdf5_that_points_elsewhere(tmp_path):
         refused(path, match.get(kind, "points somewhere else"))
 
 
+@pytest.mark.parametrize("times", [100, slow(2000)])
 @pytest.mark.parametrize("name", WRITERS)
-def test_files_that_are_cut_or_changed(name, arrays, rng, tmp_path):
+def test_files_that_are_cut_or_changed(name, times, arrays, rng, tmp_path):
     whole = WRITERS[name](tmp_path / name, arrays).read_bytes()
     path = tmp_path / f"x{name}"
 
@@ -446,9 +447,9 @@ def test_files_that_are_cut_or_changed(name, arrays, rng, tmp_path):
             return False
         return True
 
-    for length in rng.integers(0, len(whole) - 1, 100):
+    for length in rng.integers(0, len(whole) - 1, times):
         assert not (survives(whole[:length]) and name != "m.weights.h5")
-    for place in rng.integers(0, len(whole), 300):
+    for place in rng.integers(0, len(whole), times):
         content = bytearray(whole)
         content[place] ^= 1 << rng.integers(8)
         survives(bytes(content))
