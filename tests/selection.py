@@ -32,6 +32,7 @@ ONCE = {
     "test_reference_weights.py": QUICK,
     "test_roles.py::test_a_quantised_model_keeps": QUICK,
     "test_tie.py": QUICK,
+    "test_weight_files.py": QUICK,
     # Files, commands, pages, pictures, the programs beside the package.
     "test_benchmarks.py": QUICK,
     "test_benchmarks.py::test_exports": READS,

@@ -1,327 +1,531 @@
-"""Weight files of others: read whole, or refused in one line; nothing of them runs."""
+"""Weight files of other libraries: what is in them, and those that are refused."""
 
 import argparse
+import builtins
+import collections
+import io
 import json
 import os
+import pickle
+import socket
+import struct
 import zipfile
 
 import h5py
 import numpy as np
 import pytest
-from conftest import one_line
+from conftest import one_line, slow
 
-from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.conversions.weight_files import read_weights
 
-RANDOM = np.random.default_rng(0)
-ARRAYS = {
-    "a": RANDOM.normal(size=(3, 4)).astype("float32"),
-    "b.c": RANDOM.normal(size=5).astype("float32"),
-    "empty": np.zeros((0, 2), "float32"),
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture
+def arrays(rng):
+    return {
+        "a.weight": rng.normal(size=(3, 4)).astype("float32"),
+        "a.bias": rng.normal(size=()).astype("float64"),
+        "half": rng.normal(size=(2, 3)).astype("float16"),
+        "count": np.arange(5),
+        "none": np.zeros((0, 3), "float32"),
+    }
+
+
+def safetensors(path, arrays, **header):
+    """Writes a file; entries of `header` take the place of those that are right."""
+    names = {"f4": "F32", "f8": "F64", "f2": "F16", "i8": "I64", "V2": "BF16"}
+    entries, content = {}, b""
+    for name, array in arrays.items():
+        begin = len(content)
+        content += array.tobytes()
+        entries[name] = {
+            "dtype": names[array.dtype.str[1:]],
+            "shape": list(array.shape),
+            "data_offsets": [begin, len(content)],
+        }
+    entries = {"__metadata__": {"format": "pt"}, **entries, **header}
+    text = json.dumps(entries).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + content)
+    return path
+
+
+def npz(path, arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def hdf5(path, arrays):
+    with h5py.File(path, "w") as file:
+        for name, array in arrays.items():
+            file[f"layers/dense/vars/{name}"] = array
+        file["layers/dense/vars"].attrs["name"] = "predictions"
+    return path
+
+
+def checkpoint(path, tree, **options):
+    torch.save(tree, path, **options)
+    return path
+
+
+def tensors(arrays):
+    return {name: torch.tensor(array) for name, array in arrays.items()}
+
+
+def old(path, arrays):
+    return checkpoint(path, tensors(arrays), _use_new_zipfile_serialization=False)
+
+
+WRITERS = {
+    "m.safetensors": safetensors,
+    "m.npz": npz,
+    "m.weights.h5": hdf5,
+    "m.bin": lambda path, arrays: checkpoint(path, tensors(arrays)),
+    "m.pth": old,
 }
 
 
-def assert_read(path, arrays=ARRAYS):
-    found = read_weights(path).arrays
-    assert found.keys() == arrays.keys()
+def check(found, arrays):
+    assert sorted(found) == sorted(arrays)
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
+        right = array.astype("float32") if array.dtype == np.float16 else array
+        assert found[name].dtype == right.dtype, name
+        assert found[name].flags.aligned
         assert found[name].flags.writeable
+        np.testing.assert_array_equal(found[name], right)
 
 
-def refused(path, word):
-    """Checks that a file is refused in a line that has a word."""
-    with pytest.raises((ValueError, OSError), match=word) as error:
-        read_weights(path)
-    assert len(one_line(error)) < 500
+def refused(source, match, **options):
+    with pytest.raises(ValueError, match=match) as error:
+        read_weights(source, **options)
+    line = one_line(error)
+    assert len(line) < 900
+    return line
 
 
-def safetensors(path, header, data=b""):
-    """Writes a safetensors file with any header."""
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+@pytest.mark.parametrize("name", WRITERS)
+def test_what_was_written_is_read(name, arrays, tmp_path):
+    path = WRITERS[name](tmp_path / name, arrays)
+    before = path.read_bytes()
+    found = read_weights(path)
+    assert found.origin == str(path)
+    prefix = "layers/dense/vars/" if name.endswith("h5") else ""
+    check(found.arrays, {prefix + key: value for key, value in arrays.items()})
+    layers = {"layers/dense/vars": "predictions"} if prefix else {}
+    assert found.attributes == layers
+    found.arrays[f"{prefix}a.weight"][:] = 0
+    assert path.read_bytes() == before
 
 
-# --- What is read
+@pytest.mark.parametrize("name", WRITERS)
+def test_bfloat16(name, tmp_path):
+    values = torch.tensor([[1.5, -2.25], [3e38, 1e-3]], dtype=torch.bfloat16)
+    if name in ("m.bin", "m.pth"):
+        options = {"_use_new_zipfile_serialization": name == "m.bin"}
+        path = checkpoint(tmp_path / name, {"w": values}, **options)
+    else:
+        void = values.view(torch.int16).numpy().view("V2")
+        path = WRITERS[name](tmp_path / name, {"w": void})
+    [found] = read_weights(path).arrays.values()
+    np.testing.assert_array_equal(found, values.float().numpy())
 
 
-def test_safetensors(tmp_path):
-    write_safetensors(ARRAYS, tmp_path / "a.safetensors")
-    assert_read(tmp_path / "a.safetensors")
+@pytest.mark.parametrize("zipped", [True, False])
+def test_views_and_parameters_of_torch(zipped, tmp_path):
+    whole = torch.arange(24.0).reshape(4, 6)
+    tree = collections.OrderedDict(
+        turned=whole.T,
+        part=whole[1:3, 2:5],
+        same=whole,
+        twin=whole if zipped else whole.clone(),
+        parameter=torch.nn.Parameter(whole[2] * 2),
+    )
+    options = {"_use_new_zipfile_serialization": zipped}
+    if zipped:
+        # Tensors that overlap would be more than the file.
+        tree = {k: v.clone() for k, v in tree.items()} | {"turned": whole.T.clone().T}
+        tree["same"] = tree["twin"]
+    else:
+        tree = {k: v.clone().T if v.ndim > 1 else v for k, v in tree.items()}
+    path = checkpoint(tmp_path / "m.pth", tree, **options)
+    found = read_weights(path).arrays
+    for name, right in torch.load(path, weights_only=True).items():
+        np.testing.assert_array_equal(found[name], right.detach().numpy())
 
 
-def test_halves_become_floats(tmp_path):
-    values = np.array([1.5, -2.0, 3.0e-5], "float32")
-    bits = (values.view("uint32") >> 16).astype("<u2").tobytes()
-    header = {
-        "half": {"dtype": "F16", "shape": [3], "data_offsets": [0, 6]},
-        "brain": {"dtype": "BF16", "shape": [3], "data_offsets": [6, 12]},
-        "double": {"dtype": "F64", "shape": [], "data_offsets": [12, 20]},
-        "__metadata__": {"format": "pt"},
-    }
-    half, double = values.astype("<f2").tobytes(), np.float64(0.1).tobytes()
-    safetensors(tmp_path / "a.safetensors", header, half + bits + double)
-    found = read_weights(tmp_path / "a.safetensors").arrays
-    np.testing.assert_array_equal(found["half"], values.astype("float16"))
-    np.testing.assert_allclose(found["brain"], values, rtol=1e-2)
-    assert {name: each.dtype.name for name, each in found.items()} == {
-        "half": "float32",
-        "brain": "float32",
-        "double": "float64",
-    }
+def test_wrappers_of_checkpoints(tmp_path):
+    weights = {"w": torch.ones(2)}
+    extra = {"args": argparse.Namespace(lr=0.1), "epoch": 3, "optimizer": {"state": {}}}
+    trees = [
+        {"model": weights, **extra},
+        {"model": {"w": torch.zeros(2)}, "model_ema": weights, **extra},
+        {"student": {"w": torch.zeros(2)}, "teacher": weights},
+        {"model": {"state_dict": weights}, "loss": torch.zeros(())},
+        {"model_ema": None, "state_dict": weights},
+    ]
+    for tree in trees:
+        found = read_weights(checkpoint(tmp_path / "m.pth", tree)).arrays
+        check(found, {"w": np.ones(2, "float32")})
+    itself = {"epoch": 1}
+    itself["model"] = itself
+    refused(checkpoint(tmp_path / "m.pth", itself), "it holds epoch, model")
+    refused(checkpoint(tmp_path / "m.pth", [torch.ones(1)]), "holds a list")
 
 
-def test_files_of_several_parts(tmp_path):
-    names = list(ARRAYS)
-    for number, part in enumerate((names[:1], names[1:])):
-        arrays = {name: ARRAYS[name] for name in part}
-        write_safetensors(arrays, tmp_path / f"part{number}.safetensors")
-    places = {name: f"part{int(name != names[0])}.safetensors" for name in names}
-    index = tmp_path / "model.safetensors.index.json"
-    index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    assert_read(tmp_path)
-    for wrong, word in (
-        ({"a": "../part0.safetensors"}, "no weight_map"),
-        ({"a": "absent.safetensors"}, "not there"),
-        ({"z": "part0.safetensors"}, "z, which no file has"),
-        ([], "no weight_map"),
-    ):
-        index.write_text(json.dumps({"weight_map": wrong}))
-        refused(tmp_path, word)
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_shards(kind, arrays, tmp_path):
+    base = {"safetensors": "model.safetensors", "bin": "pytorch_model.bin"}[kind]
+    parts, places = [dict(list(arrays.items())[:2]), dict(list(arrays.items())[2:])], {}
+    for i, part in enumerate(parts):
+        WRITERS[f"m.{kind}"](tmp_path / f"part-{i}.{kind}", part)
+        places |= dict.fromkeys(part, f"part-{i}.{kind}")
+    index = tmp_path / f"{base}.index.json"
 
+    def write(places):
+        index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
 
-def test_arrays_of_numpy(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", **ARRAYS, **{"params/x": np.ones(2)})
-    assert_read(tmp_path / "a.npz", {**ARRAYS, "params/x": np.ones(2)})
-    np.savez(tmp_path / "a.npz", x=np.array([{}], object))
-    refused(tmp_path / "a.npz", "a.npz")
-
-
-def test_hdf5_with_its_task(tmp_path):
-    for name in ("model", "task"):
-        with h5py.File(tmp_path / f"{name}.weights.h5", "w") as file:
-            group = file.create_group("layers/dense/vars")
-            group.attrs["name"] = f"of {name}"
-            group["0"] = ARRAYS["a"]
-    (tmp_path / "config.json").write_text('{"class_name": "ViTBackbone"}')
-    (tmp_path / "unknown.json").write_text("no JSON")
+    write(places)
+    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
     found = read_weights(tmp_path)
-    path = "layers/dense/vars"
-    assert found.attributes == {path: "of model", f"task/{path}": "of task"}
-    assert found.arrays.keys() == {f"{path}/0", f"task/{path}/0"}
-    assert found.companions == {"config.json": {"class_name": "ViTBackbone"}}
-    with h5py.File(tmp_path / "model.weights.h5", "a") as file:
-        file["link"] = h5py.ExternalLink("/etc/hostname", "/x")
-    refused(tmp_path, "somewhere else")
+    check(found.arrays, arrays)
+    assert found.companions == {"config.json": {"model_type": "vit"}}
+    write({**places, "more": f"part-0.{kind}"})
+    refused(index, "such as more")
+    write({**places, "half": "gone.bin"})
+    refused(index, "gone.bin is missing")
+    for outside in ("../x.bin", "/etc/passwd", "a/b", "..\\x", "x.json", 5, [["x"]]):
+        write({**places, "half": outside})
+        refused(index, "index of weight files")
 
 
-# --- PyTorch
+def test_a_preset_of_kerashub(tmp_path):
+    ours = {"0": np.ones((2, 2), "float32")}
+    hdf5(tmp_path / "model_00000.weights.h5", ours)
+    place = {"weight_map": {"/layers/dense/vars": "model_00000.weights.h5"}}
+    (tmp_path / "model.weights.json").write_text(json.dumps(place))
+    hdf5(tmp_path / "task.weights.h5", ours)
+    (tmp_path / "task.json").write_text("{}")
+    for _ in range(2):
+        found = read_weights(tmp_path)
+        names = ["layers/dense/vars/0", "task/layers/dense/vars/0"]
+        assert sorted(found.arrays) == names
+        assert sorted(found.attributes) == [n.removesuffix("/0") for n in names]
+        assert found.companions == {"task.json": {}}
+        (tmp_path / "model.weights.json").unlink(missing_ok=True)
+        if (tmp_path / "model_00000.weights.h5").exists():
+            os.rename(
+                tmp_path / "model_00000.weights.h5", tmp_path / "model.weights.h5"
+            )
 
 
-def checkpoint(torch):
-    """Returns tensors of every kind that a state dict has."""
-    generator = torch.Generator().manual_seed(0)
-    draw = torch.randn(4, 3, generator=generator)
-    return {
-        "plain": draw,
-        "half": draw.half(),
-        "brain": draw.bfloat16(),
-        "turned": draw.t(),
-        "part": draw.flatten()[3:7],
-        "count": torch.tensor(3),
-        "parameter": torch.nn.Parameter(draw),
-        "empty": draw[:0],
-    }
+def test_which_file_of_a_folder(arrays, tmp_path):
+    refused(tmp_path, "has no file of weights")
+    npz(tmp_path / "b.npz", arrays)
+    npz(tmp_path / "a.npz", arrays)
+    refused(tmp_path, r"several files of weights \(a.npz, b.npz\)")
+    checkpoint(tmp_path / "pytorch_model.bin", tensors({"w": arrays["half"]}))
+    assert list(read_weights(tmp_path).arrays) == ["w"]
+    safetensors(tmp_path / "model.safetensors", {"v": arrays["half"]})
+    assert list(read_weights(tmp_path).arrays) == ["v"]
+    (tmp_path / "config.json").write_text("[1]")
+    refused(tmp_path, "config.json is damaged or not a JSON object")
+    (tmp_path / "config.json").write_text("[" * 100_000)
+    refused(tmp_path, "config.json")
+    (tmp_path / "config.json").unlink()
+    (tmp_path / "x.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    refused(tmp_path / "x.bin", "git lfs pull")
+    (tmp_path / "x.bin").write_bytes(b"")
+    refused(tmp_path / "x.bin", "unknown format")
+    refused(tmp_path / "nothing", "does not exist")
+    refused(5, "no source of weights")
 
 
-def test_checkpoints(tmp_path):
-    torch = pytest.importorskip("torch")
-    tensors = checkpoint(torch)
-    expected = {
-        name: (each.float() if each.element_size() == 2 else each).detach().numpy()
-        for name, each in tensors.items()
-    }
-    whole = {
-        "model": tensors,
-        "args": argparse.Namespace(lr=0.1, betas=[1, (2, "x")]),
-        "optimizer": {"state": {0: {"m": torch.zeros(3)}}},
-        "epoch": 3,
-    }
-    teacher = {"student": {"plain": torch.zeros(1)}, "teacher": tensors}
-    for content in (tensors, whole, teacher):
-        torch.save(content, tmp_path / "a.pth")
-        assert_read(tmp_path / "a.pth", expected)
-    torch.save(whole, tmp_path / "a.pth", _use_new_zipfile_serialization=False)
-    assert_read(tmp_path / "a.pth", expected)
+# Files that somebody made to do harm
 
 
-class Runs:
-    """What runs a program where a pickle is opened."""
-
-    def __init__(self, path):
-        self.path = path
+class Reduced:
+    def __init__(self, *call):
+        self.call = call
 
     def __reduce__(self):
-        return os.system, (f"touch {self.path}",)
+        return self.call
 
 
-def test_checkpoints_with_code(tmp_path):
-    torch = pytest.importorskip("torch")
-    ran = tmp_path / "ran"
-    for new in (True, False):
-        options = {"_use_new_zipfile_serialization": new}
-        torch.save({"a": torch.zeros(2), "b": Runs(ran)}, tmp_path / "a.pth", **options)
-        refused(tmp_path / "a.pth", "a.pth is damaged or not a PyTorch checkpoint")
-        torch.save(torch.nn.Linear(2, 2), tmp_path / "a.pth", **options)
-        refused(tmp_path / "a.pth", "Linear" if new else "more than tensors")
-    assert not ran.exists()
-    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
-        for name in ("data.pkl", "constants.pkl", "code/__torch__.py"):
-            archive.writestr(f"a/{name}", b"")
-    refused(tmp_path / "a.pt", "TorchScript")
-    torch.save({"epoch": 3}, tmp_path / "a.pth")
-    refused(tmp_path / "a.pth", "no dict of tensors")
+def archive(path, pickled, **members):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("m/data.pkl", pickled)
+        for name, content in members.items():
+            file.writestr(f"m/{name}", content)
+    return path
 
 
-def test_a_tensor_of_more_numbers_than_its_storage(tmp_path):
-    torch = pytest.importorskip("torch")
-    torch.save({"a": torch.zeros(77)}, tmp_path / "a.pth")
-    with zipfile.ZipFile(tmp_path / "a.pth") as archive:
-        members = {each: archive.read(each) for each in archive.namelist()}
-    [name] = [each for each in members if each.endswith("data.pkl")]
-    # 77 as one byte; 2^40 as a long number.
-    huge = b"\x8a\x06" + (2**40).to_bytes(6, "little")
-    pickled = members[name]
-    for content in (
-        pickled.replace(b"K\x4d", huge),
-        pickled[::-1].replace(b"\x4dK", huge[::-1], 1)[::-1],
-        pickled.replace(b"K\x4d", b"K\x4e"),
-    ):
-        with zipfile.ZipFile(tmp_path / "b.pth", "w") as archive:
-            for each, data in {**members, name: content}.items():
-                archive.writestr(each, data)
-        refused(tmp_path / "b.pth", "storage")
+CALLS = {
+    "posix.system": Reduced(os.system, ("touch ran",)),
+    "eval": Reduced(builtins.eval, ("open('ran', 'w')",)),
+    "test_weight_files.Reduced": Reduced,
+    "torch.nn.modules.linear.Linear": torch.nn.Linear(1, 1),
+    "collections.Counter": collections.Counter("a"),
+}
 
 
-# --- What is no such file
+@pytest.mark.parametrize("old", [False, True])
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_nothing_of_a_pickle_runs(name, old, protocol, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"_use_new_zipfile_serialization": not old, "pickle_protocol": protocol}
+    tree = {"w": torch.ones(1), "x": CALLS[name]}
+    line = refused(checkpoint(tmp_path / "m.pth", tree, **options), "calls for")
+    assert name in line
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize(
-    ("header", "word"),
+    "pickled",
     [
-        ({"a": {"dtype": "F32", "shape": [10**12], "data_offsets": [0, 8]}}, "takes"),
-        ({"a": {"dtype": "F32", "shape": [3], "data_offsets": [0, 8]}}, "takes 12"),
-        ({"a": {"dtype": "F32", "shape": [-2], "data_offsets": [0, 8]}}, "shape of a"),
-        ({"a": {"dtype": "F8_E4M3", "shape": [8], "data_offsets": [0, 8]}}, "F8_E4M3"),
-        ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [8, 16]}}, "ends at 0"),
-        ({"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}, "end at 4"),
-        ({"a": {"shape": [2], "data_offsets": [0, 8]}}, "no dtype"),
-        (
-            {
-                "a": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
-                "b": {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]},
-            },
-            "ends at 8",
-        ),
-        (b'{"a": {}, "a": {}}', "a is in it twice"),
-        (b"[]", "no dict"),
-        (b"{", "damaged"),
-        ({"\x1b[31mx\n": 3}, r"x1b\[31mx"),
+        b"cos\nsystem\n(S'touch ran'\ntR.",
+        b"(S'touch ran'\nios\nsystem\n.",
+        b"\x80\x02(U\x09touch ranios\nsystem\n.",
+        b"\x80\x02)" + b"q\x00h\x00\x86" * 60 + b"}h\x00K\x01s.",
+        b"\x80\x02}r\xff\xff\xff\x7f.",
+        b"\x80\x02ccollections\nOrderedDict\n]\x85R.",
+        b"\x80\x04\x8e\xff\xff\xff\xff\xff\xff\xff\x7f.",
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n)R.",
+        b"\x80\x02K\x01)R.",
+        b"\x80\x02ctorch\nFloatStorage\n)\x81.",
+        b".",
+        b"",
     ],
 )
-def test_headers_that_do_not_fit(header, word, tmp_path):
-    safetensors(tmp_path / "a.safetensors", header, bytes(8))
-    refused(tmp_path / "a.safetensors", word)
+def test_pickles_that_are_no_checkpoints(pickled, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    refused(archive(tmp_path / "m.pth", pickled), "not a PyTorch file|holds nothing")
+    assert not (tmp_path / "ran").exists()
 
 
-def test_a_header_longer_than_the_file(tmp_path):
-    (tmp_path / "a.safetensors").write_bytes((2**62).to_bytes(8, "little") + b"{}")
-    refused(tmp_path / "a.safetensors", "a header of")
+class Call:
+    """Pickles as a call of a function of torch._utils."""
+
+    def __init__(self, *arguments):
+        self.arguments = arguments
+
+    def __reduce__(self):
+        return torch._utils._rebuild_tensor_v2, self.arguments
 
 
-def test_what_is_not_there(tmp_path):
-    refused(tmp_path / "absent.bin", "does not exist")
-    refused(tmp_path, "no files of weights")
-    (tmp_path / "a.tflite").write_bytes(b"")
-    refused(tmp_path / "a.tflite", "no file of weights by its name")
-    for name in ("a.npz", "b.npz"):
-        np.savez(tmp_path / name, **ARRAYS)
-    refused(tmp_path, "has 2 files")
-    (tmp_path / "config.json").write_text("[1]")
-    refused(tmp_path / "a.npz", "config.json is damaged or not a JSON object")
+class Pickler(pickle.Pickler):
+    def persistent_id(self, value):
+        return value[1:] if isinstance(value, tuple) and value[:1] == ("pid",) else None
 
 
-@pytest.mark.parametrize("count", [40, pytest.param(400, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", ["a.safetensors", "a.npz", "a.weights.h5", "a.pth"])
-def test_damaged_files(name, count, tmp_path):
-    path = tmp_path / name
-    if name == "a.safetensors":
-        write_safetensors(ARRAYS, path)
-    elif name == "a.npz":
-        np.savez_compressed(path, **ARRAYS)
-    elif name == "a.pth":
-        torch = pytest.importorskip("torch")
-        torch.save(checkpoint(torch), path)
-    else:
+def described(path, offset, shape, strides, count=4, content=bytes(16)):
+    """Writes an archive with one tensor as it is described."""
+    storage = ("pid", "storage", torch.FloatStorage, "0", "cpu", count)
+    file = io.BytesIO()
+    Pickler(file, 2).dump({"w": Call(storage, offset, shape, strides, False, {})})
+    return archive(path, file.getvalue(), **{"data/0": content})
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ((0, (10**12,), (1,)), "in a storage of 4 numbers"),
+        ((0, (10**12,), (0,)), "in a storage of 4 numbers"),
+        ((0, (10**12,), (1,), 10**12), "cut off"),
+        ((1, (2, 2), (2, 1)), "in a storage of 4 numbers"),
+        ((0, (2, 2), (-1, 1)), "tensor that is none"),
+        ((-1, (2,), (1,)), "tensor that is none"),
+        ((0, (2,), (1, 1)), "has strides"),
+        ((0, (2,), (1,), 4, b"123"), "cut off"),
+        ((0, (2.0,), (1,)), "tensor that is none"),
+    ],
+)
+def test_tensors_outside_their_storage(options, match, tmp_path):
+    refused(described(tmp_path / "m.pth", *options), match)
+    found = read_weights(described(tmp_path / "n.pth", 0, (2, 2), (2, 1)))
+    assert found.arrays["w"].shape == (2, 2)
+
+
+def test_torchscript(tmp_path):
+    torch_script = {"code/x.py": b"", "constants.pkl": b""}
+    refused(archive(tmp_path / "m.pt", b"\x80\x02}.", **torch_script), "TorchScript")
+
+
+F32 = {"dtype": "F32", "shape": [2], "data_offsets": [0, 8]}
+
+
+@pytest.mark.parametrize(
+    ("entry", "match"),
+    [
+        ({"data_offsets": [0, 12]}, "takes 8"),
+        ({"shape": [10**12], "data_offsets": [0, 4 * 10**12]}, "of 8 bytes"),
+        ({"shape": [10**12]}, "takes 4000000000000"),
+        ({"shape": [-2]}, "the shape of w"),
+        ({"shape": [2.0]}, "the shape of w"),
+        ({"shape": [True, 2]}, "the shape of w"),
+        ({"data_offsets": [8, 0]}, "has -8 bytes"),
+        ({"data_offsets": [-8, 0]}, "the data_offsets of w"),
+        ({"data_offsets": [4, 12]}, "w is at 4"),
+        ({"dtype": "F8_E4M3"}, "is of F8_E4M3"),
+        ({"dtype": ["F32"]}, "is of"),
+        ({"shape": [0], "data_offsets": [0, 0]}, "end at 0 of 8"),
+    ],
+)
+def test_headers_of_safetensors(entry, match, tmp_path):
+    values = {"w": np.ones(2, "float32")}
+    path = safetensors(tmp_path / "m.safetensors", values, w={**F32, **entry})
+    refused(path, match)
+
+
+def test_more_headers_of_safetensors(tmp_path):
+    path = tmp_path / "m.safetensors"
+    refused(safetensors(path, {"w": np.ones(2, "f4")}, v=F32), "ends at 8")
+    text = b'{"w\\n": %s, "w\\n": %s}' % ((json.dumps(F32).encode(),) * 2)
+    for length, header, match in [
+        (len(text), text, r"w\\n is in it twice"),
+        (2**63, b"{}", "a header of"),
+        (100, b"{}", "a header of 100 bytes"),
+        (4, b"[{}]", "no dict"),
+        (200_000, b'{"a":' * 40_000, "safetensors"),
+        (3, b"{\xff}", "safetensors"),
+    ]:
+        path.write_bytes(struct.pack("<Q", length) + header + bytes(8))
+        refused(path, match)
+
+
+def test_arrays_that_are_none(tmp_path):
+    path = tmp_path / "m.npz"
+    np.savez(path, a=np.array([print], dtype=object))
+    refused(path, "m.npz is damaged or not a file of NumPy arrays")
+    for array in (np.ones(2, complex), np.array(["a"]), np.ones(2, "i4,i4")):
+        npz(path, {"a": array})
+        refused(path, "not of real numbers")
+    np.savez_compressed(path, a=np.zeros(2**22, "float32"))
+    refused(path, "allow more", max_memory=2**23)
+    assert len(read_weights(path).arrays["a"]) == 2**22
+    with zipfile.ZipFile(path, "w") as file:
+        header = io.BytesIO()
+        description = {"shape": (10**12,), "fortran_order": False, "descr": "<f4"}
+        np.lib.format.write_array_header_1_0(header, description)
+        file.writestr("a.npy", header.getvalue())
+    refused(path, "its header says")
+
+
+def test_hdf5_that_points_elsewhere(tmp_path):
+    path = hdf5(tmp_path / "other.h5", {"0": np.ones(2)})
+    for kind in ("external", "soft", "kept", "huge"):
+        path = tmp_path / f"{kind}.weights.h5"
         with h5py.File(path, "w") as file:
-            file["layers/dense/vars/0"] = ARRAYS["a"]
-    whole, random = path.read_bytes(), np.random.default_rng(0)
-    for number in range(count):
-        content = bytearray(whole)
-        if number % 2:
-            content = content[: random.integers(len(whole))]
-        else:
-            for place in random.integers(len(whole), size=3):
-                content[place] ^= 1 << random.integers(8)
+            if kind == "external":
+                file["vars"] = h5py.ExternalLink("other.h5", "/layers")
+            elif kind == "soft":
+                file["vars"] = h5py.SoftLink("/layers")
+            elif kind == "kept":
+                place = [("/etc/passwd", 0, 8)]
+                file.create_dataset("x", (8,), "u1", external=place)
+            else:
+                file.create_dataset("x", (10**12,), "f4", chunks=(1024,))
+        match = {"kept": "kept in another", "huge": "allow more"}
+        refused(path, match.get(kind, "points somewhere else"))
+
+
+@pytest.mark.parametrize("times", [100, slow(2000)])
+@pytest.mark.parametrize("name", WRITERS)
+def test_files_that_are_cut_or_changed(name, times, arrays, rng, tmp_path):
+    whole = WRITERS[name](tmp_path / name, arrays).read_bytes()
+    path = tmp_path / f"x{name}"
+
+    def survives(content):
         path.write_bytes(content)
-        lines = []
         try:
             read_weights(path)
         except (ValueError, OSError) as error:
-            lines = str(error).split("\n")
-        assert len(lines) <= 1, lines
+            line = str(error)
+            assert "\n" not in line
+            assert str(path) in line
+            assert len(line) < 900
+            return False
+        return True
+
+    for length in rng.integers(0, len(whole) - 1, times):
+        assert not (survives(whole[:length]) and name != "m.weights.h5")
+    for place in rng.integers(0, len(whole), times):
+        content = bytearray(whole)
+        content[place] ^= 1 << rng.integers(8)
+        survives(bytes(content))
 
 
-# --- The hub
+# The Hugging Face Hub
+
+COMMIT = "0123456789" * 4
 
 
-def cache(folder, files, name="models--owner--name"):
-    """Makes a cache of the hub by hand."""
-    commit = "0123456789" * 4
-    snapshot = folder / name / "snapshots" / commit
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """A cache made by hand, and no network."""
+    pytest.importorskip("huggingface_hub")
+
+    def unreachable(*_):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr(socket.socket, "connect", unreachable)
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    folder = tmp_path / "hub" / "models--some--vit"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(COMMIT)
+    snapshot = folder / "snapshots" / COMMIT
     snapshot.mkdir(parents=True)
-    (folder / name / "refs").mkdir()
-    (folder / name / "refs" / "main").write_text(commit)
-    for file, write in files.items():
-        write(snapshot / file)
     return snapshot
 
 
-def test_a_cache_of_the_hub(tmp_path):
-    pytest.importorskip("huggingface_hub")
-    where = {"cache_dir": tmp_path, "local_files_only": True}
-    snapshot = cache(
-        tmp_path,
-        {
-            "model.safetensors": lambda path: write_safetensors(ARRAYS, path),
-            "config.json": lambda path: path.write_text('{"architecture": "vit"}'),
-        },
-    )
-    found = read_weights("hub:owner/name", **where)
-    assert found.arrays.keys() == ARRAYS.keys()
-    assert found.companions["config.json"] == {"architecture": "vit"}
-    assert found.origin == "owner/name (model.safetensors)"
-    (snapshot / "model.safetensors").unlink()
-    for source, word in (
-        ("hub:owner/name", "no weight file in the cache"),
-        ("hub:owner/other", "cannot be taken from the hub"),
-        ("hub:owner/name@old", "cannot be taken from the hub"),
+@pytest.mark.parametrize(
+    "source", ["hub:some/vit", "hf://some/vit", "hub:some/vit@main"]
+)
+@pytest.mark.parametrize("offline", [True, False])
+def test_a_cache_without_a_network(cache, source, offline, arrays, monkeypatch):
+    options = {"cache_dir": cache.parents[2], "local_files_only": not offline}
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", offline)
+    refused(source, "has no file of weights", **options)
+    (cache / "config.json").write_text('{"architecture": "vit_tiny"}')
+    safetensors(cache / "model.safetensors", arrays)
+    found = read_weights(source, **options)
+    check(found.arrays, arrays)
+    assert found.companions == {"config.json": {"architecture": "vit_tiny"}}
+    assert found.origin == source
+
+
+def test_repositories_that_cannot_be_read(cache, monkeypatch):
+    options = {"cache_dir": cache.parents[2], "local_files_only": True}
+    for source in (
+        "hub:vit",
+        "hub:a/b/c",
+        "hub:",
+        "hub:a/..",
+        "hub:a/b@",
+        "hub:a /b\n",
     ):
-        with pytest.raises(OSError, match=word) as error:
-            read_weights(source, **where)
-        one_line(error)
+        refused(source, "names no repository", **options)
+    refused("hub:some/vit@a", "differ", revision="b", **options)
+    refused("hub:some/other", "not in the cache", **options)
+    refused("hub:some/vit", "not in the cache", revision="v2", **options)
+    from huggingface_hub import utils
+
+    for kind, match in [
+        (utils.GatedRepoError, "is gated; accept"),
+        (utils.RepositoryNotFoundError, "does not exist, or is private"),
+        (utils.RevisionNotFoundError, "no such revision"),
+        (ConnectionError, "cannot be fetched"),
+    ]:
+        error = kind.__new__(kind)
+
+        def fails(*_, error=error, **__):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.snapshot_download", fails)
+        refused("hub:some/vit", match)
 
 
-def test_names_of_the_hub():
-    for source in ("hub:name", "hub:../x/y", "hub:a/b c"):
-        refused(source, "names nothing on the hub")
+def test_the_hub_without_its_package(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"huggingface_hub.*pip install.*\[hub\]"):
+        read_weights("hub:some/vit")

@@ -1,93 +1,125 @@
-"""Folders of the Hugging Face hub, fetched or found in its cache."""
+"""Weights from the Hugging Face Hub, or from its cache on this machine."""
 
+import importlib
+import importlib.util
 import re
 from pathlib import Path
 
+from widenet_keras.conversions.weight_folders import (
+    COMPANIONS,
+    INDEXES,
+    files_of,
+    first_weights,
+)
 from widenet_keras.utils.install import install_command
 from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.printable import printable
 
 _PREFIXES = ("hub:", "hf://")
-_NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
+_ID = re.compile(r"[A-Za-z0-9_.-]{1,96}/[A-Za-z0-9_.-]{1,96}")
+_REVISION = re.compile(r"[A-Za-z0-9_./-]{1,200}")
 
 
-def hub_name(source) -> str | None:
-    """Returns "owner/name[@revision]" of a source on the hub, None for a path.
-
-    Raises:
-        ValueError: If it says that it is on the hub and names nothing there.
-    """
-    text = str(source)
-    for prefix in _PREFIXES:
-        if text.startswith(prefix):
-            name = text.removeprefix(prefix)
-            if not _NAME.fullmatch(name):
-                raise ValueError(
-                    f"{text!r} names nothing on the hub; give hub:owner/name, or "
-                    "hub:owner/name@revision."
-                )
-            return name
-    return None
+def is_on_hub(source) -> bool:
+    """Returns whether a source names a repository: "hub:owner/name[@revision]"."""
+    return isinstance(source, str) and source.startswith(_PREFIXES)
 
 
-def hub_folder(name, weights, revision=None, cache_dir=None, local_files_only=False):
-    """Returns the folder of a repository, with its JSON files and one weight file.
+def fetched(
+    source: str, revision: str | None, cache_dir, local_files_only: bool
+) -> tuple[Path, str]:
+    """Returns the folder of a repository's snapshot and the name of its weights there.
+
+    Small files come first and tell which of weights there are; of these one is fetched.
 
     Args:
-        name: "owner/name[@revision]".
-        weights: Names of weight files, of which the first that is there is fetched.
-        revision: Branch, tag or commit; that of the name comes first.
-        cache_dir: Where files are kept; None for the usual place.
-        local_files_only: Whether nothing may be fetched.
+        source: "hub:owner/name", with "@revision" where it is not the main one.
+        revision: The same, apart; None for what the source says.
+        cache_dir: Folder of the cache; None for the usual one.
+        local_files_only: Whether only the cache is looked at.
 
     Raises:
-        ImportError: If `huggingface_hub` is not installed.
-        OSError: If it cannot be fetched, or is not in the cache; one line says why.
+        ValueError: If there is no such repository, or it cannot be fetched.
+        ImportError: If huggingface_hub is not installed.
     """
-    try:
-        import huggingface_hub
-    except ImportError:
+    name, revision = _parsed(source, revision)
+    if importlib.util.find_spec("huggingface_hub") is None:
         raise ImportError(
-            "Weights of the hub need huggingface_hub; install it with "
+            f"{source} needs huggingface_hub, which is not installed; run "
             f"{install_command('hub')}."
-        ) from None
-    repository, _, after = name.partition("@")
-    how = {
-        "revision": after or revision,
-        "cache_dir": cache_dir,
-        "local_files_only": local_files_only,
-    }
-
-    def fetched(patterns):
-        found = huggingface_hub.snapshot_download(
-            repository, allow_patterns=patterns, **how
         )
-        return Path(found)
-
+    hub = importlib.import_module("huggingface_hub")
+    options = {"cache_dir": cache_dir, "local_files_only": local_files_only}
     try:
-        folder = fetched(["*.json"])
-        wanted = next((each for each in weights if (folder / each).exists()), None)
-        offline = local_files_only or huggingface_hub.constants.HF_HUB_OFFLINE
-        if not offline:
-            there = huggingface_hub.list_repo_files(
-                repository, revision=how["revision"]
-            )
-            wanted = next((each for each in weights if each in there), None)
-            others = [each for each in there if each.endswith((".npz", ".safetensors"))]
-            wanted = wanted or (others[0] if len(others) == 1 else None)
-            if wanted:
-                stem = wanted.removesuffix(".index.json")
-                parts = f"{stem.rpartition('.')[0]}-*"
-                patterns = [wanted, "*.json", "task.weights.h5"]
-                folder = fetched([*patterns, *([parts] if stem != wanted else [])])
-    # Of many kinds, all of which say in their first line what is wrong.
-    except Exception as error:
-        raise OSError(
-            f"hub:{name} cannot be taken from the hub ({first_line(error)}); check "
-            "name and network, or fetch the files by hand and give their folder."
-        ) from None
-    if wanted is None and not any(folder.glob("*.npz")):
-        raise OSError(
-            f"hub:{name} has no weight file {'in the cache ' if offline else ''}"
-            f"({', '.join(weights)}); fetch it by hand and give its path."
+        folder = hub.snapshot_download(
+            name, revision=revision, allow_patterns=[*COMPANIONS, *INDEXES], **options
         )
-    return folder
+        folder = Path(folder)
+        # Of one commit, whatever is changed there meanwhile.
+        commit = folder.name
+        names = _names(hub, name, commit, folder, local_files_only)
+    except Exception as error:
+        raise _told(hub, source, name, error) from None
+    first = first_weights(names, f"{source} (in {folder})")
+    files = files_of(folder, first, names)
+    try:
+        for each in files:
+            hub.hf_hub_download(name, each, revision=commit, **options)
+    except Exception as error:
+        raise _told(hub, source, name, error) from None
+    return folder, first
+
+
+def _parsed(source, revision):
+    """Returns the repository and the revision of a source."""
+    prefix = next(each for each in _PREFIXES if source.startswith(each))
+    name, at, said = source.removeprefix(prefix).partition("@")
+    whole = _ID.fullmatch(name) and not re.search(r"--|\.\.|/[-.]|^[-.]|[-.]$", name)
+    if not whole or (at and not _REVISION.fullmatch(said)):
+        raise ValueError(
+            f"{printable(source)} names no repository; give hub:owner/name, or "
+            "hub:owner/name@revision."
+        )
+    if at and revision not in (None, said):
+        raise ValueError(
+            f"{source} and revision={revision!r} differ; give one of them."
+        )
+    return name, said if at else revision
+
+
+def _names(hub, name, commit, folder, local_files_only):
+    """Returns the names of the files there are: without a network, in the cache."""
+    if not local_files_only:
+        try:
+            return hub.list_repo_files(name, revision=commit)
+        except hub.utils.RepositoryNotFoundError:
+            raise
+        except Exception:
+            # Not reached: then what was fetched before serves.
+            pass
+    return [each.name for each in folder.iterdir()]
+
+
+def _told(hub, source, name, error):
+    """Returns the line about what huggingface_hub raised."""
+    errors = hub.utils
+    if isinstance(error, errors.GatedRepoError):
+        return ValueError(
+            f"{source} is gated; accept its terms on https://huggingface.co/{name} and "
+            "log in with huggingface_hub.login()."
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return ValueError(f"{source} has no such revision; see its page for them.")
+    if isinstance(error, errors.LocalEntryNotFoundError):
+        return ValueError(
+            f"{source} is not in the cache of this machine and was not fetched; try "
+            "again with a network, and without local_files_only or HF_HUB_OFFLINE."
+        )
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return ValueError(
+            f"{source} does not exist, or is private; see "
+            f"https://huggingface.co/{name}, and log in with "
+            "huggingface_hub.login() if it is yours."
+        )
+    reason = printable(first_line(error))
+    return ValueError(f"{source} cannot be fetched ({reason}); try again later.")

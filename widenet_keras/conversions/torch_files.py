@@ -1,11 +1,11 @@
-"""Checkpoints of PyTorch, read without running anything of them.
+"""Checkpoints of PyTorch, read without PyTorch.
 
-Those of PyTorch 1.6 and later are read without PyTorch.
+Those since version 1.6 are zip archives: a pickle that describes the tensors, and a
+member for each storage. Earlier ones are five pickles in a row, then the storages.
 """
 
-import argparse
 import io
-import pickle
+import struct
 import zipfile
 
 import numpy as np
@@ -13,156 +13,167 @@ import numpy as np
 from widenet_keras.conversions.reading import as_numbers, mapped, reading, shown
 from widenet_keras.conversions.torch_pickles import Tensor, unpickled
 
-_KIND = "a PyTorch checkpoint"
-# How files of before 2020 begin: a pickled number of their own.
-_OLD = bytes.fromhex("80028a0a6cfc9c46f920")
-_ORDERS = {"little": "<", "big": ">"}
-# More than the pickle of any model has.
-_LONGEST_PICKLE = 2**28
-# Where trained weights stand in a checkpoint; averages and teachers come first.
+# The first two pickles of an earlier file: its number and its version.
+_OLD = [0x1950A86A20F9469CFC6C, 1001]
+_KIND = "a PyTorch file of tensors"
+_REMEDY = (
+    "fetch it again, or open it where you trust it and save the state_dict() of its "
+    "model as .safetensors"
+)
+# Of those that are there the first is what the file is for.
 _WRAPPERS = (
     "model_ema",
     "state_dict_ema",
     "state_dict",
     "model",
     "teacher",
+    "student",
     "model_state_dict",
     "params",
-    "student",
 )
+# A pickle needs a hundred bytes for a tensor, and can make much of a few.
+_LONGEST_PICKLE = 2**24
+_LOCAL_HEADER = 30
+# Before each storage of an earlier file stands its length.
+_COUNT = 8
 
 
 def read_torch(path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a checkpoint by their names.
-
-    Of a checkpoint with more than weights the weights are taken, an average of them
-    first.
+    """Returns the tensors of a checkpoint, of its weights where it has several parts.
 
     Args:
-        path: The file (.bin, .pth, .pt).
+        path: The file.
 
     Raises:
-        ValueError: If it is damaged, of TorchScript, asks for anything but tensors, or
-            is of before PyTorch 1.6 and torch is not installed.
+        ValueError: If it is a program (TorchScript), calls for anything but tensors, or
+            is damaged.
     """
-    with open(path, "rb") as file:
-        start = file.read(len(_OLD))
-    if start == _OLD:
-        return _by_torch(path)
-    with reading(path, _KIND), zipfile.ZipFile(path) as archive:
-        root = _root(archive)
-        found, storages = _content(archive, root)
-        tensors = _weights(found)
-        places = _places(path, archive, root, storages)
+    with reading(path, _KIND, _REMEDY):
+        content = mapped(path)
+        zipped = content[:4] == zipfile.stringFileHeader
+        tree, places, big = (_of_archive if zipped else _of_pickles)(path, content)
+        tensors = _tensors_in(tree)
+        views = _views(set(tensors.values()), content, places, big)
         return {
-            name: as_numbers(_array(tensor, *places[tensor.storage.key]), name)
-            for name, tensor in tensors.items()
+            name: as_numbers(views[tensor], name) for name, tensor in tensors.items()
         }
 
 
-def _by_torch(path):
-    """Returns the tensors of a checkpoint of before PyTorch 1.6."""
-    try:
-        import torch
-    except ImportError:
+def _of_archive(path, content):
+    """Returns what a zip archive holds.
+
+    Returns:
+        Tuple of what its pickle makes, the (begin, end) of each storage, and whether
+        numbers have their largest byte first.
+    """
+    with zipfile.ZipFile(path) as archive:
+        members = {each.filename: each for each in archive.infolist()}
+    pickles = [name for name in members if name.endswith("/data.pkl")]
+    if len(pickles) != 1:
+        raise ValueError(f"it has {len(pickles)} members data.pkl")
+    root = pickles[0].removesuffix("data.pkl")
+    if any(n.startswith((f"{root}constants.pkl", f"{root}code/")) for n in members):
         raise ValueError(
-            f"{path} is a checkpoint of before PyTorch 1.6; install torch, or convert "
-            "it to safetensors."
-        ) from None
-    known = torch.serialization.safe_globals([argparse.Namespace])
-    with reading(path, _KIND), known:
-        try:
-            found = torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            # torch's own text tells how to open it all the same.
-            raise ValueError("it asks for more than tensors") from None
-        return {
-            name: as_numbers(_of_torch(each.detach()), name)
-            for name, each in _weights(found, torch.Tensor).items()
-        }
-
-
-def _of_torch(tensor):
-    # NumPy has no bfloat16.
-    return (tensor.float() if tensor.element_size() == 2 else tensor).numpy()
-
-
-def _root(archive):
-    """Returns the folder that everything of a checkpoint is in, with its slash."""
-    names = archive.namelist()
-    if any(name.endswith(("/constants.pkl", "/version.torchscript")) for name in names):
-        raise ValueError(
-            "it is a TorchScript program; take the weights as safetensors, from timm "
-            "or Hugging Face"
+            "it is TorchScript, which is a program; many are on the Hugging Face Hub "
+            "as weights too, such as OpenAI's CLIP for timm and transformers"
         )
-    found = [name for name in names if name.endswith("/data.pkl")]
-    if len(found) != 1:
-        raise ValueError("it has no single data.pkl")
-    return found[0].removesuffix("data.pkl")
+    begin, end = _place(content, members[pickles[0]])
+    if end - begin > _LONGEST_PICKLE:
+        raise ValueError(f"it has a pickle of {end - begin} bytes")
+    tree, storages = unpickled(io.BytesIO(content[begin:end]))
+    places = {key: _place(content, members[f"{root}data/{key}"]) for key in storages}
+    order = b"little"
+    if f"{root}byteorder" in members:
+        begin, end = _place(content, members[f"{root}byteorder"])
+        order = content[begin:end]
+    if order not in (b"little", b"big"):
+        raise ValueError(f"its order of bytes is {shown(order)}")
+    return tree, places, order == b"big"
 
 
-def _content(archive, root):
-    """Returns what the pickle makes, and the storages that it names."""
-    member = archive.getinfo(f"{root}data.pkl")
-    if member.file_size > min(_LONGEST_PICKLE, 1000 * max(member.compress_size, 1)):
-        raise ValueError(f"its data.pkl would unpack to {member.file_size} bytes")
-    return unpickled(io.BytesIO(archive.read(member)))
+def _place(content, member):
+    """Returns the (begin, end) of the bytes of a member of a zip archive."""
+    if member.compress_type != zipfile.ZIP_STORED or member.flag_bits & 1:
+        raise ValueError(f"{shown(member.filename)} is packed")
+    start = member.header_offset
+    header = content[start : start + _LOCAL_HEADER]
+    if len(header) < _LOCAL_HEADER or header[:4] != zipfile.stringFileHeader:
+        raise ValueError(f"{shown(member.filename)} is not where it should be")
+    begin = start + _LOCAL_HEADER + sum(struct.unpack("<2H", header[26:]))
+    return begin, begin + member.file_size
 
 
-def _weights(found, kind=Tensor):
-    """Returns the tensors by name of a state dict, or of one in a checkpoint."""
-    while isinstance(found, dict):
-        inner = next(
-            (found[key] for key in _WRAPPERS if isinstance(found.get(key), dict)), None
-        )
-        if inner is None:
-            break
-        found = inner
-    tensors = (
-        {str(key): each for key, each in found.items() if isinstance(each, kind)}
-        if isinstance(found, dict)
-        else {}
-    )
+def _of_pickles(path, content):
+    """Returns what an earlier file holds, as `_of_archive` does."""
+    file = io.BytesIO(content[:_LONGEST_PICKLE])
+    *start, system = (unpickled(file)[0] for _ in range(3))
+    if start != _OLD or not isinstance(system, dict):
+        raise ValueError("it has a header of an unknown kind")
+    tree, storages = unpickled(file)
+    keys, _ = unpickled(file)
+    if not isinstance(keys, list) or set(keys) != set(storages):
+        raise ValueError("its storages are not those of its tensors")
+    places, begin = {}, file.tell()
+    for key in keys:
+        size = storages[key].count * np.dtype(storages[key].dtype).itemsize
+        begin += _COUNT
+        count = int.from_bytes(content[begin - _COUNT : begin], "little")
+        if count != storages[key].count:
+            raise ValueError(f"its storage {shown(key)} is of another size")
+        places[key] = begin, begin + size
+        begin += size
+    return tree, places, not system.get("little_endian", True)
+
+
+def _tensors_in(tree):
+    """Returns the tensors of a checkpoint by their names, without what is around."""
+    # One may be made to hold itself.
+    for _ in _WRAPPERS:
+        inner = tree if isinstance(tree, dict) else {}
+        found = (inner.get(name) for name in _WRAPPERS)
+        tree = next(filter(_holds_weights, found), tree)
+    if not isinstance(tree, dict):
+        raise ValueError(f"it holds a {type(tree).__name__} and no dict of tensors")
+    tensors = {n: t for n, t in tree.items() if isinstance(t, Tensor)}
     if not tensors:
-        raise ValueError("it holds no dict of tensors")
-    return tensors
+        names = ", ".join(shown(name) for name in list(tree)[:5])
+        raise ValueError(
+            f"it holds {names or 'nothing'}, and no tensors there or under "
+            f"{', '.join(_WRAPPERS)}"
+        )
+    return {str(name): tensor for name, tensor in tensors.items()}
 
 
-def _places(path, archive, root, storages):
-    """Returns by key the bytes of each storage, and the order of its numbers."""
-    order = "<"
-    if f"{root}byteorder" in archive.namelist():
-        named = archive.read(f"{root}byteorder")[:16].decode()
-        order = _ORDERS[named]
-    content, found = mapped(path), {}
-    for key, storage in storages.items():
-        member = archive.getinfo(f"{root}data/{key}")
-        size = np.dtype(storage.dtype).itemsize * storage.count
-        stored = member.compress_type == zipfile.ZIP_STORED
-        if not stored or not size == member.file_size == member.compress_size:
-            raise ValueError(
-                f"the storage {shown(key)} has {member.file_size} bytes and its "
-                f"{storage.count} numbers take {size}"
-            )
-        # The name and what else stands before the bytes differ from the directory's.
-        start = member.header_offset + 30
-        lengths = content[start - 4 : start]
-        start += int.from_bytes(lengths[:2], "little")
-        start += int.from_bytes(lengths[2:], "little")
-        if start + size > len(content):
-            raise ValueError(f"the storage {shown(key)} ends behind the file")
-        found[key] = memoryview(content)[start : start + size], order
-    return found
+def _holds_weights(tree):
+    return isinstance(tree, dict) and any(
+        isinstance(each, Tensor | dict) for each in tree.values()
+    )
 
 
-def _array(tensor, content, order):
-    """Returns a tensor as an array of its own."""
-    dtype = np.dtype(tensor.storage.dtype)
-    if dtype.itemsize > 1:
-        # bfloat16 has no order of its own in NumPy.
-        if dtype.kind == "V" and order == ">":
-            raise ValueError("its bfloat16 numbers are of a big-endian machine")
-        dtype = dtype.newbyteorder(order) if dtype.kind != "V" else dtype
-    flat = np.frombuffer(content, dtype)[tensor.offset :]
-    strides = [stride * dtype.itemsize for stride in tensor.strides]
-    return np.lib.stride_tricks.as_strided(flat, tensor.shape, strides).copy()
+def _views(tensors, content, places, big):
+    """Returns the array of each tensor, which is a view of the file where it can be."""
+    needed = 0
+    for each in tensors:
+        storage, size = each.storage, np.dtype(each.storage.dtype).itemsize
+        begin, end = places[storage.key]
+        if end - begin != storage.count * size or end > len(content):
+            raise ValueError(f"its storage {shown(storage.key)} is cut off")
+        needed += int(np.prod(each.shape, dtype=object)) * size
+    # Tensors that share numbers are the same tensor.
+    if needed > len(content):
+        raise ValueError(f"its tensors overlap: {needed} bytes in {len(content)}")
+    return {
+        each: _view(each, content, places[each.storage.key][0], big) for each in tensors
+    }
+
+
+def _view(tensor, content, begin, big):
+    storage, offset, shape, strides = tensor
+    dtype = np.dtype(storage.dtype)
+    if 0 in shape:
+        return np.zeros(shape, dtype)
+    flat = np.frombuffer(content, dtype, storage.count, begin)[offset:]
+    if big:
+        flat = flat.view(f"u{dtype.itemsize}").byteswap().view(dtype)
+    steps = [stride * dtype.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(flat, shape, steps)

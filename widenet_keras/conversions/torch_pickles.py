@@ -24,16 +24,12 @@ _STORAGES = {
     "torch.ByteStorage": "u1",
     "torch.BoolStorage": "?",
 }
-# fmt: off
-_OPERATIONS = (
-    "PROTO", "FRAME", "MARK", "STOP", "NONE", "NEWTRUE", "NEWFALSE", "BININT",
-    "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE",
-    "BINBYTES", "SHORT_BINBYTES", "EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3",
-    "EMPTY_LIST", "APPEND", "APPENDS", "EMPTY_DICT", "SETITEM", "SETITEMS", "BINPUT",
-    "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET", "GLOBAL", "STACK_GLOBAL", "INST",
-    "BINPERSID", "REDUCE", "NEWOBJ", "BUILD",
-)
-# fmt: on
+_OPERATIONS = """
+PROTO FRAME MARK STOP NONE NEWTRUE NEWFALSE BININT BININT1 BININT2 LONG1 BINFLOAT
+BINUNICODE SHORT_BINUNICODE BINBYTES SHORT_BINBYTES EMPTY_TUPLE TUPLE TUPLE1 TUPLE2
+TUPLE3 EMPTY_LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS BINPUT LONG_BINPUT
+MEMOIZE BINGET LONG_BINGET GLOBAL STACK_GLOBAL BINPERSID REDUCE NEWOBJ BUILD
+"""
 _MOST_AXES = 32
 
 
@@ -116,6 +112,12 @@ class _Unpickler(pickle._Unpickler):
         """Ends at an operation that no tensors need."""
         raise pickle.UnpicklingError("it has operations that no tensors need")
 
+    def named(self):
+        """Refuses an instance by the name of its class, or for being one."""
+        module, name = (self.readline()[:-1].decode("ascii") for _ in range(2))
+        self.find_class(module, name)
+        self.refuse()
+
     def set_item(self):
         """Sets an item of a dict."""
         _check_keys(self.stack[-2:-1])
@@ -143,8 +145,9 @@ class _Unpickler(pickle._Unpickler):
 
     dispatch = dict.fromkeys(range(256), refuse) | {
         code: pickle._Unpickler.dispatch[code]
-        for code in (getattr(pickle, name)[0] for name in _OPERATIONS)
+        for code in (getattr(pickle, name)[0] for name in _OPERATIONS.split())
     }
+    dispatch[pickle.INST[0]] = named
     dispatch[pickle.SETITEM[0]] = set_item
     dispatch[pickle.SETITEMS[0]] = set_items
     dispatch[pickle.REDUCE[0]] = call

@@ -1,55 +1,47 @@
-"""The door for trained weights of other libraries: a file, a folder, a hub's name."""
+"""The door for weight files of other libraries: arrays by name, whatever the format."""
 
-import json
 import os
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from widenet_keras.conversions.hdf5_files import read_hdf5
-from widenet_keras.conversions.hub import hub_folder, hub_name
+from widenet_keras.conversions.hub import fetched, is_on_hub
 from widenet_keras.conversions.npz_files import read_npz
 from widenet_keras.conversions.reading import reading, shown
 from widenet_keras.conversions.safetensors_files import read_safetensors
 from widenet_keras.conversions.torch_files import read_torch
-from widenet_keras.utils.memory import MAX_MEMORY
+from widenet_keras.conversions.weight_folders import (
+    TASK,
+    companions_in,
+    files_of,
+    first_weights,
+    shards,
+)
+from widenet_keras.utils.memory import MAX_MEMORY, weight_of
 from widenet_keras.utils.printable import printable
 
-# What libraries write beside their weights.
-COMPANIONS = (
-    "config.json",
-    "preprocessor_config.json",
-    "open_clip_config.json",
-    "task.json",
-    "image_converter.json",
-    "preprocessor.json",
-    "metadata.json",
+_HDF5_START = b"\x89HDF\r\n\x1a\n"
+_ZIP_START = b"PK\x03\x04"
+# Of pickles, by their protocol.
+_PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
+_POINTER_START = b"version https://git-lfs"
+_KNOWN = (
+    "give a file of safetensors, PyTorch (.bin, .pth), NumPy (.npz) or Keras "
+    "(.weights.h5)"
 )
-# Of a folder the first of these that is there.
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "open_clip_model.safetensors",
-    "model.weights.h5",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "open_clip_pytorch_model.bin",
-)
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".npz", ".h5")
-_TASK = "task.weights.h5"
-_LONGEST_JSON = 2**26
 
 
 class WeightFile(NamedTuple):
-    """What was read of a weight file and of what lies beside it.
+    """Weights as their library wrote them.
 
     Attributes:
-        arrays: Arrays by the names of the file; halves are float32. Those of KerasHub's
-            task file are below "task/".
-        companions: Contents of JSON files beside it, by their names.
+        arrays: By the names of the file; paths with "/" in HDF5. Halves are float32.
+        companions: The well-known JSON files beside it, by name, such as "config.json".
         origin: What messages call it.
-        attributes: Names of layers of an HDF5 file, by the paths of their weights.
+        attributes: Of HDF5 the attribute `name` of each group "vars" by its path.
     """
 
     arrays: dict[str, np.ndarray]
@@ -59,128 +51,123 @@ class WeightFile(NamedTuple):
 
 
 def read_weights(
-    source: str | os.PathLike,
+    source,
     *,
     revision: str | None = None,
     cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
     max_memory: int = MAX_MEMORY,
 ) -> WeightFile:
-    """Reads trained weights without running anything that a file brings along.
+    """Returns the weights in a file, a folder, or a repository of the Hugging Face Hub.
+
+    Nothing of a file is run. What its arrays would take is known before there is room
+    for any of them.
 
     Args:
-        source: A file (.safetensors, .bin, .pth, .npz, .weights.h5, or the index of
-            several), a folder with one, or "hub:owner/name".
-        revision: Branch, tag or commit on the hub.
-        cache_dir: Folder of the hub's files; None for the usual one.
-        local_files_only: Whether only what is there already may be used.
-        max_memory: Bytes that packed arrays may take beyond what a file weighs.
+        source: Path of a file or folder, or "hub:owner/name[@revision]".
+        revision: Branch, tag or commit of a repository.
+        cache_dir: Folder of the hub's cache; None for the usual one.
+        local_files_only: Whether only the hub's cache is looked at.
+        max_memory: Bytes that arrays which are packed may take beyond what their files
+            weigh.
+
+    Returns:
+        `WeightFile`. The arrays of "task.weights.h5" beside Keras's "model.weights.h5"
+        are under "task/".
 
     Raises:
-        ValueError: If it is none of these, damaged, or asks for more than tensors.
-        FileNotFoundError: If there is nothing at the path.
-        ImportError: If a hub is named and `huggingface_hub` is not installed.
+        ValueError: If there is nothing like that, or it is damaged or not to be read.
+        ImportError: If huggingface_hub is needed and not installed.
     """
-    name = hub_name(source)
-    if name:
-        path = hub_folder(name, WEIGHTS, revision, cache_dir, local_files_only)
+    if is_on_hub(source):
+        folder, name = fetched(source, revision, cache_dir, local_files_only)
+        origin = printable(source)
     else:
-        path = Path(source).expanduser()
-    if not path.exists():
-        raise FileNotFoundError(
-            f"{printable(source)} does not exist; give a file of weights, a folder "
-            "with one, or hub:owner/name."
-        )
-    file = _file_in(path) if path.is_dir() else path
-    arrays, attributes = _read(file, max_memory)
-    if file.name.startswith("model.weights") and (file.parent / _TASK).exists():
-        more, names = _read(file.parent / _TASK, max_memory)
-        arrays |= {f"task/{key}": array for key, array in more.items()}
-        attributes |= {f"task/{key}": each for key, each in names.items()}
-    origin = f"{name} ({file.name})" if name else str(file)
-    return WeightFile(arrays, _companions(file.parent), printable(origin), attributes)
+        folder, name = _place(source)
+        origin = printable(folder / name)
+    arrays, attributes = _content(folder, name, max_memory)
+    return WeightFile(arrays, companions_in(folder), origin, attributes)
 
 
-def _file_in(folder):
-    """Returns the weight file of a folder."""
-    for name in WEIGHTS:
-        if (folder / name).is_file():
-            return folder / name
-    found = sorted(
-        each
-        for each in folder.iterdir()
-        if each.suffix in SUFFIXES and each.is_file() and each.name != _TASK
-    )
-    if len(found) == 1:
-        return found[0]
-    raise ValueError(
-        f"{printable(folder)} has {len(found) or 'no'} files of weights "
-        f"({', '.join(SUFFIXES)}); give one file."
-    )
-
-
-def _read(file, max_memory):
-    """Returns the arrays of a file, and its names of layers."""
-    if file.name.endswith(".index.json"):
-        return _sharded(file, max_memory), {}
-    suffix = file.suffix.lower()
-    if suffix == ".h5":
-        return read_hdf5(file, max_memory)
-    if suffix == ".npz":
-        return read_npz(file, max_memory), {}
-    if suffix == ".safetensors":
-        return read_safetensors(file), {}
-    if suffix in (".bin", ".pth", ".pt"):
-        return read_torch(file), {}
-    raise ValueError(
-        f"{printable(file)} is no file of weights by its name; they end in "
-        f"{', '.join(SUFFIXES)}."
-    )
-
-
-def _sharded(index, max_memory):
-    """Returns the arrays of all files that an index names."""
-    places = _json(index).get("weight_map")
-    plain = isinstance(places, dict) and all(
-        isinstance(name, str) and name == Path(name).name and name not in ("", "..")
-        for name in places.values()
-    )
-    if not plain or not places:
+def _place(source):
+    """Returns the folder and the name of the weights that a path leads to."""
+    if not isinstance(source, str | os.PathLike) or not os.fspath(source):
         raise ValueError(
-            f"{printable(index)} has no weight_map from tensors to files beside it; "
-            "fetch it again."
+            f"{source!r} is no source of weights; give a path, or 'hub:owner/name'."
         )
-    arrays = {}
-    for name in sorted(set(places.values())):
-        part = index.with_name(name)
-        if not part.is_file() or name.endswith(".index.json"):
+    path = Path(source)
+    if path.is_dir():
+        names = [each.name for each in path.iterdir() if each.is_file()]
+        return path, first_weights(names, printable(path))
+    if not path.is_file():
+        raise ValueError(
+            f"{printable(path)} does not exist; give a file or folder, or "
+            "'hub:owner/name' for a repository of the Hugging Face Hub."
+        )
+    return path.parent, path.name
+
+
+def _content(folder, name, max_memory):
+    """Returns the arrays of all files of a folder that belong together."""
+    places = shards(folder, name)
+    names = [TASK] if (folder / TASK).is_file() else []
+    arrays, attributes = {}, {}
+    for each in files_of(folder, name, names):
+        path = folder / each
+        found, layers = _read(path, max_memory)
+        # The files share what they may take.
+        taken = sum(array.nbytes for array in found.values())
+        max_memory -= min(max(taken - 2 * weight_of(path), 0), max_memory)
+        prefix = "task/" if each == TASK and each != name else ""
+        twins = {f"{prefix}{key}" for key in found} & set(arrays)
+        if twins:
             raise ValueError(
-                f"{printable(index)} names {shown(name)}, which is not there; fetch it "
-                "as well."
+                f"{printable(path)} has {shown(min(twins))}, as another file of the "
+                "same weights; fetch them again."
             )
-        own, _ = _read(part, max_memory)
-        for key in own.keys() & arrays.keys():
-            raise ValueError(f"{printable(part)} has {shown(key)} once more.")
-        arrays |= own
-    if missing := sorted(places.keys() - arrays.keys()):
+        arrays.update({f"{prefix}{key}": value for key, value in found.items()})
+        attributes.update({f"{prefix}{key}": value for key, value in layers.items()})
+    if places:
+        _check_index(folder / name, places, arrays)
+    return arrays, attributes
+
+
+def _check_index(path, places, arrays):
+    """Raises `ValueError` unless the files have what their index names."""
+    named = {key.strip("/") for key in places}
+    ours = {key for key in arrays if not key.startswith("task/")}
+    # Of Keras it names the groups.
+    found = {key if key in named else key.rpartition("/")[0] or key for key in ours}
+    if found != named:
         raise ValueError(
-            f"{printable(index)} names {shown(missing[0])}, which no file has."
+            f"{printable(path)} does not name what its files have, such as "
+            f"{shown(min(found ^ named))}; fetch them again."
         )
-    return arrays
 
 
-def _companions(folder):
-    """Returns the known JSON files of a folder that hold an object."""
-    return {
-        name: _json(folder / name) for name in COMPANIONS if (folder / name).is_file()
-    }
-
-
-def _json(path):
-    with reading(path, "a JSON object"):
-        if path.stat().st_size > _LONGEST_JSON:
-            raise ValueError(f"it has {path.stat().st_size} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds something else")
-        return content
+def _read(path, max_memory):
+    """Returns the arrays of one file, and names of layers, by what it begins with."""
+    if not path.is_file():
+        raise ValueError(f"{printable(path)} is missing; fetch it again.")
+    with path.open("rb") as file:
+        start = file.read(64)
+    if start.startswith(_HDF5_START):
+        return read_hdf5(path, max_memory)
+    # Its length may look like the start of a pickle.
+    if path.suffix == ".safetensors" or start[8:9] == b"{":
+        return read_safetensors(path), {}
+    if start.startswith(_PICKLE_STARTS):
+        return read_torch(path), {}
+    if start.startswith(_ZIP_START):
+        with reading(path, "a zip archive"), zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("data.pkl") for name in names):
+            return read_torch(path), {}
+        if names and names[0].endswith(".npy"):
+            return read_npz(path, max_memory), {}
+    if start.startswith(_POINTER_START):
+        raise ValueError(
+            f"{printable(path)} is a pointer of Git LFS and not the file; run git lfs "
+            "pull."
+        )
+    raise ValueError(f"{printable(path)} is of an unknown format; {_KNOWN}.")

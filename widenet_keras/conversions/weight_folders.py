@@ -1,0 +1,136 @@
+"""Folders of weights: which file has them, what belongs to it, what lies beside it."""
+
+import fnmatch
+import json
+import os
+from pathlib import Path
+
+from widenet_keras.conversions.reading import reading, shown
+
+# What the libraries keep beside their weights.
+COMPANIONS = (
+    "config.json",
+    "preprocessor_config.json",
+    "open_clip_config.json",
+    "metadata.json",
+    "task.json",
+    "preprocessor.json",
+    "image_converter.json",
+)
+INDEXES = (
+    "model.safetensors.index.json",
+    "model.weights.json",
+    "pytorch_model.bin.index.json",
+)
+_BACKBONE, TASK = ("model.weights.h5", "model.weights.json"), "task.weights.h5"
+# The first of these that is there has the weights.
+_ORDER = (
+    "model.safetensors",
+    INDEXES[0],
+    "open_clip_model.safetensors",
+    *_BACKBONE,
+    "pytorch_model.bin",
+    INDEXES[2],
+    "open_clip_pytorch_model.bin",
+    "*.npz",
+    "*.safetensors",
+    "*.weights.h5",
+    "*.pth",
+    "*.pt",
+)
+# More than any configuration has.
+_LARGEST_JSON = 2**24
+
+
+def first_weights(names, where: str) -> str:
+    """Returns the file that has the weights.
+
+    Args:
+        names: Names of the files of a folder.
+        where: What to call the folder.
+
+    Raises:
+        ValueError: If there is none, or several of which none comes first.
+    """
+    for pattern in _ORDER:
+        found = sorted(each for each in names if fnmatch.fnmatchcase(each, pattern))
+        if pattern.startswith("*."):
+            found = [each for each in found if each != TASK and "/" not in each]
+        if len(found) > 1:
+            listed = ", ".join(map(shown, found[:5]))
+            raise ValueError(
+                f"{where} has several files of weights ({listed}); give the path of "
+                "one."
+            )
+        if found:
+            return found[0]
+    raise ValueError(f"{where} has no file of weights; known are {', '.join(_ORDER)}.")
+
+
+def files_of(folder, name: str, names) -> list[str]:
+    """Returns the files that the weights consist of.
+
+    Args:
+        folder: Where the index is, if `name` is one.
+        name: Of the file that has the weights.
+        names: Names of the files that there are.
+
+    Raises:
+        ValueError: If an index is damaged or names files elsewhere.
+    """
+    files = sorted({f for each in shards(folder, name).values() for f in each})
+    files = files or [name]
+    return [*files, TASK] if name in _BACKBONE and TASK in names else files
+
+
+def shards(folder, name: str) -> dict[str, list[str]]:
+    """Returns the files of each tensor (or group of Keras) that an index names.
+
+    Args:
+        folder: Where it is.
+        name: Its name; of what is no index the dict is empty.
+    """
+    if not name.endswith(".json"):
+        return {}
+    path = Path(folder) / name
+    with reading(path, "an index of weight files"):
+        places = _json(path)["weight_map"].items()
+        found = {key: [f] if isinstance(f, str) else list(f) for key, f in places}
+        for file in {file for files in found.values() for file in files}:
+            if (
+                not isinstance(file, str)
+                or file != os.path.basename(file)
+                or ("\\" in file or file.endswith(".json"))
+            ):
+                raise ValueError(f"{shown(file)} is no name of a file beside it")
+        if not any(found.values()):
+            raise ValueError("it names no files")
+    return found
+
+
+def companions_in(folder) -> dict[str, dict]:
+    """Returns the well-known JSON files of a folder by their names.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        ValueError: If one is no JSON object.
+    """
+    found = {}
+    for name in COMPANIONS:
+        path = Path(folder) / name
+        if path.is_file():
+            with reading(path, "a JSON object"):
+                found[name] = _json(path)
+    return found
+
+
+def _json(path):
+    size = path.stat().st_size
+    if size > _LARGEST_JSON:
+        raise ValueError(f"it has {size} bytes")
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError("no dict is in it")
+    return content
