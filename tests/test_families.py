@@ -660,3 +660,312 @@ def test_open_clip_with_a_tower_of_timm():
     found = found_in(a, files, "a folder", heads=H)
     expected = timm_forward(inner, HALF, "gelu_tanh", pool="map")
     same(found, expected @ a["visual.head.proj.weight"].T)
+
+
+def google_arrays(new=False, rows=N + 1, cls=True, probe=False, steps=L):
+    size = D // H
+
+    def attention(prefix):
+        for n in ("query", "key", "value"):
+            a[f"{prefix}{n}/kernel"] = random(D, H, size)
+            a[f"{prefix}{n}/bias"] = random(H, size)
+        a[f"{prefix}out/kernel"], a[f"{prefix}out/bias"] = random(H, size, D), random(D)
+
+    def mlp(prefix):
+        a[f"{prefix}Dense_0/kernel"], a[f"{prefix}Dense_0/bias"] = (
+            random(D, F),
+            random(F),
+        )
+        a[f"{prefix}Dense_1/kernel"], a[f"{prefix}Dense_1/bias"] = (
+            random(F, D),
+            random(D),
+        )
+
+    def scale_bias(prefix):
+        a[f"{prefix}/scale"], a[f"{prefix}/bias"] = random(D), random(D)
+
+    a = {"embedding/kernel": random(P, P, 3, D), "embedding/bias": random(D)}
+    table = "pos_embedding" if new else "Transformer/posembed_input/pos_embedding"
+    a[table] = random(1, rows, D)
+    if cls:
+        a["cls"] = random(1, 1, D)
+    for i in range(steps):
+        b = f"Transformer/encoderblock_{i}/"
+        scale_bias(f"{b}LayerNorm_0")
+        scale_bias(f"{b}LayerNorm_{1 if new else 2}")
+        attention(f"{b}MultiHeadDotProductAttention_{0 if new else 1}/")
+        mlp(f"{b}MlpBlock_{0 if new else 3}/")
+    scale_bias("Transformer/encoder_norm")
+    if probe:
+        a["MAPHead_0/probe"] = random(1, 1, D)
+        attention("MAPHead_0/MultiHeadDotProductAttention_0/")
+        scale_bias("MAPHead_0/LayerNorm_0")
+        mlp("MAPHead_0/MlpBlock_0/")
+    else:
+        a["pre_logits/kernel"], a["pre_logits/bias"] = random(D, D), random(D)
+        a["head/kernel"], a["head/bias"] = random(D, C), random(C)
+    return a
+
+
+def google_forward(a, new=False, probe=False, steps=L):
+    def attention(q, x, prefix):
+        parts = []
+        for z, n in ((q, "query"), (x, "key"), (x, "value")):
+            y = np.einsum("btd,dhk->bthk", z, a[f"{prefix}{n}/kernel"])
+            parts.append((y + a[f"{prefix}{n}/bias"]).reshape(*z.shape[:2], -1))
+        y = attend(*parts, H).reshape(*q.shape[:2], H, -1)
+        y = np.einsum("bthk,hkd->btd", y, a[f"{prefix}out/kernel"])
+        return y + a[f"{prefix}out/bias"]
+
+    def dense(x, n):
+        return x @ a[f"{n}/kernel"] + a[f"{n}/bias"]
+
+    def mlp(x, prefix):
+        return dense(ACT["gelu_tanh"](dense(x, f"{prefix}Dense_0")), f"{prefix}Dense_1")
+
+    def normed(x, n):
+        return norm(x, a[f"{n}/scale"], a[f"{n}/bias"], 1e-6)
+
+    x = np.einsum("bnijc,ijcd->bnd", cut(pixels() / 127.5 - 1), a["embedding/kernel"])
+    x = x + a["embedding/bias"]
+    table = a["pos_embedding" if new else "Transformer/posembed_input/pos_embedding"]
+    first = table.shape[1] == N
+    x = x + table if first else x
+    if "cls" in a:
+        x = np.concatenate([np.repeat(a["cls"], 2, 0), x], 1)
+    x = x if first else x + table
+    for i in range(steps):
+        b = f"Transformer/encoderblock_{i}/"
+        y = normed(x, f"{b}LayerNorm_0")
+        x = x + attention(y, y, f"{b}MultiHeadDotProductAttention_{0 if new else 1}/")
+        y = normed(x, f"{b}LayerNorm_{1 if new else 2}")
+        x = x + mlp(y, f"{b}MlpBlock_{0 if new else 3}/")
+    x = normed(x, "Transformer/encoder_norm")
+    if probe:
+        query = np.repeat(a["MAPHead_0/probe"], 2, 0)
+        x = attention(query, x, "MAPHead_0/MultiHeadDotProductAttention_0/")
+        y = mlp(normed(x, "MAPHead_0/LayerNorm_0"), "MAPHead_0/MlpBlock_0/")
+        return (x + y)[:, 0]
+    x = x[:, 0] if "cls" in a else x.mean(1)
+    return dense(np.tanh(dense(x, "pre_logits")), "head")
+
+
+GOOGLE = {
+    "old": ({}, "opt/target/"),
+    "token_without_row": ({"new": True, "rows": N}, "params/"),
+    "gap": ({"new": True, "rows": N, "cls": False}, ""),
+    "siglip": ({"new": True, "rows": N, "cls": False, "probe": True}, "params/img/"),
+}
+
+
+@pytest.mark.parametrize("case", GOOGLE)
+def test_google(case):
+    made, prefix = GOOGLE[case]
+    plain = google_arrays(**made)
+    arrays = {prefix + n: a for n, a in plain.items()}
+    if prefix.endswith("img/"):
+        arrays |= {"params/txt/head/kernel": random(3), "params/t": random(1)}
+    new, probe = made.get("new", False), made.get("probe", False)
+    same(found_in(arrays, {}, "a.npz"), google_forward(plain, new, probe))
+
+
+def scanned(plain):
+    """The arrays of one block after the other, stacked."""
+    start = "Transformer/encoderblock_0/"
+    inner = [n[len(start) :] for n in plain if n.startswith(start)]
+    arrays = {n: a for n, a in plain.items() if "encoderblock_" not in n}
+    for n in inner:
+        steps = [plain[f"Transformer/encoderblock_{i}/{n}"] for i in range(L)]
+        arrays[f"Transformer/encoderblock/{n}"] = np.stack(steps)
+    return arrays
+
+
+def test_google_scanned():
+    plain = google_arrays(new=True, rows=N, cls=False, probe=True)
+    arrays = scanned(plain)
+    same(found_in(arrays, {}, "a.npz"), google_forward(plain, True, True))
+    arrays["Transformer/encoderblock/more"] = random(L, D)
+    with pytest.raises(ValueError, match="encoderblock/more' has no place"):
+        found_in(arrays, {}, "a.npz")
+
+
+def hub_arrays(plain, deit=False, steps=L):
+    """The same network by the names of KerasHub, from those of Google."""
+    a = {}
+    kind = "dei_t" if deit else "vi_t"
+    e = "layers/dei_t_embeddings/" if deit else "layers/vi_t_patching_and_embedding/"
+    table = plain["Transformer/posembed_input/pos_embedding"]
+    a[f"{e}vars/0"] = plain["cls"]
+    a[f"{e}vars/2" if deit else f"{e}position_embedding/vars/0"] = table
+    if not deit:
+        a[f"{e}position_embedding/vars/0"] = table[0]
+    else:
+        a[f"{e}vars/1"] = random(1, 1, D)
+
+    def both(to, come, parts=("kernel", "bias")):
+        for i, part in enumerate(parts):
+            a[f"{to}/vars/{i}"] = plain[f"{come}/{part}"]
+
+    both(f"{e}patch_embedding", "embedding")
+    # Names in the order of a file, in which 10 comes before 2.
+    for i in sorted(range(steps), key=str):
+        number = f"_{i}" if i else ""
+        b = f"layers/{kind}_encoder/encoder_layers/{kind}_encoder_block{number}/"
+        g = f"Transformer/encoderblock_{i}/"
+        both(f"{b}layer_norm_1", f"{g}LayerNorm_0", ("scale", "bias"))
+        both(f"{b}layer_norm_2", f"{g}LayerNorm_2", ("scale", "bias"))
+        for n, m in (
+            ("query", "query"),
+            ("key", "key"),
+            ("value", "value"),
+            ("output", "out"),
+        ):
+            both(f"{b}mha/{n}_dense", f"{g}MultiHeadDotProductAttention_1/{m}")
+        inner = (
+            ("mlp/dense", "output_layer/dense")
+            if deit
+            else ("mlp/dense_1", "mlp/dense_2")
+        )
+        both(b + inner[0], f"{g}MlpBlock_3/Dense_0")
+        both(b + inner[1], f"{g}MlpBlock_3/Dense_1")
+    both(
+        f"layers/{kind}_encoder/layer_norm",
+        "Transformer/encoder_norm",
+        ("scale", "bias"),
+    )
+    return a
+
+
+def hub_forward(monkeypatch, plain, steps):
+    monkeypatch.setitem(ACT, "gelu_tanh", ACT["gelu"])
+    return google_forward(plain, steps=steps)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_keras_hub_vit_of_twelve_blocks(monkeypatch, named):
+    plain = google_arrays(steps=12)
+    arrays = hub_arrays(plain, steps=12)
+    groups = ("dense_1", "dense") if named else ("dense", "dense_1")
+    for group, come in zip(groups, ("pre_logits", "head"), strict=True):
+        arrays[f"task/layers/{group}/vars/0"] = plain[f"{come}/kernel"]
+        arrays[f"task/layers/{group}/vars/1"] = plain[f"{come}/bias"]
+    arrays["task/optimizer/vars/0"] = random(3)
+    attributes = {
+        "task/layers/dense_1/vars": "pre_logits",
+        "task/layers/dense/vars": "predictions",
+    }
+    converter = {
+        "config": {"scale": 1 / 127.5, "offset": -1, "interpolation": "bilinear"}
+    }
+    found = found_in(
+        arrays,
+        {"image_converter.json": converter},
+        "a preset",
+        attributes=attributes if named else None,
+    )
+    same(found, hub_forward(monkeypatch, plain, 12))
+    assert found.fields["heads"] == H
+    assert found.preprocessing["antialias"] is False
+
+
+def test_keras_hub_deit(monkeypatch):
+    plain = google_arrays(rows=N + 2)
+    arrays = hub_arrays(plain, deit=True)
+    plain["cls"] = np.concatenate(
+        [plain["cls"], arrays["layers/dei_t_embeddings/vars/1"]], 1
+    )
+    arrays["task/layers/dense/vars/0"] = plain["head/kernel"]
+    arrays["task/layers/dense/vars/1"] = plain["head/bias"]
+    found = found_in(arrays, {}, "a preset")
+    plain["pre_logits/kernel"], plain["pre_logits/bias"] = np.eye(D), np.zeros(D)
+    monkeypatch.setattr(np, "tanh", lambda x: x)
+    same(found, hub_forward(monkeypatch, plain, L))
+
+
+def without(arrays, part):
+    return {n: a for n, a in arrays.items() if part not in n}
+
+
+REFUSED = {
+    "leftover": (timm_arrays() | {"blocks.0.attn.q_norm.weight": random(4)}, "q_norm"),
+    "line_breaks": (timm_arrays() | {"a\nb": random(4)}, r"'a\\\\nb' has no place"),
+    "missing_block": (without(timm_arrays(steps=3), "blocks.1."), "no block 1 of 3"),
+    "missing_tensor": (without(timm_arrays(), "1.mlp.fc2"), "blocks.1.mlp.fc2.weight"),
+    "not_square": (timm_arrays(rows=N + 3), "'pos_embed' has 12 rows"),
+    "wrong_shape": (timm_arrays() | {"norm.weight": random(D + 1)}, r"\(13\), not"),
+    "beit": (
+        timm_arrays() | {"blocks.0.attn.relative_position_bias_table": random(4)},
+        "is of BEiT",
+    ),
+    "integers": (timm_arrays() | {"norm.bias": np.zeros(D, "int8")}, "holds int8"),
+    "not_finite": (timm_arrays() | {"norm.bias": np.full(D, np.nan)}, "not finite"),
+    "unknown": ({"a.b": random(3)}, "no known family .*'a.b'"),
+    "none": ({}, "no known family"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_one_line(case):
+    arrays, match = REFUSED[case]
+    with pytest.raises(ValueError, match=match) as caught:
+        found_in(arrays, {}, "a\nfile", heads=H)
+    assert str(caught.value).startswith("a\\nfile: ")
+    assert "\n" not in str(caught.value)
+
+
+def test_heads_that_nothing_tells():
+    with pytest.raises(ValueError, match="give heads="):
+        found_in(timm_arrays(), {}, "a file")
+    with pytest.raises(ValueError, match="heads=5 does not divide"):
+        found_in(timm_arrays(), {}, "a file", heads=5)
+    with pytest.raises(ValueError, match="have 3 heads"):
+        found_in(google_arrays(), {}, "a.npz", heads=2)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_small_patch16_rope_ape_224",
+        "vit_base_patch16_rpn_224",
+        "eva02_base_patch14_224",
+        "beit_base_patch16_224",
+    ],
+)
+def test_architectures_that_tensors_do_not_tell(name):
+    with pytest.raises(ValueError, match=name):
+        found_in(timm_arrays(), {"config.json": {"architecture": name}}, "a", heads=H)
+
+
+def test_configs_of_other_models():
+    arrays = hf_arrays()
+    with pytest.raises(ValueError, match="model_type='beit'"):
+        found_in(arrays, {"config.json": {"model_type": "beit"}}, "a folder")
+    config = {"model_type": "vit", "num_attention_heads": H, "image_size": 384}
+    with pytest.raises(ValueError, match="image_size=384 does not fit"):
+        found_in(arrays, {"config.json": config}, "a folder")
+    config = {"architecture": "vit_base_patch16_224", "pretrained_cfg": "x"}
+    with pytest.raises(ValueError, match="a JSON file beside it"):
+        found_in(timm_arrays(), {"config.json": config}, "a folder", heads=H)
+
+
+def test_a_width_of_the_sizes_that_are_published():
+    from widenet_keras.conversions.sizes import usual_heads
+
+    sizes = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1664: 16}
+    assert {width: usual_heads(width, False) for width in sizes} == sizes
+    assert (usual_heads(1536, True), usual_heads(1536, False)) == (24, 16)
+    assert usual_heads(100, False) is None
+
+
+def test_a_crop_of_transformers_and_pixels_without_a_scale():
+    from widenet_keras.conversions.preprocessing_of import (
+        by_keras_hub,
+        by_transformers,
+        prepared,
+    )
+
+    config = {"size": {"shortest_edge": 256}, "crop_size": 224, "do_center_crop": True}
+    found = by_transformers(config, prepared(), squashes=True)
+    assert found.geometry["crop_pct"] == 0.875
+    raw = by_keras_hub({"scale": None, "offset": None})
+    np.testing.assert_allclose((*raw.mean, *raw.std), (0, 1 / 255))
