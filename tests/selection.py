@@ -25,6 +25,7 @@ ONCE = {
     "test_evaluation.py": QUICK,
     "test_evaluation.py::test_a_real_model_whatever_the_batch_size": EVERY,
     "test_evaluation.py::test_a_forward_pass_runs_as_the_model_is_compiled": EVERY,
+    "test_families.py": QUICK,
     "test_flops.py": QUICK,
     "test_on_logits.py": QUICK,
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,

@@ -31,10 +31,7 @@ _OTHERS = (
     "prr",
     "mci",
 )
-_TANH = re.compile(
-    r".*siglip.*(patch32|giantopt|so400m_patch16)|.*large.*siglip.*_512|"
-    r".*siglip.*large.*_512"
-)
+_TANH = re.compile(r".*(patch32|giantopt|so400m_patch16|large.*_512)")
 # Its heads are narrower than those of all others of its width.
 _SIXTEEN_HEADS = "vit_base_patch16_gap_224"
 
@@ -72,7 +69,8 @@ def activation_of(name: str | None, gated: bool) -> str:
         return "silu"
     if name and "quickgelu" in name:
         return "quick_gelu"
-    return "gelu_tanh" if name and _TANH.match(name) else "gelu"
+    tanh = name and "siglip" in name and _TANH.match(name)
+    return "gelu_tanh" if tanh else "gelu"
 
 
 def heads_by_name(name: str | None) -> int | None:

@@ -77,8 +77,9 @@ def found_in(
         if not companions:
             raise
         raise ValueError(
-            f"{origin}: a JSON file beside it ({', '.join(map(printable, companions))}) "
-            f"does not hold what files of {family} hold ({printable(error)})."
+            f"{origin}: a JSON file beside it "
+            f"({', '.join(map(printable, companions))}) does not hold "
+            f"what files of {family} hold ({printable(error)})."
         ) from error
     tensors.check_all_used(ignored)
     table, registers, side = sizes.embedded(parts, origin)

@@ -30,8 +30,8 @@ def parts_of(tensors: Tensors) -> Parts:
     if patch.ndim != 4 or patch.shape[0] != patch.shape[1]:
         raise tensors.error(
             f"{tensors.prefix}embedding/kernel",
-            f"has shape {patch.shape}; patches must be square: (p, p, channels, width), "
-            "as models of one size of image have them",
+            f"has shape {patch.shape}; patches must be square: (p, p, channels, "
+            "width), as models of one size of image have them",
         )
     width = patch.shape[-1]
     blocks, heads, hidden = [], None, None

@@ -90,8 +90,8 @@ def told(parts: Parts, family: str, companions: dict, origin: str) -> Told:
             allowed = " or ".join(map(repr, kind.types))
             raise ValueError(
                 f"{origin}: config.json says model_type="
-                f"{printable(repr(config['model_type']))}, and the names of the tensors "
-                f"are those of {allowed}; give both files of one model."
+                f"{printable(repr(config['model_type']))}, and the names of the "
+                f"tensors are those of {allowed}; give both files of one model."
             )
         vision = {**config, **(config.get("vision_config") or {})}
         # A name that is none of these is asked for.

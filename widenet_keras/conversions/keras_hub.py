@@ -192,7 +192,7 @@ def _head(tensors, width, attributes):
     if representation.first.shape[1] != width:
         raise outside.error(
             f"{beside}dense/vars/0",
-            f"is a representation of {representation.first.shape[1]}; a WideNet's is as "
-            f"wide as its tokens, {width}",
+            f"is a representation of {representation.first.shape[1]}; a WideNet's is "
+            f"as wide as its tokens, {width}",
         )
     return representation, found[last]

@@ -64,8 +64,8 @@ _REFUSED = (
     (r"visual\.attn_pool\.", "CoCa (attention pooling with many queries)"),
 )
 SUPPORTED = (
-    "timm (also DeiT, DINO, DINOv2, MAE), transformers (ViT, DeiT, ViTMAE, Dinov2, CLIP, "
-    "SigLIP), KerasHub (ViT, DeiT), Google .npz (ViT, SigLIP) and OpenCLIP"
+    "timm (also DeiT, DINO, DINOv2, MAE), transformers (ViT, DeiT, ViTMAE, Dinov2, "
+    "CLIP, SigLIP), KerasHub (ViT, DeiT), Google .npz (ViT, SigLIP) and OpenCLIP"
 )
 
 
@@ -112,15 +112,15 @@ def family_of(arrays: dict[str, np.ndarray], origin: str) -> tuple[str, Tensors]
         match = next(filter(re.compile(pattern).match, arrays), None)
         if match is not None and not match.startswith(("text", "decoder")):
             raise ValueError(
-                f"{printable(origin)}: tensor {name_in_words(match)} is of {what}, which "
-                f"is not a plain vision transformer. Supported: {SUPPORTED}."
+                f"{printable(origin)}: tensor {name_in_words(match)} is of {what}, "
+                f"which is not a plain vision transformer. Supported: {SUPPORTED}."
             )
     found = _family(arrays)
     if found is None:
         first = ", ".join(map(name_in_words, list(arrays)[:5])) or "none"
         raise ValueError(
-            f"{printable(origin)}: the names of its tensors are of no known family (the "
-            f"first: {first}). Supported: {SUPPORTED}."
+            f"{printable(origin)}: the names of its tensors are of no known family "
+            f"(the first: {first}). Supported: {SUPPORTED}."
         )
     family, prefix = found
     return family, Tensors(arrays, origin, prefix)

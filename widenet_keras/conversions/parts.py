@@ -1,4 +1,4 @@
-"""What every family's file holds, in this library's orientation, and what JSONs tell."""
+"""What a file of any family holds, in our orientation, and what its JSONs tell."""
 
 from typing import NamedTuple
 

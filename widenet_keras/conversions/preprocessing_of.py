@@ -45,7 +45,7 @@ def prepared(
     Args:
         mean: Per channel, of pixels / 255.
         std: Per channel, of pixels / 255.
-        crop_mode: "center" or "squash"; one that is cropped afterwards becomes "center".
+        crop_mode: "center" or "squash"; if cropped, "center".
         crop_pct: Side of the crop over the short side.
         interpolation: Name as timm or Pillow has it.
         antialias: Whether a smaller image is an average over pixels.

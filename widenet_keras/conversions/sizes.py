@@ -53,8 +53,8 @@ def heads_of(
         )
     if found < 1 or width % found:
         raise ValueError(
-            f"{origin}: heads={found} does not divide the width {width} of its tensors; "
-            "give heads=."
+            f"{origin}: heads={found} does not divide the width {width} of its "
+            "tensors; give heads=."
         )
     assumed = not (heads or parts.heads or told.heads)
     rule = "width / 64" if found * 64 == width else f"width {width}"

@@ -168,9 +168,9 @@ class Tensors:
         if left:
             more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
             raise ValueError(
-                f"{self.origin}: tensor {name_in_words(left[0])}{more} has no place in a "
-                "WideNet, so that the answers would be others; give a file of a plain "
-                "vision transformer."
+                f"{self.origin}: tensor {name_in_words(left[0])}{more} has no place in "
+                "a WideNet, so that the answers would be others; give a file of a "
+                "plain vision transformer."
             )
 
     def error(self, name: str, what: str) -> ValueError:
