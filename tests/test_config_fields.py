@@ -7,7 +7,15 @@ import keras
 import numpy as np
 import oracle
 import pytest
-from conftest import numpy, one_line, slow, tiny_config, tiny_images, tiny_model
+from conftest import (
+    numpy,
+    one_line,
+    slow,
+    slow_on_jax,
+    tiny_config,
+    tiny_images,
+    tiny_model,
+)
 from gradients import value_and_gradients
 from test_contract import MANY
 
@@ -57,8 +65,8 @@ FIELDS = {
     "no classes": {"num_classes": 0, **PLAIN},
     "no classes, representation": {"num_classes": 0},
     "no classes, two": {"num_classes": 0, "pooling": "token_and_patches", **TWO},
-    "many": MANY,
 }
+OF_FILES = {**FIELDS, "many": MANY}
 every_field = pytest.mark.parametrize("fields", FIELDS.values(), ids=list(FIELDS))
 
 
@@ -80,9 +88,14 @@ def test_a_field_against_numpy(fields):
     assert model(images[:0]).shape == (0, model.config.outputs)
 
 
-def test_many_fields_against_numpy_with_gradients_to_all():
+def test_many_fields_at_once_against_numpy():
     model, images = tiny_model("vit", **MANY), tiny_images(3)
     np.testing.assert_allclose(numpy(model(images)), expected(model, images), atol=1e-5)
+
+
+@slow_on_jax
+def test_gradients_of_many_fields_reach_every_weight():
+    model, images = tiny_model("vit", **MANY), tiny_images(3)
     weights = model.trainable_weights
 
     def loss():
@@ -151,12 +164,22 @@ def test_what_has_its_default_is_not_written():
     assert WideNetConfig(**fields) == tiny_config("vit", **MANY)
 
 
-@pytest.mark.parametrize("name", ["many", "no classes, two", slow("attention")])
-@pytest.mark.parametrize("kind", ["float32", "mixed_bfloat16", "int8"])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("many", "float32"),
+        ("no classes, two", "float32"),
+        ("many", "mixed_bfloat16"),
+        ("many", "int8"),
+        slow("no classes, two", "mixed_bfloat16"),
+        slow("no classes, two", "int8"),
+        slow("attention", "int8"),
+    ],
+)
 def test_saved_and_loaded(name, kind, tmp_path):
     sizes = {"width": 16, "heads": 2, "mlp_dim": 24}
     dtype = None if kind == "int8" else kind
-    model = tiny_model("vit", dtype, **{**FIELDS[name], **sizes})
+    model = tiny_model("vit", dtype, **{**OF_FILES[name], **sizes})
     images = tiny_images(3)
     exact = expected(model, images)
     if kind == "int8":
@@ -287,7 +310,7 @@ def check_export(model, path, format, images):
     [("saved_model", "folder"), ("litert", "m.tflite"), ("onnx", "m.onnx")],
 )
 def test_exports_of_many_fields(name, format, file, tmp_path):
-    fields = {**FIELDS[name], "activation": "quick_gelu"}
+    fields = {**OF_FILES[name], "activation": "quick_gelu"}
     model = tiny_model("vit", **fields)
     check_export(model, tmp_path / file, format, tiny_images(3))
 
