@@ -73,7 +73,6 @@ ONCE = {
     "test_routing_pictures.py": QUICK,
     "test_speed_figures.py": QUICK,
     "test_structure.py": QUICK,
-    "test_weight_files.py": QUICK,
     "test_from_weights.py": QUICK,
     "test_to_timm.py": QUICK,
     "test_study.py": QUICK,

@@ -11,7 +11,7 @@ from conftest import (
     numpy,
     one_line,
     slow,
-    slow_on_jax,
+    slow_on,
     tiny_config,
     tiny_images,
     tiny_model,
@@ -93,7 +93,7 @@ def test_many_fields_at_once_against_numpy():
     np.testing.assert_allclose(numpy(model(images)), expected(model, images), atol=1e-5)
 
 
-@slow_on_jax
+@slow_on("jax")
 def test_gradients_of_many_fields_reach_every_weight():
     model, images = tiny_model("vit", **MANY), tiny_images(3)
     weights = model.trainable_weights

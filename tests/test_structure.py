@@ -22,7 +22,6 @@ RANKS = {
     "data": 4,
     "exports": 4,
     "inference": 4,
-    "conversions": 4,
     "distribution": 4,
     "conversions": 5,
     "evaluation": 5,
