@@ -87,6 +87,68 @@ def test_defaults_are_those_of_a_widenet(vit):
     assert config == tiny_config("widenet", steps=4, expert_dim=10, pooling="token")
 
 
+@pytest.mark.parametrize(
+    ("steps", "fields", "copied"),
+    [
+        (8, {"sharing": "sequence", "unique_blocks": 4}, [0, 2, 5, 7]),
+        (8, {"sharing": "cycle", "unique_blocks": 2}, [0, 7]),
+        (4, {"sharing": "cycle", "unique_blocks": 3}, [0, 2, 3]),
+        (4, {}, [0]),
+    ],
+)
+def test_without_experts_blocks_are_copies_at_even_distances(steps, fields, copied):
+    source = tiny_model("vit", steps=steps)
+    tied = tie(source, moe_blocks="none", shared_norms=True, **fields)
+    before, after = weights_of(source), weights_of(tied)
+    blocks = {path for path in after if path.startswith("encoder/block_")}
+    for block, step in enumerate(copied):
+        mine, theirs = f"encoder/block_{block}/", f"encoder/block_{step}/"
+        paths = [path for path in blocks if path.startswith(mine)]
+        assert len(paths) == 12
+        for path in paths:
+            wanted = before[path.replace(mine, theirs)]
+            np.testing.assert_array_equal(after[path], wanted)
+        blocks.difference_update(paths)
+    assert not blocks
+    # A block's one norm is copied like the rest of it.
+    gamma = before["encoder/norm1/gamma"][copied]
+    np.testing.assert_array_equal(after["encoder/norm1/gamma"], gamma)
+
+
+def test_the_average_can_be_asked_for(vit):
+    before = weights_of(vit)
+    after = weights_of(tie(vit, moe_blocks="none", base="average"))
+    for name in ["attention/key/kernel", "feed_forward/outer/kernel"]:
+        wanted = sum(before[f"encoder/block_{t}/{name}"] for t in range(4)) / 4
+        np.testing.assert_allclose(
+            after[f"encoder/block_0/{name}"], wanted, rtol=1e-5, atol=1e-7
+        )
+
+
+def test_copies_of_one_block_become_experts_where_asked_for(vit):
+    tied = tie(vit, base="stepwise", sharing="sequence", unique_blocks=2)
+    before, after = weights_of(vit), weights_of(tied)
+    for block, step in [(0, 0), (1, 3)]:
+        mine, theirs = f"encoder/block_{block}/", f"encoder/block_{step}/"
+        query = "attention/query/kernel"
+        np.testing.assert_array_equal(after[mine + query], before[theirs + query])
+        experts = after[mine + "feed_forward/experts/hidden_kernel"]
+        ffn = before[theirs + "feed_forward/hidden/kernel"]
+        np.testing.assert_array_equal(experts[0], ffn)
+        # All are that FFN, within the noise of 1 % of its spread: 6 sigma.
+        assert 0 < np.abs(experts - ffn).max() < 0.06 * ffn.std()
+
+
+def test_a_block_without_experts_is_a_copy_of_one_without(mixed):
+    tied = tie(mixed, moe_blocks="none", sharing="sequence", unique_blocks=2)
+    before, after = weights_of(mixed), weights_of(tied)
+    # Blocks 2 and 3 are mixtures.
+    for path in ["attention/query/kernel", "feed_forward/outer/kernel"]:
+        for block in (0, 1):
+            name = f"encoder/block_{block}/{path}"
+            np.testing.assert_array_equal(after[name], before[name])
+
+
 def test_uneven_runs_are_longer_first():
     # 5 FFNs over 2 experts: 0 1 2 and 3 4, means 1 and 3.5.
     ffns = [np.full((1, 1), float(t)) for t in range(5)]
@@ -120,8 +182,9 @@ def test_more_experts_than_ffns_repeat_with_noise():
         {"num_experts": 2, "top_k": 1, "sharing": "cycle", "unique_blocks": 2},
         {"num_experts": 2, "top_k": 1, "sharing": "sequence", "unique_blocks": 2},
         {"moe_blocks": "none"},
+        {"moe_blocks": "none", "base": "average"},
     ],
-    ids=["4_of_2", "all", "grouped", "cycle", "sequence", "dense"],
+    ids=["4_of_2", "all", "grouped", "cycle", "sequence", "dense", "average"],
 )
 def test_equal_blocks_give_the_logits_of_the_source(fields):
     source = with_equal_blocks(tiny_model("vit", steps=4))
@@ -262,6 +325,7 @@ def test_a_tied_model_trains(vit):
         ({"num_expert": 4}, ["num_expert", "Did you mean 'num_experts'"]),
         ({"top_k": 5}, ["top_k=5"]),
         ({"seed": -1}, ["seed=-1"]),
+        ({"base": "mean"}, ["base='mean'", "'stepwise', 'average'"]),
     ],
 )
 def test_what_does_not_fit_is_refused_with_one_line(vit, fields, pieces):
@@ -273,7 +337,12 @@ def test_what_does_not_fit_is_refused_with_one_line(vit, fields, pieces):
     [
         ({"num_experts": 8}, ["num_experts=8", "have 4"]),
         (
-            {"moe_blocks": "none", "sharing": "sequence", "unique_blocks": 2},
+            {
+                "moe_blocks": "none",
+                "sharing": "sequence",
+                "unique_blocks": 2,
+                "base": "average",
+            },
             ["block 1"],
         ),
         (

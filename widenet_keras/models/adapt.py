@@ -4,9 +4,10 @@ import keras
 
 from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
+from widenet_keras.models.frozen import checked_groups
 
 
-def adapted(model, dtype=None, class_names=None, **fields):
+def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     """Returns a copy of a model with some fields of its config changed.
 
     For fine-tuning: another `image_size` resamples the position table (bicubic),
@@ -19,11 +20,14 @@ def adapted(model, dtype=None, class_names=None, **fields):
         dtype: Dtype policy of the copy; None for that of the model.
         class_names: Names of the classes of the copy; `num_classes` follows. If they
             are those of the model, in whatever order, last layer and order stay.
+        frozen: Groups of weights that the copy does not train, such as
+            `("embedding", "core")`; None for those of the model.
         **fields: Fields of `WideNetConfig` to change.
 
     Raises:
         ValueError: If the model is quantised, a field is unknown, or would change the
-            shape of another weight; one line names it.
+            shape of another weight, or a last layer that starts anew would be frozen;
+            one line names it.
     """
     if model.quantization is not None:
         raise ValueError(
@@ -39,6 +43,12 @@ def adapted(model, dtype=None, class_names=None, **fields):
     elif model.class_names is not None and not fresh_head:
         fresh_head = not same_classes(class_names, model.class_names)
         class_names = class_names if fresh_head else model.class_names
+    frozen = checked_groups("adapted", model.frozen if frozen is None else frozen)
+    if fresh_head and "head" in frozen:
+        raise ValueError(
+            "adapted: the last layer starts anew for other classes and 'head' in "
+            "frozen would leave it so; give frozen=... without 'head'."
+        )
     dtype = model.dtype_policy if dtype is None else dtype
     other = type(model)(
         config,
@@ -51,6 +61,7 @@ def adapted(model, dtype=None, class_names=None, **fields):
             "class_names": class_names,
             "preprocessing": model.preprocessing.to_dict(),
         },
+        frozen=frozen,
     )
     mine, theirs = _carried(model, fresh_head), _carried(other, fresh_head)
     if mine.keys() != theirs.keys():

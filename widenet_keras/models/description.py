@@ -3,6 +3,7 @@
 import math
 
 from widenet_keras.models.flops import forward_flops
+from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.utils.roles import PARTS, role_of
 
 
@@ -14,7 +15,7 @@ def describe(model):
     """
     c = model.config
     counts = parameters_of_parts(model)
-    total = sum(counts.values())
+    total, trained = sum(counts.values()), trained_parameters(model)
     blocks = f"{c.num_unique_blocks} unique block" + "s" * (c.num_unique_blocks > 1)
     experts = f"{c.num_experts} experts of {c.expert_dim}, {c.top_k} per token"
     lines = [
@@ -24,6 +25,7 @@ def describe(model):
         + (f", {experts} at {len(c.routed_steps)} steps" if c.routed_steps else ""),
         *(f"  {part:<20}{count:>14,}" for part, count in counts.items()),
         f"  {'parameters':<20}{total:>14,}",
+        *([f"  {'of these trained':<20}{trained:>14,}"] if model.frozen else []),
         f"  {'forward pass':<20}{forward_flops(c) / 1e9:>14,.3g} GFLOP per image",
     ]
     return "\n".join(lines)

@@ -11,9 +11,10 @@ from widenet_keras.models.tied_weights import (
     read,
 )
 from widenet_keras.models.widenet import WideNet
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
 
+BASES = ("auto", "stepwise", "average")
 # What the weights that are carried over were made for.
 _KEPT = (
     "image_size",
@@ -33,7 +34,7 @@ _KEPT = (
 )
 
 
-def tie(model, *, seed=0, **fields):
+def tie(model, *, base: str = "auto", seed=0, **fields):
     """Returns a model that shares its blocks, started from one that does not.
 
     ```python
@@ -43,12 +44,19 @@ def tie(model, *, seed=0, **fields):
     wide.fit(images, labels)
     ```
 
-    What a group of blocks shall share is their mean, entry by entry; what a step
-    keeps for itself stays as it is:
+    What a step keeps for itself stays as it is: norms of step t are those of block t.
+    Embedding, final norm and head are copied. What a group of blocks shall share
+    starts from them in one of two ways:
 
-    - Norms: those of step t are those of block t (their mean over the group with
-      `shared_norms=True`). Embedding, final norm and head are copied.
-    - Attention: the mean of the group's.
+    - "stepwise": block u of U is a copy of block round(u (L - 1) / (U - 1)) of L, so
+      that the first and the last are kept; of one block it is the first. Its experts,
+      where the source has none, are copies of one FFN, see below. Without experts it
+      is by far the better start.
+    - "average": the mean of the group, entry by entry. With experts this is the
+      default, since an FFN goes into them for each block.
+
+    In detail:
+
     - Experts from FFNs: the n blocks of a group are split by depth into E runs of
       neighbours, and expert e is the mean of the FFNs of run e, since blocks next
       to each other are the most alike. With more experts than blocks, FFNs repeat
@@ -66,7 +74,9 @@ def tie(model, *, seed=0, **fields):
       scale and often of another width, and would make all experts more alike.
       Those blocks give their norms and their attention.
     - A shared block without experts (`moe_blocks`) has the mean of the group's
-      FFNs; mixtures in the group are left out.
+      FFNs; mixtures in the group are left out. "stepwise" counts the dense blocks of
+      the source alone.
+    - `shared_norms=True`: norms start like the rest of their block.
 
     A start, not an equivalent: the hidden units of an FFN, the heads of an
     attention layer and the experts of a mixture can be reordered without a
@@ -84,6 +94,8 @@ def tie(model, *, seed=0, **fields):
     Args:
         model: A `WideNet` or `ImageClassifier` whose steps share no block, such
             as the ViT and ViT-MoE presets.
+        base: "stepwise", "average", or "auto": "average" if the result has experts,
+            else "stepwise".
         seed: Seed of the new routers and of the noise on repeated FFNs.
         **fields: Fields of `WideNetConfig` for the result; the others are those of
             the source. By default all steps share one mixture and have private
@@ -105,13 +117,14 @@ def tie(model, *, seed=0, **fields):
             f"tie: a {type(model).__name__} is not a model of this package; give an "
             "ImageClassifier, such as widenet_keras.load_model() returns."
         )
-    config = _tied_config(model.config, fields)
+    check_choice("tie", "base", base, BASES)
+    config, groups = _tied_config(model.config, base, fields)
     tied = type(model)(
         config, seed=model.seed, dtype=model.dtype_policy, origin=model.origin()
     )
     random = np.random.default_rng(seed)
-    for index in range(config.num_unique_blocks):
-        for weight, value in block_values(model, tied, index, random):
+    for index, group in enumerate(groups):
+        for weight, value in block_values(model, tied, index, group, random):
             weight.assign(value.astype("float32"))
     sources = weights_by_path(model)
     for path, weight in weights_by_path(tied).items():
@@ -123,13 +136,14 @@ def tie(model, *, seed=0, **fields):
             # Without a class token its row, the first, is left out.
             value = value[len(value) - weight.shape[0] :]
         elif role.group == "norms" and config.shared_norms:
-            value = mean_of_groups(value, config.block_of_step)
+            rows = [mixtures + dense for mixtures, dense in groups]
+            value = mean_of_groups(value, rows)
         weight.assign(value.astype("float32"))
     return tied
 
 
-def _tied_config(source, fields):
-    """Returns the `WideNetConfig` of the result, checked against the source."""
+def _tied_config(source, base, fields):
+    """Returns the `WideNetConfig` of the result, and what each block comes from."""
     if source.num_unique_blocks < source.steps:
         raise ValueError(
             f"tie: the model shares its blocks already (sharing={source.sharing!r}); "
@@ -160,7 +174,11 @@ def _tied_config(source, fields):
             f"tie: sharing={config.sharing!r} leaves each of the {config.steps} steps "
             "a block of its own; use 'all', or fewer unique_blocks."
         )
-    return _with_expert_dim(config, source, fields)
+    if base == "auto":
+        base = "average" if config.routed_blocks else "stepwise"
+    blocks = range(config.num_unique_blocks)
+    groups = [group_of(config, source, block, base) for block in blocks]
+    return _with_expert_dim(config, source, groups, fields), groups
 
 
 def _pools_by_same_weights(config, source):
@@ -170,11 +188,10 @@ def _pools_by_same_weights(config, source):
     return POOLINGS[config.pooling] == POOLINGS[source.pooling]
 
 
-def _with_expert_dim(config, source, fields):
+def _with_expert_dim(config, source, groups, fields):
     """Returns the config with the width of the experts that it starts from."""
     widths = {}
-    for block in range(config.num_unique_blocks):
-        mixtures, dense = group_of(config, source, block)
+    for block, (mixtures, dense) in enumerate(groups):
         if block in config.routed_blocks:
             widths[source.expert_dim if mixtures else source.mlp_dim] = block
             if mixtures and config.num_experts != source.num_experts:

@@ -14,36 +14,47 @@ def read(weight):
     return keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")).astype(float)
 
 
-def group_of(config, source, block):
+def group_of(config, source, block, base):
     """Returns the source's mixtures and dense blocks that become one block.
 
     Args:
         config: `WideNetConfig` of the shared model.
         source: `WideNetConfig` of the unshared one.
         block: Index of the shared block.
+        base: "average" for all that it replaces; "stepwise" for one, at even distances
+            from the first to the last. A block without experts is of a dense one.
     """
     steps = [step for step, b in enumerate(config.block_of_step) if b == block]
+    if base == "stepwise":
+        of_its_kind = [
+            step
+            for step in range(source.steps)
+            if block in config.routed_blocks or step not in source.routed_blocks
+        ]
+        distance = (len(of_its_kind) - 1) / max(1, config.num_unique_blocks - 1)
+        place = round(block * distance)
+        steps = of_its_kind[place : place + 1]
     mixtures = [step for step in steps if step in source.routed_blocks]
     return mixtures, [step for step in steps if step not in mixtures]
 
 
-def mean_of_groups(rows, block_of_step):
-    """Returns the mean of the rows (L, D) of each block's steps, (U, D)."""
-    blocks = np.array(block_of_step)
-    return np.stack([rows[blocks == b].mean(axis=0) for b in range(max(blocks) + 1)])
+def mean_of_groups(rows, groups):
+    """Returns the mean of the rows (L, D) of each group of steps, (U, D)."""
+    return np.stack([rows[group].mean(axis=0) for group in groups])
 
 
-def block_values(model, tied, index, random):
+def block_values(model, tied, index, group, random):
     """Yields the weights of one shared block, each with its value.
 
     Args:
         model: The source.
         tied: The shared model.
         index: Which of its blocks.
+        group: The mixtures and the dense blocks that it comes from, see `group_of`.
         random: `numpy.random.Generator` of new routers and of noise.
     """
     config, block = tied.config, tied.encoder.blocks[index]
-    mixtures, dense = group_of(config, model.config, index)
+    mixtures, dense = group
 
     def parts(name, steps):
         return [getattr(model.encoder.blocks[step], name) for step in steps]

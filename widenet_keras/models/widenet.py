@@ -9,17 +9,18 @@ from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import block_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.features import Features
+from widenet_keras.models.frozen import Freezing
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.needs_classes import NeedsClasses
 from widenet_keras.models.origin import Origin
-from widenet_keras.models.presets import preset_config
+from widenet_keras.models.preset_folders import FromPreset
 from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.routing_map import routing_of
 from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
 
 
-class WideNet(Origin, NeedsClasses, Saved, keras.Model):
+class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
     Args:
@@ -29,10 +30,13 @@ class WideNet(Origin, NeedsClasses, Saved, keras.Model):
         quantization: "int8" for the layout of a quantised model, as `quantize`
             leaves it; None for floats.
         origin: Dict of what is known of where it comes from, as `Origin.origin` has it.
+        frozen: Groups of weights that are not trained, see `Freezing.frozen`.
         **kwargs: `name` and `dtype`, as for `keras.Model`.
     """
 
-    def __init__(self, config, seed=None, quantization=None, origin=None, **kwargs):
+    def __init__(
+        self, config, seed=None, quantization=None, origin=None, frozen=(), **kwargs
+    ):
         super().__init__(**kwargs)
         if isinstance(config, str):
             raise ValueError(
@@ -70,24 +74,7 @@ class WideNet(Origin, NeedsClasses, Saved, keras.Model):
         self.build((None, *config.image_shape))
         if quantization is not None:
             self.quantize(quantization)
-
-    @classmethod
-    def from_preset(cls, preset, *, seed=None, name=None, dtype=None, **fields):
-        """Returns a freshly initialised model of a preset.
-
-        Args:
-            preset: A name from `widenet_keras.presets()`.
-            seed: As for the constructor.
-            name: As for the constructor.
-            dtype: As for the constructor, for instance "mixed_bfloat16".
-            **fields: Fields of `WideNetConfig` to override, for instance
-                `num_classes=10`.
-
-        Raises:
-            ValueError: If there is no such preset or field, or a value does not
-                fit.
-        """
-        return cls(preset_config(preset, **fields), seed=seed, name=name, dtype=dtype)
+        self.frozen = frozen
 
     def build(self, images_shape):
         """Builds all weights; the constructor calls it."""
@@ -180,7 +167,7 @@ class WideNet(Origin, NeedsClasses, Saved, keras.Model):
         """
         return routing_of(self, images, batch_size)
 
-    def adapted(self, dtype=None, class_names=None, **fields):
+    def adapted(self, dtype=None, class_names=None, frozen=None, **fields):
         """Returns a copy with some fields changed and all weights that fit.
 
         See `widenet_keras.models.adapt.adapted`: for another `image_size` the
@@ -189,9 +176,10 @@ class WideNet(Origin, NeedsClasses, Saved, keras.Model):
         Args:
             dtype: Dtype policy of the copy; None for that of this model.
             class_names: Names of the classes of the copy; None keeps those that fit.
+            frozen: Groups that the copy does not train; None for those of this model.
             **fields: Fields of `WideNetConfig` to change.
         """
-        return adapted(self, dtype, class_names, **fields)
+        return adapted(self, dtype, class_names, frozen, **fields)
 
     def with_image_size(self, image_size):
         """Returns a copy for images of another size, positions resampled (bicubic).
@@ -228,6 +216,7 @@ class WideNet(Origin, NeedsClasses, Saved, keras.Model):
             "seed": self.seed,
             "quantization": self.quantization,
             "origin": self.origin(),
+            "frozen": list(self.frozen),
         }
 
     @classmethod
