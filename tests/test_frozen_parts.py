@@ -74,8 +74,9 @@ def test_layers_and_groups_are_one_thing():
     assert model.frozen == ("core", "norms")
     model.frozen = ("head",)
     assert {role_of(w).group for w in model.non_trainable_weights} == {"head"}
-    model.trainable = True
-    assert model.frozen == ()
+    assert model.encoder.trainable
+    model.frozen = ()
+    assert not model.non_trainable_weights
 
 
 def test_files_and_copies_keep_it(tmp_path):

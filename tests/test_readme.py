@@ -61,8 +61,12 @@ def test_what_training_is_made_of_and_many_devices(tmp_path, monkeypatch):
 
 
 def test_a_shared_model_from_a_vit():
-    wide = run(block("tie("))["wide"]
-    assert wide.config.sharing == "all"
+    made = run(block("tie("))
+    assert made["wide"].config.sharing == "all"
+    assert made["small"].config.num_unique_blocks == 2
+    tuned = run(block("frozen="), **made)["tuned"]
+    assert tuned.config.num_classes == 5
+    assert tuned.frozen == ()
 
 
 def test_the_mixture_in_a_model_of_ones_own():

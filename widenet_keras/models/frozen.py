@@ -32,8 +32,11 @@ class Freezing:
     @frozen.setter
     def frozen(self, groups: Iterable[str]):
         groups = checked_groups(self.name, groups)
-        # Undoes what was set of single layers too.
-        self.trainable = True
+        # Undoes what was set of single layers too. TensorFlow's layers pass over what
+        # they are told twice, with their weights.
+        for layer in self._flatten_layers():
+            layer.trainable = False
+            layer.trainable = True
         for weight in self.weights:
             if role_of(weight).group in groups:
                 weight.trainable = False

@@ -50,10 +50,9 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
 
     - "stepwise": block u of U is a copy of block round(u (L - 1) / (U - 1)) of L, so
       that the first and the last are kept; of one block it is the first. Its experts,
-      where the source has none, are copies of one FFN, see below. Without experts it
-      is by far the better start.
-    - "average": the mean of the group, entry by entry. With experts this is the
-      default, since an FFN goes into them for each block.
+      where the source has none, are copies of one FFN, see below.
+    - "average": the mean of the group, entry by entry, so that every block of the
+      source goes in, and every FFN into an expert.
 
     In detail:
 
@@ -82,12 +81,20 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
     attention layer and the experts of a mixture can be reordered without a
     change of what their block computes, and each block has an order of its own.
     The mean adds unit i to unit i all the same, and blocks at different depths do
-    different things anyway. So expect an accuracy near chance, and train: a ViT
-    with 95 % on the digits had 13 % when tied, 65 % after one epoch (a fresh model
-    33 to 46 %) and no lead after six. Only if all blocks are equal the logits are
-    those of the source, within the spread of the gates.
+    different things anyway. So train: of a ViT of 8 steps and width 32 (digits, 0.86
+    and 0.93 of two seeds), this many were right at once and after four epochs:
 
-    Sources: copied FFNs as experts under a new router, "Sparse Upcycling: Training
+    | result | "average" | "stepwise" |
+    |---|---|---|
+    | 4 blocks | 0.20, 0.17; 0.91, 0.90 | 0.50, 0.50; 0.96, 0.93 |
+    | 1 block | 0.10, 0.10; 0.45, 0.61 | 0.16, 0.22; 0.92, 0.87 |
+    | 1 block, 4 experts | 0.09, 0.07; 0.62, 0.61 | 0.16, 0.23; 0.93, 0.89 |
+
+    Only if all blocks are equal the logits are those of the source, within the spread
+    of the gates.
+
+    Sources: "stepwise" and "average", "Relaxed Recursive Transformers" (arXiv
+    2410.20672); copied FFNs as experts under a new router, "Sparse Upcycling: Training
     Mixture-of-Experts from Dense Checkpoints" (arXiv 2212.05055); private norms
     over shared blocks, "Go Wider Instead of Deeper" (arXiv 2107.11817).
 

@@ -9,11 +9,11 @@ from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import block_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.features import Features
+from widenet_keras.models.from_preset import FromPreset
 from widenet_keras.models.frozen import Freezing
 from widenet_keras.models.image_checks import check_images
 from widenet_keras.models.needs_classes import NeedsClasses
 from widenet_keras.models.origin import Origin
-from widenet_keras.models.preset_folders import FromPreset
 from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.routing_map import routing_of
 from widenet_keras.models.saving import Saved
