@@ -10,6 +10,7 @@ import pytest
 from conftest import BACKEND, numpy, slow, tiny_images, tiny_model
 from gradients import value_and_gradients
 from oracle import MoeOracle
+from test_contract import MANY
 
 from widenet_keras.layers import MixtureOfExperts
 from widenet_keras.routing.engines import slots_or_all
@@ -551,7 +552,7 @@ def answers(compiled, dtype="float32", predicts=True, **fields):
     return found
 
 
-@pytest.mark.parametrize("kind", ["widenet", slow("vit"), slow("vit_moe")])
+@pytest.mark.parametrize("kind", ["widenet", *map(slow, ["vit", "vit_moe", "many"])])
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -561,10 +562,12 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     monkeypatch.setattr(compiled_torch, "_AT_ONCE", 2)
     compiled_torch._cut.cache_clear()
     fields = {"kind": kind, "capacity_factor": 0.7}
+    if kind == "many":
+        fields = {"kind": "vit", **MANY}
     if kind == "widenet":
         # A program for inference takes as long again; the slow cases have it.
         fields["predicts"] = False
-    if kind != "vit":
+    if kind in ("widenet", "vit_moe"):
         # In experts dropout draws by the layout of rows, in which dropped ones differ.
         fields["dropout"] = 0.0
     expected = answers(False, **fields)

@@ -169,7 +169,27 @@ def test_capacity_of_nothing(make):
         (lambda: layers.Experts(0, 14), "Experts: num_experts=0"),
         (lambda: layers.Experts(4, 14, dropout=2), "Experts: dropout=2"),
         (lambda: layers.StackedNorms(0), "StackedNorms: rows=0"),
-        (lambda: layers.ClassifierHead(0), "ClassifierHead: num_classes=0"),
+        (
+            lambda: layers.PatchEmbedding(12, 4, registers=-1),
+            "PatchEmbedding: registers=-1",
+        ),
+        (lambda: layers.PatchEmbedding(12, 4, norm=1), "PatchEmbedding: norm=1"),
+        (lambda: layers.FeedForward(5, gated=1), "FeedForward: gated=1"),
+        (lambda: layers.StackedNorms(3, 0.0), "StackedNorms: epsilon=0.0"),
+        (lambda: layers.AttentionPooling(0, 5), "AttentionPooling: num_heads=0"),
+        (
+            lambda: layers.AttentionPooling(5, 5)(np.zeros((1, 3, 12), "float32")),
+            "AttentionPooling: width=12 is not divisible",
+        ),
+        (lambda: layers.ClassifierHead(-1), "ClassifierHead: num_classes=-1"),
+        (
+            lambda: layers.ClassifierHead(5, "attention"),
+            "ClassifierHead: pooling='attention' and attention=None",
+        ),
+        (
+            lambda: layers.ClassifierHead(5, "token", norm_after_pooling=True),
+            "ClassifierHead: norm_after_pooling=True",
+        ),
         (lambda: layers.ClassifierHead(5, "max"), "ClassifierHead: pooling='max'"),
         (lambda: layers.TopKRouter(4, noise=-1.0), "TopKRouter: noise=-1.0"),
         (

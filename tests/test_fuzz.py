@@ -9,6 +9,7 @@ from conftest import BACKEND, TINY, slow, tiny_images
 from test_recipes import recipe
 
 import widenet_keras
+from widenet_keras.layers.pooling import POOLINGS
 from widenet_keras.utils.command_line import run_command
 
 # torch steps at once; the others trace or compile each configuration.
@@ -34,10 +35,15 @@ FIELDS = {
     "sharing": ("none", "all", "sequence", "cycle", "alls"),
     "unique_blocks": (None, 1, 2, 3, 9),
     "shared_norms": (True, False),
-    "activation": ("gelu_tanh", "gelu", "relu", "silu", "swish"),
+    "activation": ("gelu_tanh", "gelu", "relu", "silu", "quick_gelu", "swish"),
     "output_activation": (None, "gelu_tanh", "none"),
     "class_token": (True, False),
-    "pooling": ("mean", "token", "max"),
+    "pooling": ("mean", "token", *POOLINGS, "max"),
+    "norm_epsilon": (1e-12, 1e-5, 1e-3, 1, 0, -1.0),
+    "gated": (True, False),
+    "embedding_norm": (True, False),
+    "registers": (0, 1, 4, -1),
+    "norm_after_pooling": (True, False),
     "representation": (True, False),
     "dropout": NUMBERS,
     "attention_dropout": NUMBERS,
