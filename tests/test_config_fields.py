@@ -262,7 +262,7 @@ def test_what_needs_classes_says_so_in_one_line():
 def test_blocks_that_share_many_fields_are_tied():
     fields = {**MANY, "sharing": "none"}
     model = tiny_model("vit", **fields)
-    tied = tie(model, moe_blocks="none")
+    tied = tie(model, base="average", moe_blocks="none")
     assert tied.config.replace(sharing="none") == model.config
     gates = [numpy(block.feed_forward.gate.kernel) for block in model.encoder.blocks]
     [block] = tied.encoder.blocks

@@ -9,7 +9,7 @@ from conftest import (
     numpy,
     one_line,
     slow,
-    slow_on_jax,
+    slow_on,
     tiny_images,
     tiny_model,
 )
@@ -43,7 +43,7 @@ def moved(model):
     return {role_of(w).group for w, old in pairs if (numpy(w) != old).any()}
 
 
-@slow_on_jax
+@slow_on("jax")
 @pytest.mark.parametrize(
     "frozen",
     [slow(case, when=BACKEND != "torch" and case != CASES[0]) for case in CASES],
@@ -58,7 +58,7 @@ def test_what_is_frozen_stays_and_all_else_is_trained(frozen):
     assert len(model.optimizer.variables) == 2 + 2 * len(model.trainable_variables)
 
 
-@slow_on_jax
+@slow_on("jax")
 def test_it_may_change_after_compile():
     model = tiny_model()
     model.compile("adam", run_eagerly=BACKEND == "tensorflow")
