@@ -1,8 +1,6 @@
 """Weights of other libraries become a classifier that gives their answers."""
 
 import json
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -10,6 +8,7 @@ import pytest
 from conftest import numpy, one_line, shake, tiny_config, tiny_images
 
 import widenet_keras
+from widenet_keras.cli.main import main
 from widenet_keras.conversions.safetensors_files import write_safetensors
 
 NAMES = ["cat", "dog", "owl", "fox", "bee"]
@@ -104,12 +103,10 @@ def test_fields_that_do_not_fit_the_file(fields, word, folder):
     one_line(error)
 
 
-def test_there_and_back_from_the_command_line(folder, source, tmp_path):
+def test_there_and_back_from_the_command_line(folder, source, tmp_path, capsys):
     def widenet(*words):
-        command = [sys.executable, "-m", "widenet_command", "convert", *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        main(["convert", *map(str, words)])
+        return capsys.readouterr().out
 
     said = widenet(folder, "--output", tmp_path / "ours.keras", "--heads", 3)
     assert "timm" in said

@@ -109,4 +109,4 @@ def test_an_engine_of_ones_own(as_before):
 
 
 def test_every_block_is_run_here():
-    assert len(BLOCKS) == README.count("```python") == 7
+    assert len(BLOCKS) == README.count("```python") == 8
