@@ -52,6 +52,17 @@ def test_one_line_says_what_was_found(folder, source):
     assert "converted from" in model.trained_on
 
 
+def test_names_that_repeat_get_their_number(folder):
+    """As in ImageNet, which has two cranes."""
+    companion = folder / "config.json"
+    said = json.loads(companion.read_text())
+    said["label_names"] = ["crane", "dog", "crane", "", "owl"]
+    companion.write_text(json.dumps(said))
+    model = widenet_keras.from_weights(folder, heads=3, say=str)
+    expected = ("crane (0)", "dog", "crane (2)", "class (3)", "owl")
+    assert model.class_names == expected
+
+
 def test_other_classes_and_another_size(folder, source):
     fields = {"heads": 3, "say": str, "dropout": 0.2}
     model = widenet_keras.from_weights(folder, num_classes=3, image_size=16, **fields)

@@ -8,6 +8,7 @@ import numpy as np
 from widenet_keras.conversions.found import found_in
 from widenet_keras.conversions.weight_files import read_weights
 from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.models.class_names import distinct_names
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.training.image_classifier import ImageClassifier
@@ -60,9 +61,9 @@ def from_weights(
             weight (dropout, remat, ...).
 
     Raises:
-        ValueError: If the file is of no such model, or something does not fit; one line
-            names it. No model is made then.
-        OSError: If there is no such file.
+        ValueError: If there is no such file, it is of no such model, or something does
+            not fit; one line names it. No model is made then.
+        ImportError: If the hub is named and `huggingface_hub` is not installed.
     """
     weights = read_weights(
         source,
@@ -114,7 +115,7 @@ def _origin_of(found, origin):
     geometry = ("crop_mode", "crop_pct")
     kept = {key: found.preprocessing[key] for key in geometry}
     return {
-        "class_names": found.class_names,
+        "class_names": found.class_names and distinct_names(found.class_names),
         "preprocessing": Preprocessing(**kept),
         "trained_on": f"converted from {origin} ({found.family})",
     }

@@ -1,5 +1,6 @@
 """Names of classes: what they must be, and which class of a model each one is."""
 
+import collections
 import unicodedata
 from collections.abc import Iterable, Sequence
 
@@ -42,6 +43,23 @@ def checked_class_names(
             )
         seen.add(_key(name))
     return found
+
+
+def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Returns names of classes of which none is empty or stands there twice.
+
+    Those of ImageNet have two cranes and two maillots: what is repeated gets the number
+    of its class.
+
+    Args:
+        names: A name for each class, in the order of the logits.
+    """
+    found = [" ".join(str(name).split()) or "class" for name in names]
+    counts = collections.Counter(map(_key, found))
+    return tuple(
+        f"{name} ({number})" if counts[_key(name)] > 1 or name == "class" else name
+        for number, name in enumerate(found)
+    )
 
 
 def positions(
