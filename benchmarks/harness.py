@@ -56,7 +56,7 @@ def run(script, arguments, measure, present, at_once=False):
     backends = arguments.backends
     with tempfile.TemporaryDirectory() as folder:
         for some in [backends] if at_once else [[backend] for backend in backends]:
-            children = [_child(script, backend, folder) for backend in some]
+            children = [_child(script, each, folder, at_once) for each in some]
             while any(child.poll() is None for child in children):
                 time.sleep(0.2)
                 # What is there so far, for who stops this.
@@ -93,12 +93,13 @@ def _rows(backends, folder):
     ]
 
 
-def _child(script, backend, folder):
+def _child(script, backend, folder, at_once):
     """Starts the benchmark for one backend; its progress goes to the terminal."""
     environment = {**os.environ, "KERAS_BACKEND": backend}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Two processes may share a GPU.
-    environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    if at_once:
+        # They share the GPU.
+        environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     environment[_TURN] = str(Path(folder, "turn"))
     command = [sys.executable, script, *sys.argv[1:]]
     command += ["--child", str(Path(folder, f"{backend}.json"))]

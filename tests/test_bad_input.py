@@ -537,6 +537,32 @@ def test_a_stream_is_checked_before_a_batch_is_handed_out(ahead, monkeypatch):
         next(stream)
 
 
+def test_a_stream_is_asked_for_no_batch_too_many(monkeypatch):
+    """And may fill the same memory again."""
+    from widenet_keras.training import data_checks
+
+    monkeypatch.setattr(data_checks, "is_on_accelerator", lambda _: True)
+    taken = []
+    images = keras.Variable(np.zeros((2, 12, 12, 3), "float32"), trainable=False)
+
+    def batches():
+        for number in range(9):
+            taken.append(number)
+            images.assign(np.full(images.shape, number / 10, "float32"))
+            yield images.value, np.array([0, 1])
+
+    how = {"most": 4}
+    stream, _ = data_checks.checked_data(batches(), None, tiny_config(), **how)
+    found = [float(keras.ops.max(next(stream)[0])) for _ in range(4)]
+    np.testing.assert_allclose(found, [0.0, 0.1, 0.2, 0.3], atol=1e-6)
+    assert taken == [0, 1, 2, 3]
+    model = tiny_model("vit")
+    model.compile()
+    del taken[:]
+    model.fit(batches(), steps_per_epoch=2, epochs=2, verbose=0)
+    assert taken == [0, 1, 2, 3]
+
+
 def test_copies_to_the_host_are_what_they_were(monkeypatch):
     from widenet_keras.utils import host_copies
 
@@ -546,6 +572,7 @@ def test_copies_to_the_host_are_what_they_were(monkeypatch):
             host_copies, "is_on_accelerator", keras.ops.is_tensor, raising=True
         )
         monkeypatch.setattr("torch.Event", lambda _: MagicMock())
+        monkeypatch.setattr("torch.accelerator.current_stream", lambda _: None)
     tensor = keras.ops.convert_to_tensor(np.arange(3.0))
     found = host_copies.copies_begun([tensor, None, [1, 2], "text"])()
     assert all(isinstance(each, np.ndarray) for each in (found[0], *found[2:]))

@@ -87,6 +87,8 @@ def test_other_classes_and_another_size(folder, source):
             "q_norm",
         ),
         (lambda a: a.pop("blocks.1.mlp.fc1.weight"), "fc1"),
+        (lambda a: a.update({"blocks.99999999999.x": a["norm.bias"]}), "no block 2"),
+        (lambda a: a.update({"norm.bias": a["norm.bias"][:0]}), "is empty"),
         (lambda a: a.update({"norm.bias": a["norm.bias"][:-1]}), "norm.bias"),
         (lambda a: a.update({"norm.bias": a["norm.bias"] * np.nan}), "not finite"),
     ],
@@ -129,3 +131,45 @@ def test_there_and_back_from_the_command_line(folder, source, tmp_path, capsys):
     assert json.loads((there / "config.json").read_text())["label_names"] == NAMES
     for name, array in arrays_of(folder).items():
         np.testing.assert_array_equal(arrays_of(there)[name], array)
+
+
+def test_names_that_are_as_a_number_makes_them():
+    from widenet_keras.models.class_names import distinct_names
+
+    assert distinct_names(["a", "b"]) == ("a", "b")
+    found = distinct_names(["crane", "crane", "crane (1)"])
+    assert len(set(found)) == 3
+
+
+def test_patches_in_an_unknown_order():
+    """Of one product over the pixels, which only old files of timm have in ours."""
+    from widenet_keras.conversions.tensors import Tensors
+
+    arrays = {"embeddings.patch_embedding.weight": np.zeros((4, 12), "float32")}
+    tensors = Tensors(arrays, "a file")
+    with pytest.raises(ValueError, match="patches must be square") as error:
+        tensors.patches("embeddings.patch_embedding")
+    one_line(error)
+    assert tensors.patches("embeddings.patch_embedding", flat=True).first.shape[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["absent.bin", "a.keras"], "absent.bin does not exist"),
+        (["SOURCE", "a.onnx"], "must end in .keras"),
+        (["SOURCE", "folder.keras"], "folder.keras is a folder"),
+        (["SOURCE"], "give one output"),
+        (["SOURCE", "a.safetensors", "--to", "timm", "--heads", "3"], "--heads is of"),
+    ],
+)
+def test_words_that_do_not_fit(words, line, folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.keras").mkdir()
+    (tmp_path / "folder.keras" / "mine").write_text("kept")
+    words = [str(folder) if word == "SOURCE" else word for word in words]
+    with pytest.raises(SystemExit) as ended:
+        main(["convert", *words])
+    told = str(ended.value) + capsys.readouterr().err
+    assert line in told
+    assert (tmp_path / "folder.keras" / "mine").read_text() == "kept"

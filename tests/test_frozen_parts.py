@@ -145,3 +145,21 @@ def test_a_fresh_last_layer_is_not_frozen():
         model.adapted(num_classes=3, frozen=("head",))
     one_line(error)
     assert model.adapted(frozen=("head",)).frozen == ("head",)
+
+
+def test_what_starts_anew_is_trained():
+    model = tiny_model("vit")
+    model.frozen = ("core", "head")
+    assert model.adapted(num_classes=3).frozen == ("core",)
+    assert model.adapted(num_classes=0, frozen=("head",)).config.num_classes == 0
+    with pytest.raises(ValueError, match="starts anew"):
+        model.adapted(num_classes=3, frozen=("head",))
+
+
+def test_a_kernel_under_lora_stays_frozen():
+    model = tiny_model("vit")
+    product = model.encoder.blocks[0].attention.query_projection
+    product.enable_lora(2)
+    model.frozen = ("embedding",)
+    assert not product._kernel.trainable
+    assert product.lora_kernel_a.trainable

@@ -13,6 +13,8 @@ CASES = {
     "mean": {"class_token": False, "pooling": "mean"},
     "shared": {"sharing": "all", "pooling": "token", "activation": "quick_gelu"},
     "clip": {"pooling": "token", "embedding_norm": True, "norm_epsilon": 1e-5},
+    "norm of a ViT": {"pooling": "token", "embedding_norm": True},
+    "norms of CLIP": {"pooling": "token", "norm_epsilon": 1e-5},
     "registers": {"registers": 2, "pooling": "patches", "norm_after_pooling": True},
     "attention": {"class_token": False, "pooling": "attention"},
     "no classes": {"num_classes": 0, "pooling": "token", "shared_norms": True},
@@ -34,11 +36,8 @@ def test_it_comes_back(case, tmp_path):
         model.class_names = ["cat", "dog", "owl", "fox", "bee"]
     path, companion = widenet_keras.to_timm(model, tmp_path / "out.safetensors")
     assert sorted(tmp_path.iterdir()) == sorted([path, companion])
-    # Files of timm tell no heads, activation and epsilon; names of architectures do.
-    fields = {"activation": model.config.activation}
-    again = widenet_keras.from_weights(
-        path, heads=3, norm_epsilon=model.config.norm_epsilon, say=str, **fields
-    )
+    again = widenet_keras.from_weights(path, say=str)
+    assert again.config.norm_epsilon == model.config.norm_epsilon
     images = tiny_images(3)
     np.testing.assert_allclose(numpy(again(images)), numpy(model(images)), atol=2e-5)
     assert again.class_names == model.class_names
@@ -81,3 +80,15 @@ def test_what_timm_cannot_express(fields, word, tmp_path):
         widenet_keras.to_timm(vit(**fields), tmp_path / "out.safetensors")
     assert "timm" in one_line(error)
     assert not list(tmp_path.iterdir())
+
+
+def test_nothing_of_others_is_replaced(tmp_path):
+    model = vit(pooling="token")
+    (tmp_path / "config.json").write_text('{"model_type": "dinov2"}')
+    (tmp_path / "folder.safetensors").mkdir()
+    for name, word in (("a.safetensors", "belongs to"), ("folder.safetensors", "is a")):
+        with pytest.raises(ValueError, match=word) as error:
+            widenet_keras.to_timm(model, tmp_path / name)
+        one_line(error)
+    assert (tmp_path / "config.json").read_text() == '{"model_type": "dinov2"}'
+    assert (tmp_path / "folder.safetensors").is_dir()

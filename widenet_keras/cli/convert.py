@@ -6,9 +6,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.cli.checks import check_at_least, check_exists
+from widenet_keras.cli.checks import check_at_least, check_exists, check_memory_flag
 from widenet_keras.utils.command_line import USAGE, stop
+from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable_lines
+
+# Flags that say what a source does not.
+_OF_SOURCES = ("activation", "heads", "num_classes", "image_size", "revision")
 
 
 @dataclasses.dataclass
@@ -41,6 +45,8 @@ class Convert:
     """Side of the images, to which the positions are resampled."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
+    max_memory: str = "2G"
+    """Memory that packed arrays or a model may take beyond what the file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
@@ -57,24 +63,39 @@ class Convert:
         if self.output.suffix != suffix:
             raise ValueError(f"{self.output} must end in {suffix}.")
         if self.to:
-            check_exists(Path(self.source), "the path of a .keras file")
+            self._check_way_out()
+        elif not self.source.startswith(("hub:", "hf://")):
+            check_exists(Path(self.source), "a file, a folder, or hub:OWNER/NAME")
+        check_memory_flag("convert", self.max_memory)
+
+    def _check_way_out(self):
+        """Says what is wrong with the words where a .keras file is the source."""
+        check_exists(Path(self.source), "the path of a .keras file")
+        for name in _OF_SOURCES:
+            if getattr(self, name) is not None:
+                flag = f"--{name.replace('_', '-')}"
+                line = f"{flag} is of weights that are taken in; leave it out."
+                stop("widenet convert", line, USAGE)
 
     def run(self):
         """Converts and writes."""
         from widenet_keras.conversions.from_weights import from_weights
         from widenet_keras.conversions.to_timm import to_timm
         from widenet_keras.models.loading import load_model
-        from widenet_keras.utils.files import check_place
+        from widenet_keras.utils.files import check_file
 
-        check_place(self.output)
+        check_file(self.output)
         if self.to:
-            written = to_timm(load_model(self.source, compile=False), self.output)
+            memory = memory_of(self.max_memory)
+            model = load_model(self.source, compile=False, max_memory=memory)
+            written = to_timm(model, self.output)
             _say(f"written: {', '.join(map(str, written))}")
             return
-        said = ("activation", "heads", "num_classes", "image_size", "revision")
-        said = {name: getattr(self, name) for name in said}
+        said = {name: getattr(self, name) for name in _OF_SOURCES}
         said = {name: value for name, value in said.items() if value is not None}
-        from_weights(self.source, say=_say, **said).save(self.output)
+        memory = memory_of(self.max_memory)
+        model = from_weights(self.source, say=_say, max_memory=memory, **said)
+        model.save(self.output)
         _say(f"written: {self.output}")
 
 

@@ -73,7 +73,13 @@ def found_in(
     family, tensors = names.family_of(names.unwrapped(arrays), origin)
     try:
         parts, told, ignored = _read(family, tensors, companions, attributes or {})
-    except (TypeError, AttributeError, KeyError, IndexError) as error:
+    except (
+        TypeError,
+        AttributeError,
+        KeyError,
+        IndexError,
+        ArithmeticError,
+    ) as error:
         if not companions:
             raise
         raise ValueError(

@@ -12,6 +12,7 @@ from widenet_keras.models.class_names import distinct_names
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.training.image_classifier import ImageClassifier
+from widenet_keras.utils.memory import MAX_MEMORY
 from widenet_keras.utils.printable import printable
 
 # What files do not tell, so that whoever knows better may say it.
@@ -29,6 +30,7 @@ def from_weights(
     revision: str | None = None,
     cache_dir=None,
     local_files_only: bool = False,
+    max_memory: int = MAX_MEMORY,
     say: Callable[[str], None] = print,
     **fields,
 ) -> ImageClassifier:
@@ -54,6 +56,7 @@ def from_weights(
         revision: Branch, tag or commit on the hub.
         cache_dir: Folder that the hub's files are kept in.
         local_files_only: Whether only files that are there already may be used.
+        max_memory: Bytes that packed arrays may take beyond what their files weigh.
         say: Function of the line that tells what was found and what was assumed.
         **fields: `activation`, `norm_epsilon`, `mean`, `std` (of the images, three
             numbers from 0 to 1) where the file does not tell; `image_size`, to which
@@ -70,6 +73,7 @@ def from_weights(
         revision=revision,
         cache_dir=cache_dir,
         local_files_only=local_files_only,
+        max_memory=max_memory,
     )
     known = {key: fields.pop(key) for key in _GUESSED if key in fields}
     found = found_in(

@@ -181,7 +181,10 @@ def _head(tensors, width, attributes):
             kernel = outside.take(f"{path}/0", width, None)
             bias = outside.get(f"{path}/1", kernel.shape[1])
             pair = Pair(kernel, np.zeros_like(kernel[0]) if bias is None else bias)
-            found[attributes.get(path, group)] = pair
+            name = attributes.get(path, group)
+            if name in found:
+                raise outside.error(f"{path}/0", "has the name of another layer")
+            found[name] = pair
     if len(found) < 2:
         return None, next(iter(found.values()), None)
     # Without names the first that was made is the representation.

@@ -1,5 +1,6 @@
 """Files of NumPy's .npz format."""
 
+import collections
 import zipfile
 
 import numpy as np
@@ -42,7 +43,7 @@ def _check_members(archive):
         if each.compress_type not in _PACKINGS:
             raise ValueError(f"{shown(each.filename)} is packed in an unknown way")
     if len(set(names)) < len(names):
-        twin = next(name for name in names if names.count(name) > 1)
+        [(twin, _)] = collections.Counter(names).most_common(1)
         raise ValueError(f"{shown(twin)} is in it twice")
 
 

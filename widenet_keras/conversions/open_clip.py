@@ -112,7 +112,8 @@ def told(parts: Parts, tensors: Tensors, config: dict, origin: str) -> Told:
         if (vision.get("act_kwargs") or {}).get("approximate") == "tanh":
             activation = "gelu_tanh" if activation == "gelu" else activation
         epsilon = (vision.get("norm_kwargs") or {}).get("eps", epsilon)
-        heads = width // vision.get("head_width", 64) if width else None
+        inner = width or parts.patch.first.shape[-1]
+        heads = inner // vision.get("head_width", 64)
     return Told(
         family="OpenCLIP with a tower of timm" if tower else "OpenCLIP",
         activation=activation,

@@ -213,7 +213,7 @@ def _numbers(values, otherwise):
     try:
         one = isinstance(values, int | float)
         return (float(values),) if one else tuple(map(float, values))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         # `per_channel` says what is wrong.
         return (float("nan"),)
 
@@ -221,6 +221,9 @@ def _numbers(values, otherwise):
 def _as_long(first, second):
     """Returns two tuples, the shorter one's only number repeated."""
     longest = max(len(first), len(second))
+    if {len(first), len(second)} - {1, longest}:
+        # Of no channels; who checks them says so.
+        return (float("nan"),), (float("nan"),)
     return tuple(v * longest if len(v) == 1 else v for v in (first, second))
 
 

@@ -4,6 +4,7 @@ Eight bytes have the length of the header; it names each tensor with its dtype, 
 and place. Nothing in it can run.
 """
 
+import collections
 import json
 import math
 
@@ -67,8 +68,8 @@ def _header(content):
 def _without_twins(pairs):
     entries = dict(pairs)
     if len(entries) < len(pairs):
-        names = [name for name, _ in pairs]
-        twin = next(name for name in names if names.count(name) > 1)
+        counts = collections.Counter(name for name, _ in pairs)
+        [(twin, _)] = counts.most_common(1)
         raise ValueError(f"{shown(twin)} is in it twice")
     return entries
 

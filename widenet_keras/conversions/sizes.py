@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from widenet_keras.conversions.parts import Parts, Told
+from widenet_keras.utils.printable import printable
 
 # Heads of widths that are not 64 times as many, by what timm and OpenCLIP publish.
 _SIXTEEN = (1152, 1280, 1408, 1664)
@@ -43,6 +44,13 @@ def heads_of(
         raise ValueError(
             f"{origin}: heads={heads} does not fit the tensors, which have "
             f"{parts.heads} heads; leave heads out."
+        )
+    if told.heads is not None and (
+        isinstance(told.heads, bool) or not isinstance(told.heads, int)
+    ):
+        raise ValueError(
+            f"{origin}: its config says {printable(repr(told.heads))} heads; give "
+            "heads=."
         )
     usual = usual_heads(width, parts.blocks[0].gate is not None)
     found = heads or parts.heads or told.heads or usual

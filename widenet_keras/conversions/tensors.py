@@ -76,12 +76,16 @@ class Tensors:
         array = np.asarray(self.arrays[full])
         if array.dtype.kind != "f":
             raise self.error(full, f"holds {array.dtype}; weights are floats")
+        if not array.size:
+            raise self.error(full, "is empty")
         if shape:
             array = self._in_shape(full, array, shape)
+        # A copy first: what is mapped from a file may change.
+        array = np.array(array, np.float64 if array.dtype == np.float64 else np.float32)
         if not np.isfinite(array).all():
             raise self.error(full, "holds values that are not finite")
         self.used.add(full)
-        return array if array.dtype == np.float64 else array.astype(np.float32)
+        return array
 
     def take(self, name: str, *shape: int | None) -> np.ndarray:
         """Returns a tensor that must be there; otherwise like `get`.
@@ -110,12 +114,17 @@ class Tensors:
         gamma = self.take(f"{name}.weight", width)
         return Pair(gamma, self.take(f"{name}.bias", len(gamma)))
 
-    def patches(self, name: str) -> Pair:
-        """Returns a torch patch convolution as kernel (p, p, channels, D) and bias."""
+    def patches(self, name: str, flat: bool = False) -> Pair:
+        """Returns a torch patch convolution as kernel (p, p, channels, D) and bias.
+
+        Args:
+            name: Its name.
+            flat: Whether it may be a product over the pixels of three channels, as in
+                old files of timm; others have the pixels in another order.
+        """
         full = f"{self.prefix}{name}.weight"
         kernel = self.take(f"{name}.weight")
-        if kernel.ndim == 2:
-            # Old files keep it as a product over the pixels of three channels.
+        if flat and kernel.ndim == 2:
             side = round((kernel.shape[1] / 3) ** 0.5)
             if 3 * side**2 == kernel.shape[1]:
                 kernel = kernel.reshape(len(kernel), 3, side, side)
@@ -148,10 +157,11 @@ class Tensors:
                     f"and {found[number]!r} are both block "
                     f"{number}; give a file of one model",
                 )
-        missing = sorted(set(range(max(found, default=0) + 1)) - set(found))
-        if missing:
+        # Not by a range up to the largest number, which may be any.
+        missing = next((n for n in range(len(found) or 1) if n not in found), None)
+        if missing is not None:
             raise ValueError(
-                f"{self.origin}: there is no block {missing[0]} of "
+                f"{self.origin}: there is no block {missing} of "
                 f"{max(found, default=0) + 1}; is the file complete?"
             )
         return [found[number] for number in sorted(found)]

@@ -21,6 +21,7 @@ _TOLD_BY_TENSORS = {
     "depth": "steps",
     "num_classes": "num_classes",
 }
+_POOLS = (None, "", "token", "avg", "map")
 _HARMLESS = {
     *("class_token", "no_embed_class", "init_values", "mlp_ratio", "reg_tokens"),
     *("qkv_bias", "pre_norm", "fc_norm", "final_norm", "pos_embed", "weight_init"),
@@ -68,7 +69,7 @@ def parts_of(tensors: Tensors, average: bool = False) -> Parts:
     Raises:
         ValueError: If a tensor is not there, or has another shape.
     """
-    patch = tensors.patches("patch_embed.proj")
+    patch = tensors.patches("patch_embed.proj", flat=True)
     width = patch.first.shape[-1]
     class_token = tensors.get("cls_token", width)
     registers = []
@@ -128,11 +129,15 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     """
     gated = parts.blocks[0].gate is not None
     epsilon = 1e-6 if parts.embedding_norm is None else 1e-5
-    name, arguments = None, config.get("model_args") or {}
-    unknown = []
+    name, unknown = None, []
+    arguments = {"global_pool": config.get("global_pool")}
+    arguments |= config.get("model_args") or {}
     if config:
         name = architectures.check_architecture(config["architecture"], origin)
         _check_arguments(arguments, origin)
+        if arguments.get("pre_norm") is not None:
+            # Then the name alone says which norms they are.
+            epsilon = 1e-5 if "_clip_" in name else 1e-6
     elif family == "timm":
         activation = architectures.activation_of(None, gated)
         unknown.append(f"activation {activation} by the library")
@@ -179,6 +184,8 @@ def _check_arguments(arguments, origin):
     act = arguments.get("act_layer")
     if act is not None and act not in _ACTIVATIONS:
         other = ["act_layer"]
+    elif arguments["global_pool"] not in _POOLS:
+        other = ["global_pool"]
     if other:
         raise ValueError(
             f"{origin}: config.json changes {other[0]!r} of the architecture to "

@@ -1,5 +1,6 @@
 """The way out: a ViT of this package as weights and configuration of timm."""
 
+import json
 from pathlib import Path
 
 import keras
@@ -7,8 +8,7 @@ import numpy as np
 
 from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.models.adapt import weights_by_path
-from widenet_keras.utils.files import check_place, replaced_when_done
-from widenet_keras.utils.json_files import write_json
+from widenet_keras.utils.files import check_file, replaced_when_done
 
 # Names of its class `VisionTransformer` by the epsilon of their norms, which no other
 # argument says; `model_args` say the sizes.
@@ -48,11 +48,17 @@ def to_timm(model, path) -> tuple[Path, Path]:
         name: keras.ops.convert_to_numpy(weight).astype("float32")
         for name, weight in weights_by_path(model).items()
     }
-    check_place(path)
+    check_file(path)
     companion = path.with_name("config.json")
-    with replaced_when_done(path) as fresh:
+    if companion.exists() and not path.exists():
+        raise ValueError(
+            f"{companion} belongs to something else and would be replaced; give a "
+            "folder of its own."
+        )
+    check_file(companion)
+    with replaced_when_done(companion) as said, replaced_when_done(path) as fresh:
         write_safetensors(_renamed(arrays, model.config), fresh)
-    write_json(companion, _companion(model))
+        said.write_text(json.dumps(_companion(model), indent=2) + "\n")
     return path, companion
 
 

@@ -11,6 +11,7 @@ from widenet_keras.conversions.reading import reading, shown
 COMPANIONS = (
     "config.json",
     "preprocessor_config.json",
+    "processor_config.json",
     "open_clip_config.json",
     "metadata.json",
     "task.json",

@@ -166,7 +166,12 @@ def _as_key(numbers, count):
 
     A GPU sorts byte by byte, in several kernels for each of eight.
     """
-    if not numbers.is_cuda or count > 2**15:
+    if not numbers.is_cuda:
+        return numbers
+    if torch.compiler.is_compiling() and not isinstance(count, int):
+        # A comparison with a number of images would be a program for each answer.
+        return numbers.int()
+    if count > 2**15:
         return numbers
     return numbers.to(torch.uint8 if count <= 2**8 else torch.int16)
 

@@ -43,8 +43,12 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     elif model.class_names is not None and not fresh_head:
         fresh_head = not same_classes(class_names, model.class_names)
         class_names = class_names if fresh_head else model.class_names
-    frozen = checked_groups("adapted", model.frozen if frozen is None else frozen)
-    if fresh_head and "head" in frozen:
+    fresh_layer = fresh_head and config.num_classes > 0
+    if frozen is None:
+        kept = {"head"} if fresh_layer else ()
+        frozen = [group for group in model.frozen if group not in kept]
+    frozen = checked_groups("adapted", frozen)
+    if fresh_layer and "head" in frozen:
         raise ValueError(
             "adapted: the last layer starts anew for other classes and 'head' in "
             "frozen would leave it so; give frozen=... without 'head'."

@@ -56,10 +56,18 @@ def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
     """
     found = [" ".join(str(name).split()) or "class" for name in names]
     counts = collections.Counter(map(_key, found))
-    return tuple(
-        f"{name} ({number})" if counts[_key(name)] > 1 or name == "class" else name
-        for number, name in enumerate(found)
-    )
+
+    def numbered(repeated):
+        return tuple(
+            f"{name} ({number})" if repeated(name) else name
+            for number, name in enumerate(found)
+        )
+
+    names = numbered(lambda name: counts[_key(name)] > 1 or name == "class")
+    if len(set(map(_key, names))) < len(names):
+        # Some of them are called as what has a number now.
+        names = numbered(lambda name: True)
+    return names
 
 
 def positions(

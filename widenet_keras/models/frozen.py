@@ -37,6 +37,9 @@ class Freezing:
         for layer in self._flatten_layers():
             layer.trainable = False
             layer.trainable = True
+            if getattr(layer, "lora_enabled", False):
+                # What its factors are added to stays as it was trained.
+                layer._kernel.trainable = False
         for weight in self.weights:
             if role_of(weight).group in groups:
                 weight.trainable = False

@@ -216,7 +216,8 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
             "seed": self.seed,
             "quantization": self.quantization,
             "origin": self.origin(),
-            "frozen": list(self.frozen),
+            # Left out where nothing is, as earlier versions read it.
+            **({"frozen": list(self.frozen)} if self.frozen else {}),
         }
 
     @classmethod

@@ -14,7 +14,7 @@ import numpy as np
 from widenet_keras.data.pixels import check_extremes, extremes_of
 from widenet_keras.models.image_checks import check_images, check_labels
 from widenet_keras.training.batch_forms import as_arrays, images_labels_weights
-from widenet_keras.utils.host_copies import copies_begun, is_on_accelerator
+from widenet_keras.utils.host_copies import copied, copies_begun, is_on_accelerator
 
 # What checks inside a graph say, which TensorFlow wraps.
 _LINES = (
@@ -26,11 +26,11 @@ _LINES = (
 _NO_DATA = (str, bytes, numbers.Number, os.PathLike, set)
 
 
-def checked_data(data, labels, config, kind=None, needs_labels=True):
+def checked_data(data, labels, config, kind=None, needs_labels=True, most=None):
     """Checks images and labels and returns data that goes on checking itself.
 
-    Arrays are checked whole, here. Batches of `tf.data`, of a `PyDataset`, of a
-    generator and of a torch `DataLoader` are checked as they come.
+    Arrays are checked whole, here; batches of `tf.data`, of a `PyDataset`, of a
+    generator and of a torch `DataLoader` as they come.
 
     Args:
         data: Images, or a data set of batches, as `images_labels_weights` takes them.
@@ -38,6 +38,7 @@ def checked_data(data, labels, config, kind=None, needs_labels=True):
         config: `WideNetConfig` of the model.
         kind: Which labels are right, as for `check_labels`.
         needs_labels: Whether images without labels are a mistake, and no image.
+        most: How many batches of a generator will be asked for, if that is known.
 
     Returns:
         What to hand to Keras in place of `data` and `labels`.
@@ -54,7 +55,7 @@ def checked_data(data, labels, config, kind=None, needs_labels=True):
     if isinstance(data, keras.utils.PyDataset):
         return _CheckedPyDataset(data, how), labels
     if hasattr(data, "__next__"):
-        return _checked_stream(data, how), labels
+        return _checked_stream(data, how, most), labels
     if hasattr(data, "collate_fn"):
         return _checked_loader(data, how), labels
     if data is None or isinstance(data, _NO_DATA):
@@ -164,29 +165,28 @@ def no_labels():
     )
 
 
-def _checked_stream(batches, how):
+def _checked_stream(batches, how, most):
     """Yields the batches of a generator, checked.
 
     A batch on an accelerator is looked at before the one before it is handed out: its
-    check would otherwise wait for a whole step, and the next step for the check.
+    check would otherwise wait for a whole step, and the next step for the check. It is
+    copied, since a generator may fill the same tensor again; and no batch is taken
+    that nobody will ask for.
     """
     begun = collections.deque()
-    for batch in batches:
-        begun.append(_check_begun(batch, *how))
+    for number, batch in enumerate(batches, 1):
         ahead = is_on_accelerator(images_labels_weights(batch)[0])
-        while len(begun) > ahead:
+        if ahead:
+            batch = keras.tree.map_structure(copied, batch)
+        begun.append(_check_begun(batch, *how))
+        while len(begun) > (ahead and number != most):
             yield _for_keras(begun.popleft()())
     for finish in begun:
         yield _for_keras(finish())
 
 
-def _checked_batch(batch, how):
-    """Returns a batch as a tuple (images[, labels[, weights]]), checked."""
-    return _for_keras(_check_begun(batch, *how)())
-
-
 def _for_keras(batch):
-    # Keras takes no bare images from a generator.
+    """Returns a batch as a tuple; Keras takes no bare images from a generator."""
     return batch[:1] if batch[1] is None else keras.utils.pack_x_y_sample_weight(*batch)
 
 
@@ -203,7 +203,7 @@ class _CheckedPyDataset(keras.utils.PyDataset):
         self.how = how
 
     def __getitem__(self, index):
-        return _checked_batch(self.dataset[index], self.how)
+        return _for_keras(_check_begun(self.dataset[index], *self.how)())
 
     @property
     def num_batches(self):
@@ -229,7 +229,7 @@ def _checked_loader(loader, how):
 
 
 def _collated(collate, how, samples):
-    return _checked_batch(collate(samples), how)
+    return _for_keras(_check_begun(collate(samples), *how)())
 
 
 def data_message(error):

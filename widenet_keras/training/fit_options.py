@@ -56,6 +56,18 @@ def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
     return options
 
 
+def batches_asked_for(options: dict | None) -> int | None:
+    """Returns how many batches of a stream Keras will take, None if nobody said.
+
+    Args:
+        options: As `checked_options` returns them, or None.
+    """
+    options = options or {}
+    steps = options.get("steps") or options.get("steps_per_epoch")
+    epochs = options.get("epochs", 1) - options.get("initial_epoch", 0)
+    return steps and steps * max(epochs, 0)
+
+
 @functools.cache
 def _names(method):
     """Returns the arguments of a method behind the data; looked up once."""

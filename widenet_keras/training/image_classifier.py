@@ -17,7 +17,7 @@ from widenet_keras.training.data_checks import (
     has_its_own_order,
     is_empty,
 )
-from widenet_keras.training.fit_options import checked_options
+from widenet_keras.training.fit_options import batches_asked_for, checked_options
 from widenet_keras.training.on_logits import (
     labels_kind,
     loss_on_logits,
@@ -167,7 +167,7 @@ class ImageClassifier(TrainStep, WideNet):
     def predict(self, x, *args, **kwargs):
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
         options = checked_options("predict", args, kwargs)
-        x, _ = self._checked(x, None, needs_labels=False)
+        x, _ = self._checked(x, None, options, needs_labels=False)
         if is_empty(x):
             return np.zeros((0, self.config.outputs), "float32")
         self._follow_trainable()
@@ -200,8 +200,8 @@ class ImageClassifier(TrainStep, WideNet):
 
     def _checked(self, data, labels, options=None, needs_labels=True):
         """Returns data and labels that are checked now or as they come."""
-        kind = self.labels_kind
-        data, labels = checked_data(data, labels, self.config, kind, needs_labels)
+        how = (self.config, self.labels_kind, needs_labels, batches_asked_for(options))
+        data, labels = checked_data(data, labels, *how)
         if options and options.get("sample_weight") is not None:
             if labels is None:
                 raise ValueError(
@@ -213,7 +213,7 @@ class ImageClassifier(TrainStep, WideNet):
         return data, labels
 
     def _checked_validation(self, validation):
-        """Returns validation data, arrays or a data set, after the same checks."""
+        """Returns validation data after the same checks."""
         if not isinstance(validation, tuple | list):
             return self._checked(validation, None)[0]
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(

@@ -54,8 +54,9 @@ class TrainStep(Objective):
     def _get_regularization_losses(self):
         # For which Keras, too, walks over all layers at every step.
         followed = getattr(self.optimizer, "_trainable_variables", None)
-        if followed and not any(variable.regularizer for variable in followed):
-            return []
+        if followed and self._followed == self._traced:
+            regularised = any(variable.regularizer for variable in followed)
+            return super()._get_regularization_losses() if regularised else []
         return super()._get_regularization_losses()
 
     def test_step(self, data):

@@ -1,4 +1,4 @@
-"""Small tensors of an accelerator on the host, without waiting for what comes later."""
+"""Copies of an accelerator's tensors, on it and on the host."""
 
 import keras
 import numpy as np
@@ -19,6 +19,13 @@ def is_on_accelerator(values) -> bool:
         devices = getattr(values, "devices", set)()
         return any(device.platform != "cpu" for device in devices)
     return "GPU" in getattr(values, "device", "")
+
+
+def copied(values):
+    """Returns a tensor as one of its own on the same device; anything else as it is."""
+    if not keras.ops.is_tensor(values):
+        return values
+    return values.clone() if BACKEND == "torch" else keras.ops.copy(values)
 
 
 def copies_begun(values):

@@ -4,11 +4,18 @@ import torch
 
 
 def copies_begun(tensors):
-    """Begins to copy tensors of one device; returns the copies and what waits for them.
+    """Begins to copy tensors of GPUs; returns the copies and what waits for them.
 
     To read a tensor at once is to wait for all that was asked of its GPU by then.
     """
     copies = [tensor.detach().to("cpu", non_blocking=True) for tensor in tensors]
-    done = torch.Event(tensors[0].device)
-    done.record()
-    return copies, done.synchronize
+    events = []
+    for device in {tensor.device for tensor in tensors}:
+        events.append(torch.Event(device))
+        events[-1].record(torch.accelerator.current_stream(device))
+
+    def wait():
+        for event in events:
+            event.synchronize()
+
+    return copies, wait
