@@ -60,6 +60,7 @@ ONCE = {
     "test_epoch_lines.py::test_a_line_per_epoch": ("tensorflow", "torch"),
     "test_readme.py": QUICK,
     "test_recipes.py": QUICK,
+    "test_resume.py::test_a_killed_run_ends_where": QUICK,
     "test_resume.py::test_a_damaged_checkpoint_costs_an_epoch": QUICK,
     "test_recipes.py::test_the_imagenet_recipe_goes_on_where_it_was_killed": EVERY,
     "test_results.py": QUICK,

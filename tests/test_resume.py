@@ -14,7 +14,7 @@ import zipfile
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, slow_on, tiny_config, tiny_images
+from conftest import BACKEND, numpy, one_line, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras.distribution.single import Replicated
@@ -127,8 +127,6 @@ def kill():
     raise Killed
 
 
-# TensorFlow traces every run anew; there `test_recipes.py` has one that is killed.
-@slow_on("tensorflow")
 def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
     """Killed in the middle of an epoch, then while a checkpoint is written."""
     whole = train(tmp_path / "whole")

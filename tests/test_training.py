@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, tiny_config, tiny_images, tiny_model
+from conftest import numpy, slow, tiny_config, tiny_images, tiny_model
 
 import widenet_keras
 
@@ -27,6 +27,7 @@ class Batches(keras.utils.PyDataset):
         return self.images[rows], LABELS[rows]
 
 
+@pytest.mark.parametrize("kind", ["widenet", slow("vit"), "vit_moe"])
 def test_fit_reports_losses_apart_and_val_loss_is_the_task_loss(kind):
     model = tiny_model(kind, balance_loss_weight=0.3)
     model.compile()
