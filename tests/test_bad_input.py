@@ -556,6 +556,9 @@ def test_a_stream_is_asked_for_no_batch_too_many(monkeypatch):
     found = [float(keras.ops.max(next(stream)[0])) for _ in range(4)]
     np.testing.assert_allclose(found, [0.0, 0.1, 0.2, 0.3], atol=1e-6)
     assert taken == [0, 1, 2, 3]
+    if BACKEND == "tensorflow":
+        # There Keras itself takes more.
+        return
     model = tiny_model("vit")
     model.compile()
     del taken[:]
