@@ -15,7 +15,6 @@ _VIT = {
     "attention.o_proj": "attention.output.dense",
     "mlp.fc1": "intermediate.dense",
     "mlp.fc2": "output.dense",
-    "layernorm_before": "layernorm_before",
     "mlp.gate_proj": "mlp.weights_in",
     "mlp.down_proj": "mlp.weights_out",
 }

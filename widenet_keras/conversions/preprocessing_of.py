@@ -100,7 +100,6 @@ def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepare
     if not config:
         phrase = "preprocessing by the library"
         return defaults._replace(unknown=(*defaults.unknown, phrase))
-    unknown = ()
     mean = _numbers(config.get("image_mean"), defaults.mean)
     std = _numbers(config.get("image_std"), defaults.std)
     if config.get("do_normalize") is False:
@@ -131,7 +130,6 @@ def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepare
         interpolation=defaults.geometry["interpolation"]
         if resample is None
         else _PILLOW.get(resample, resample),
-        unknown=unknown,
     )
 
 
