@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import random
 import statistics
 import subprocess
 import sys
@@ -146,6 +147,8 @@ def _device_name(device):
 def median_milliseconds(cases, repeats, calls=None):
     """Times cases turn by turn, so that a slow moment of the machine hits all.
 
+    Each turn has an order of its own: what a case follows decides how warm a GPU is.
+
     Args:
         cases: Dict of functions without arguments, each of which waits for its
             result.
@@ -161,10 +164,10 @@ def median_milliseconds(cases, repeats, calls=None):
     more = () if calls is None else (calls,)
     for function in cases.values():
         function(*more)
-    for _ in range(repeats):
-        for name, function in cases.items():
+    for turn in range(repeats):
+        for name in random.Random(turn).sample(list(cases), len(cases)):
             start = time.perf_counter()
-            function(*more)
+            cases[name](*more)
             taken = time.perf_counter() - start
             times[name].append(1e3 * taken / (calls or 1))
     return {name: statistics.median(found) for name, found in times.items()}

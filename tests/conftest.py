@@ -9,10 +9,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Tests compile far more than they compute: XLA need not try hard, and what one process
 # has compiled serves the other workers and the processes that tests start.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
-if os.environ["KERAS_BACKEND"] == "jax" and int(version("jax").split(".")[1]) < 11:
-    # Halves what is left; the fusions are the same, written in XLA's older way, which
-    # aborts from JAX 0.11 on.
-    os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+if os.environ["KERAS_BACKEND"] == "jax":
+    # On a GPU it takes the first kernel that will do and tries no others.
+    flags = ["--xla_gpu_autotune_level=0"]
+    if int(version("jax").split(".")[1]) < 11:
+        # Halves what is left; the fusions are the same, written in XLA's older way,
+        # which aborts from JAX 0.11 on.
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    os.environ.setdefault("XLA_FLAGS", " ".join(flags))
 os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR",
     str(Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax"),

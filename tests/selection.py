@@ -121,6 +121,8 @@ ONLY = {
     "test_accelerators.py::test_a_training_step_hardly_waits": QUICK,
     "test_accelerators.py::test_a_mixture_of_experts_adds": QUICK,
     "test_accelerators.py::test_grouped_runs_give": QUICK,
+    "test_accelerators.py::test_a_program_draws_the_masks": QUICK,
+    "test_accelerators.py::test_masks_of_sites_steps_and_seeds": ("jax", "torch"),
     "test_accelerators.py::test_compiled": QUICK,
     "test_accelerators.py::test_steps_are_cut_so": QUICK,
     "test_accelerators.py::test_the_hash_is_that_of_jax": ("jax",),

@@ -367,6 +367,47 @@ def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate, shares, monkeypatch)
     assert abs(correlation) < 0.02
 
 
+@pytest.mark.slow
+def test_a_program_draws_the_masks_of_a_call(monkeypatch):
+    """As on GPUs, where a program has them from their places and keeps none."""
+    import torch
+
+    from widenet_keras.layers.compiled_torch import _quiet
+    from widenet_keras.utils import random_torch
+
+    monkeypatch.setattr(random_torch, "shares_words", lambda _: True)
+
+    def both(x, seed):
+        kept = [random_torch.dropped(x, seed, rate) for rate in (0.1, 0.02, 1e-6)]
+        return torch.stack(kept)
+
+    x = torch.ones(7, 9, 11, requires_grad=True)
+    program = torch.compile(both, fullgraph=True)
+    with _quiet():
+        found = program(x, random_torch.Seed(torch.tensor(5), 7))
+    expected = both(x, 12)
+    assert torch.equal(found, expected)
+    assert torch.equal(
+        *(torch.autograd.grad(y.square().sum(), x)[0] for y in (found, expected))
+    )
+
+
+def test_masks_of_sites_steps_and_seeds_do_not_know_of_each_other(monkeypatch):
+    monkeypatch.setattr(numerics._own, "shares_words", lambda _: True, raising=False)
+    ones, masks = keras.ops.ones((512, 768)), []
+    for generator in map(keras.random.SeedGenerator, (1, 2)):
+        for seed in RandomDraws.begin(generator).seeds_of_steps(2):
+            draws = RandomDraws(seed)
+            masks += [numpy(draws.dropout(ones, 0.1)).ravel() > 0 for _ in range(3)]
+    masks = [mask - mask.mean() for mask in masks]
+    for i, one in enumerate(masks):
+        for lag in (0, 1, 4, 768):
+            for other in masks[: i + (lag > 0)]:
+                rest = len(one) - lag
+                scale = (one.var() * other.var() * rest) ** 0.5
+                assert abs((one[lag:] * other[:rest]).sum()) < 5 * scale
+
+
 # --- Places with room where nothing may be dropped
 
 

@@ -6,8 +6,8 @@ from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils.random_torch import Seed
 
-# Experts whose sums a compiled pass over their rows holds.
-_FEW = 8
+# grouped_mm wants rows of whole 16 bytes, of bfloat16.
+_ALIGNED = 8
 
 
 def run_by_expert(mlp, rows, sizes, bank, draws, grouped=None):
@@ -136,38 +136,35 @@ def grouped_runs(mlp, rows, ends, bank, draws):
 
     `grouped_mm` leaves rows behind the last run as memory was, forward and backward.
     """
-    place = torch.arange(len(rows), device=rows.device)
-    expert = torch.bucketize(place, ends, right=True)
     ends = ends.int()
+    # Biases are a row of the kernels: their gradients are that row's, and no sum.
+    one = (torch.arange(_ALIGNED, device=rows.device) == 0).to(rows.dtype)
 
     def linear(rows, kernel, bias):
-        product = torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
-        return product + _RowOfExpert.apply(bias, expert)
+        rows = torch.cat([rows, one.expand(len(rows), -1)], 1)
+        behind = kernel.new_zeros(len(kernel), _ALIGNED - 1, kernel.shape[2])
+        kernel = torch.cat([kernel, bias.unsqueeze(1), behind], 1)
+        return _Product.apply(rows, kernel, ends)
 
     return mlp(rows, bank.stacked, draws, linear)
 
 
-class _RowOfExpert(torch.autograd.Function):
-    """bias[expert], whose gradient is a product: that of an index adds row by row.
-
-    Compiled, the rows are read where the sum is used and stand nowhere in memory.
-    """
+class _Product(torch.autograd.Function):
+    """A grouped product that has no gradients for the ones behind the rows."""
 
     @staticmethod
-    def forward(ctx, bias, expert):
-        ctx.save_for_backward(expert)
-        ctx.experts = len(bias)
-        return bias.index_select(0, expert)
+    def forward(ctx, rows, kernel, ends):
+        ctx.save_for_backward(rows, kernel, ends)
+        return torch.nn.functional.grouped_mm(rows, kernel, offs=ends)
 
     @staticmethod
     def backward(ctx, upstream):
-        (expert,) = ctx.saved_tensors
-        if torch.compiler.is_compiling() and ctx.experts <= _FEW:
-            # One pass over the rows, which a product of so few rows takes five times.
-            mine = ((expert == number).unsqueeze(1) for number in range(ctx.experts))
-            return torch.stack([(upstream * rows).sum(0) for rows in mine]), None
-        numbers = torch.arange(ctx.experts, device=expert.device).unsqueeze(1)
-        return torch.mm((numbers == expert).to(upstream.dtype), upstream), None
+        rows, kernel, ends = ctx.saved_tensors
+        read = kernel[:, :-_ALIGNED].transpose(1, 2)
+        mine = torch.nn.functional.grouped_mm(upstream, read, offs=ends)
+        mine = torch.nn.functional.pad(mine, (0, _ALIGNED))
+        kernels = torch.nn.functional.grouped_mm(rows.t(), upstream, offs=ends)
+        return mine, kernels, None
 
 
 def takes_stack(rows, bank):
@@ -180,7 +177,6 @@ def takes_stack(rows, bank):
     return (
         rows.is_cuda
         and rows.dtype == torch.bfloat16
-        # grouped_mm wants rows of whole 16 bytes.
-        and all(size % 8 == 0 for size in bank.stacked.hidden_kernel.shape[1:])
+        and all(size % _ALIGNED == 0 for size in bank.stacked.hidden_kernel.shape[1:])
         and torch.cuda.get_device_capability(rows.device) >= (8, 0)
     )

@@ -101,20 +101,53 @@ def shares_words(x):
 def _kept_of_words(x, seed, rate):
     bits = random_bits.bits_for(rate)
     limit, scale = random_bits.limit_and_scale(rate, bits)
-    shape = list(x.shape)
-    if isinstance(seed, Seed):
-        drawn = _bits_op(shape, seed.start, seed.offset, bits)
-    else:
-        drawn = _bits(shape, seed, bits)
     # Signed, as the bits are here.
-    return (drawn >= limit - 2 ** (bits - 1)).to(x.dtype) * scale
+    kept = _bits(x.shape, seed, bits, x.device) >= limit - 2 ** (bits - 1)
+    return kept.to(x.dtype) * scale
 
 
-def _bits(shape, seed, bits):
+def _bits(shape, seed, bits, device):
+    """Returns signed integers of so many random bits.
+
+    They follow from seed and place alone, so that a program has them without a
+    generator, which Python calls for longer than a GPU takes to draw.
+    """
     count = math.prod(shape)
-    words = torch.empty(-(-count * bits // 64), dtype=torch.int64, device=get_device())
-    words.random_(-(2**63), None, generator=_drawing(seed))
+    places = torch.arange(-(-count * bits // 32), dtype=torch.int32, device=device)
+    if isinstance(seed, Seed):
+        # Where the words are made; a number of the host would be one for a compiler.
+        start = torch.zeros((), dtype=torch.int64, device=device)
+        start = start + seed.start + seed.offset
+    else:
+        start = torch.tensor(seed)
+    words = _words(places, start)
     return words.view(getattr(torch, f"int{bits}"))[:count].view(shape)
+
+
+def _words(places, seed):
+    """Returns a random int32 word for each place.
+
+    Source: "triple32" of github.com/skeeto/hash-prospector, whose bias is that of a
+    random permutation; the seed enters before its first and its second product.
+
+    Args:
+        places: int32.
+        seed: () int64.
+    """
+    first = _mixed(seed.to(torch.int32), 0, 0)
+    second = _mixed(first + 0x1E3779B9, 0, 0)
+    return _mixed(places, first, second)
+
+
+def _mixed(words, first, second):
+    words = _folded(words ^ first, 17) * -0x12A52B45
+    words = (_folded(words, 11) ^ second) * -0x53B3E4AF
+    return _folded(_folded(words, 15) * 0x31848BAB, 14)
+
+
+def _folded(words, by):
+    # Shifts of signed words repeat the sign, which is masked.
+    return words ^ (words >> by & (1 << 32 - by) - 1)
 
 
 def _kept(x, seed, rate):
@@ -162,13 +195,6 @@ _kept_op = _operator(
     "kept(Tensor x, Tensor start, int offset, float rate)",
     lambda x, start, offset, rate: _kept(x, Seed(start, offset).value(), rate),
     lambda x, *_: torch.empty_like(x),
-)
-_bits_op = _operator(
-    "bits(SymInt[] shape, Tensor start, int offset, int bits)",
-    lambda shape, start, offset, bits: _bits(shape, Seed(start, offset).value(), bits),
-    lambda shape, start, offset, bits: torch.empty(
-        shape, dtype=getattr(torch, f"int{bits}"), device=get_device()
-    ),
 )
 
 
