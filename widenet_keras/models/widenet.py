@@ -20,6 +20,7 @@ from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
 
 
+@keras.saving.register_keras_serializable("widenet_keras")
 class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
