@@ -54,6 +54,7 @@ ONCE = {
     "test_fuzz_widenet.py": QUICK,
     "test_idea.py": QUICK,
     "test_keras_habits.py::test_features_of_a_step_take": QUICK,
+    "test_keras_hub_contract.py": QUICK,
     "test_keras_habits.py::test_lists_and_dicts_are_data": QUICK,
     "test_keras_habits.py::test_shapes_that_a_data_set_does_not_tell": QUICK,
     "test_plot.py": QUICK,

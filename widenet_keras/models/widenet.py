@@ -211,6 +211,15 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         """Returns (B, classes), or (B, features) without classes."""
         return images_shape[0], self.config.outputs
 
+    def compute_output_spec(self, images, training=None, return_routing=False):
+        """Returns the spec of what `call` returns; logits are always float32."""
+        logits = keras.KerasTensor(self.compute_output_shape(images.shape), "float32")
+        if not return_routing:
+            return logits
+        tokens = self.embedding.compute_output_shape(images.shape)
+        tokens = keras.KerasTensor(tokens, self.compute_dtype)
+        return logits, self.encoder.compute_output_spec(tokens, training)[1]
+
     def get_config(self):
         """Returns the constructor's arguments."""
         return {
