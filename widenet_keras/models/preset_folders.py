@@ -116,15 +116,15 @@ def read_preset(folder, model_class: type, changed: dict, max_memory: int):
 
 def _config_in(folder):
     """Returns the configuration in a folder, a dict."""
-    if folder.is_file():
-        raise ValueError(
-            f"{folder} is a file and from_preset() reads folders; load_model() reads "
-            ".keras files, from_weights() the weights of other libraries."
-        )
     if not folder.exists():
         raise ValueError(
             f"{folder} does not exist; {_REMEDY}, or a name of "
             "widenet_keras.presets(). from_weights() reads weights of other libraries."
+        )
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} is a file and from_preset() reads folders; load_model() reads "
+            ".keras files, from_weights() the weights of other libraries."
         )
     if not (folder / _CONFIG).is_file():
         raise ValueError(
