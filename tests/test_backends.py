@@ -27,6 +27,8 @@ for kind in kinds:
     fresh = widenet_keras.ImageClassifier(model.config)
     fresh.load_weights(f"{folder}/{kind}.weights.h5")
     assert np.array_equal(fresh.predict(images, verbose=0), logits)
+    preset = widenet_keras.ImageClassifier.from_preset(f"{folder}/{kind}")
+    assert np.array_equal(preset.predict(images, verbose=0), logits)
     np.save(f"{folder}/{kind}.out.npy", logits)
 """
 
@@ -84,6 +86,7 @@ def test_saved_here_gives_the_same_logits_there(backend, tmp_path):
         model = tiny_model(kind)
         model.save(tmp_path / f"{kind}.keras")
         model.save_weights(tmp_path / f"{kind}.weights.h5")
+        model.save_to_preset(tmp_path / kind)
         expected[kind] = model.predict(images, verbose=0)
     run(backend, LOAD, str(tmp_path), *KINDS)
     for kind, logits in expected.items():

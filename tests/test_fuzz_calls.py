@@ -177,6 +177,8 @@ BAD_FIELDS = [
 BAD_OTHERS = {
     "save": [None, 3, "", "m.h5", "m", "m.keras.zip"],
     "save_weights": [None, "m.h5", "m.keras"],
+    "save_to_preset": [None, 3, "", "/dev/null", "/dev/null/preset"],
+    "from_preset": [None, 3, "", "vit_digit", "/dev/null", "./none", []],
     "export": [None, 3, "m.keras", "m.h5"],
     "with_image_size": [None, 0, -12, 13, "12", 1.5],
     "quantize": ["int4", "float8"],

@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 from conftest import BACKEND, numpy, one_line, slow, tiny_images, tiny_model
 
+from widenet_keras.layers import depth
+from widenet_keras.models.features import Features
 from widenet_keras.training import optimizers
 
 IMAGES, LABELS = tiny_images(4), np.array([0, 4, 2, 1])
@@ -262,6 +264,26 @@ def test_features_are_what_the_head_computes_from(kind):
         with pytest.raises(ValueError, match="features: ") as error:
             model.features(IMAGES, **wrong)
         one_line(error)
+
+
+@pytest.mark.parametrize("sharing", ["all", "none"])
+def test_features_of_a_step_take_no_step_behind_it(sharing, monkeypatch):
+    model = quiet_model(steps=3, sharing=sharing, capacity_factor=None)
+    taken, step = [], depth.step
+    _, record, seen = model.encoder(model.embedding(IMAGES), look_at=range(3))
+    monkeypatch.setattr(
+        depth, "step", lambda *a, **k: (taken.append(1), step(*a, **k))[1]
+    )
+    for last in range(3):
+        taken.clear()
+        found = numpy(model.features(IMAGES, step=last))
+        np.testing.assert_array_equal(found, numpy(seen.tokens[last]))
+        assert len(taken) == last + 1
+    # Nor are the losses of those steps added.
+    layer = Features(model, step=1)
+    layer(IMAGES, training=True)
+    wanted = 0.01 * numpy(record.balance_loss)[:2].sum()
+    np.testing.assert_allclose(numpy(layer.losses[0]), wanted, rtol=1e-6)
 
 
 def test_a_model_on_features_trains_saves_and_loads(tmp_path):

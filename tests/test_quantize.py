@@ -61,6 +61,14 @@ def test_a_compiled_model_forgets_its_optimizer(tmp_path):
     assert keras.saving.load_model(tmp_path / "model.keras").quantization == "int8"
 
 
+def test_products_in_half_precision():
+    model = tiny_model("vit_moe", dtype="mixed_bfloat16")
+    wanted = numpy(model(tiny_images()))
+    model.quantize("int8")
+    found = numpy(model(tiny_images()))
+    assert 0 < np.abs(found - wanted).max() < 0.15 * (wanted.max() - wanted.min())
+
+
 def test_each_expert_and_channel_has_its_scale():
     model = tiny_model()
     experts = model.encoder.blocks[0].feed_forward.experts

@@ -115,6 +115,21 @@ def test_without_experts_blocks_are_copies_at_even_distances(steps, fields, copi
     np.testing.assert_array_equal(after["encoder/norm1/gamma"], gamma)
 
 
+def test_what_is_frozen_stays_so_unless_it_starts_anew():
+    source = tiny_model("vit")
+    source.frozen = before = ("embedding", "core", "norms", "head")
+    assert tie(source).frozen == ("embedding", "norms", "head")
+    # The mean of many norms is none of them.
+    assert tie(source, shared_norms=True).frozen == ("embedding", "head")
+    assert source.frozen == before
+    # Copies of blocks may be enough for who says so.
+    assert tie(source, moe_blocks="none", frozen=("core",)).frozen == ("core",)
+    assert tie(source, frozen=()).frozen == ()
+    with pytest.raises(ValueError, match="frozen='cores'") as error:
+        tie(source, frozen=("cores",))
+    one_line(error)
+
+
 def test_the_average_can_be_asked_for(vit):
     before = weights_of(vit)
     after = weights_of(tie(vit, moe_blocks="none", base="average"))

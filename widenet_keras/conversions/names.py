@@ -63,6 +63,8 @@ _REFUSED = (
     (r".*patch_embed\.backbone\.", "a hybrid with a ResNet"),
     (r"visual\.attn_pool\.", "CoCa (attention pooling with many queries)"),
 )
+# In what a model of this package saves.
+_OURS = ("embedding/projection/vars/0", "encoder/norm1/vars/0")
 SUPPORTED = (
     "timm (also DeiT, DINO, DINOv2, MAE), transformers (ViT, DeiT, ViTMAE, Dinov2, "
     "CLIP, SigLIP), KerasHub (ViT, DeiT), Google .npz (ViT, SigLIP) and OpenCLIP"
@@ -117,6 +119,12 @@ def family_of(arrays: dict[str, np.ndarray], origin: str) -> tuple[str, Tensors]
             )
     found = _family(arrays)
     if found is None:
+        if all(name in arrays for name in _OURS):
+            raise ValueError(
+                f"{printable(origin)} has weights that this package wrote; read a "
+                "folder with ImageClassifier.from_preset(), a file with "
+                "model.load_weights()."
+            )
         first = ", ".join(map(name_in_words, list(arrays)[:5])) or "none"
         raise ValueError(
             f"{printable(origin)}: the names of its tensors are of no known family "

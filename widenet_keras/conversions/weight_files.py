@@ -30,7 +30,7 @@ _PICKLE_STARTS = tuple(bytes([0x80, protocol]) for protocol in range(2, 6))
 _POINTER_START = b"version https://git-lfs"
 _KNOWN = (
     "give a file of safetensors, PyTorch (.bin, .pth), NumPy (.npz) or Keras "
-    "(.weights.h5)"
+    "(.weights.h5); load_model() reads .keras files"
 )
 
 

@@ -141,17 +141,20 @@ class Encoder(keras.layers.Layer):
         """Returns the `RandomDraws` of a forward pass."""
         return RandomDraws.begin(self.seed_generator) if training else SILENT
 
-    def run(self, tokens, training, look_at=(), hands_out=True, draws=None):
+    def run(self, tokens, training, look_at=(), hands_out=True, draws=None, steps=None):
         """Returns the encoded tokens and the `Outputs` of the steps, stacked.
 
         As `call`; without `hands_out` for who has no use for a record, with `draws`
-        for who has drawn from those of the pass before.
+        for who has drawn from those of the pass before, only the first `steps`.
         """
         draws = self.draws(training) if draws is None else draws
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
             weights = self._weights(read, training, tokens.shape[-1])
+            if steps is not None:
+                how = how._replace(plans=how.plans[:steps])
+                private = mapped(lambda leaf: leaf[:steps], private)
             return depth.through(tokens, private, weights, how)
 
     def _depth(self, training, look_at, hands_out=True):
@@ -215,11 +218,8 @@ class Encoder(keras.layers.Layer):
     @property
     def routed_steps(self):
         """Indices of the steps whose block is a mixture of experts."""
-        return tuple(
-            step
-            for step, index in enumerate(self.block_of_step)
-            if self.blocks[index].is_routed
-        )
+        routed = [each.is_routed for each in self.blocks]
+        return tuple(s for s, block in enumerate(self.block_of_step) if routed[block])
 
     def _clear_losses(self):
         """Does nothing: no part of an encoder adds losses.

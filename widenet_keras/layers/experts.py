@@ -126,19 +126,22 @@ class Experts(FeedForwardBase):
             read: Function from a Keras variable to its tensor.
         """
 
-        def kernel(name):
-            stored = read(getattr(self, f"{name}_kernel"))
+        def stored(name):
+            value = read(getattr(self, name))
             if not self._is_quantized:
-                return stored
-            stored = numerics.cast(stored, self.compute_dtype)
-            scale = read(getattr(self, f"{name}_scale"))
-            return stored * numerics.cast(scale, self.compute_dtype)
+                return value
+            # An int8 kernel takes the dtype of the products, and so all else does.
+            return numerics.cast(value, self.compute_dtype)
+
+        def kernel(name):
+            value = stored(f"{name}_kernel")
+            return value * stored(f"{name}_scale") if self._is_quantized else value
 
         return ExpertWeights(
             kernel("hidden"),
-            read(self.hidden_bias),
+            stored("hidden_bias"),
             kernel("outer"),
-            read(self.outer_bias),
+            stored("outer_bias"),
         )
 
     def quantize(self, mode, type_check=True, config=None):

@@ -12,7 +12,8 @@ from widenet_keras.utils.checks import check_flag, check_integer
 class Features(keras.layers.Layer):
     """Images (B, height, width, channels) to tokens (B, T, D), or pooled features.
 
-    Trained inside another model, it adds the auxiliary losses of routing.
+    Trained inside another model, it adds the auxiliary losses of routing, of the steps
+    that it takes.
 
     Args:
         model: A `WideNet`, whose weights it reads.
@@ -54,11 +55,9 @@ class Features(keras.layers.Layer):
     def call(self, images, training=None):
         """Returns the features; see the class."""
         model = self._model
-        look_at = () if self.step is None else (self.step,)
+        steps = None if self.step is None else self.step + 1
         with numerics.weights_as_stored() as read:
-            tokens, outputs = model.run(images, training, read, look_at, training)
-            if look_at:
-                tokens = outputs.seen.tokens[0]
+            tokens, outputs = model.run(images, training, read, training, steps)
             if self.pooled:
                 weights = model.head.read_pooling(read)
                 tokens = pooled_features(tokens, weights, model.head.spec)

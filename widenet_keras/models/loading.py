@@ -1,8 +1,6 @@
 """Loading saved models, with one clear line where a file is none.
 
-Nothing of a file is run as Python: Keras opens it in safe mode, and every class and
-function that it names is looked at before anything is made of it. So is the memory that
-it would take.
+Keras opens a file in safe mode, after it has been looked at.
 """
 
 import contextlib
@@ -13,27 +11,18 @@ from pathlib import Path
 
 import keras
 
-from widenet_keras.models.memory import built_size
-from widenet_keras.models.safe_config import check_classes, dicts_in
+from widenet_keras.models.file_checks import (
+    OF_CONTENT,
+    check_content,
+    class_of,
+    reason,
+    unloadable,
+)
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.archives import check_members, unpacked_size
-from widenet_keras.utils.hdf5 import check_hdf5
 from widenet_keras.utils.memory import MAX_MEMORY, check_memory
-from widenet_keras.utils.printable import printable
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
-# What another library says of a file is quoted up to here.
-_LONGEST_REASON = 200
-# What Keras and h5py raise about what a file says; devices raise others.
-_OF_CONTENT = (
-    AttributeError,
-    IndexError,
-    KeyError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-)
 
 
 def load_model(path, *, max_memory: int = MAX_MEMORY, **kwargs):
@@ -72,9 +61,9 @@ def load_classifier(path, *, max_memory: int = MAX_MEMORY):
     path, kwargs = Path(path), {"compile": False}
     with _opened(path, max_memory) as archive:
         config = _config_of(archive, path)
-        if not _is_classifier(config):
+        if not class_of(config, WideNet):
             raise ValueError(
-                f"{path} is a {_line(config.get('class_name'))} and not a classifier "
+                f"{path} is a {reason(config.get('class_name'))} and not a classifier "
                 "of widenet_keras; give a file that ImageClassifier.save() wrote."
             )
         _check(archive, path, config, max_memory, kwargs)
@@ -86,8 +75,9 @@ def _opened(path, max_memory):
     """Yields the archive of a `.keras` file, which is undamaged and not too large."""
     if path.is_dir():
         raise ValueError(
-            f"{path} is a folder and load_model() reads .keras files; load a "
-            "SavedModel with tf.saved_model.load()."
+            f"{path} is a folder and load_model() reads .keras files; load a preset "
+            "with ImageClassifier.from_preset(), a SavedModel with "
+            "tf.saved_model.load()."
         )
     if not path.exists():
         raise ValueError(f"{path} does not exist; give the path of a .keras file.")
@@ -129,12 +119,6 @@ def _config_of(archive, path):
     return config
 
 
-def _is_classifier(config):
-    """Returns whether a part of a configuration is one of our classifiers."""
-    found = keras.saving.get_registered_object(str(config.get("registered_name")))
-    return isinstance(found, type) and issubclass(found, WideNet)
-
-
 def _check(archive, path, config, max_memory, kwargs):
     """Looks at what the file would make Keras load and build.
 
@@ -147,41 +131,22 @@ def _check(archive, path, config, max_memory, kwargs):
     """
     if not kwargs.get("compile", True):
         config = {**config, "compile_config": None}
-    try:
-        if kwargs.get("safe_mode", True):
-            check_classes(config, kwargs.get("custom_objects"))
-        ours = filter(_is_classifier, dicts_in(config))
-        built = sum(built_size(each["config"]["config"]) for each in ours)
-        arrays = check_hdf5(io.BytesIO(archive.read(_WEIGHTS)))
-    # Of damaged groups h5py raises this one as well.
-    except (*_OF_CONTENT, RuntimeError) as error:
-        raise _unloadable(path, error) from error
-    check_memory(path, "the model", built, max_memory)
-    check_memory(path, "its weights", arrays, max_memory)
+    weights = io.BytesIO(archive.read(_WEIGHTS))
+    how = {k: kwargs[k] for k in ("safe_mode", "custom_objects") if k in kwargs}
+    check_content(path, config, weights, WideNet, max_memory, **how)
 
 
 def _loaded(path, kwargs):
     """Returns the model of a file that has been looked at."""
     try:
         return keras.saving.load_model(path, **kwargs)
-    except _OF_CONTENT as error:
-        raise _unloadable(path, error) from error
+    except OF_CONTENT as error:
+        raise unloadable(path, error) from error
 
 
-def _unloadable(path, error):
-    """Returns the error about a whole file of which no model can be made."""
-    return ValueError(f"{path} cannot be loaded as a Keras model ({_line(error)}).")
-
-
-def _damaged(path, reason):
+def _damaged(path, said):
     """Returns the error about a file that is not as it was written."""
     return ValueError(
-        f"{path} is damaged or not a Keras model ({_line(reason)}); give a .keras file "
+        f"{path} is damaged or not a Keras model ({reason(said)}); give a .keras file "
         "as model.save() writes."
     )
-
-
-def _line(reason):
-    """Returns what another library says as one line that is not too long."""
-    line = printable(" ".join(str(reason).split())) or type(reason).__name__
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} ..."

@@ -73,7 +73,7 @@ def preset_config(preset, **fields):
     Raises:
         ValueError: If there is no such preset or field, or a value does not fit.
     """
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         raise ValueError(
             f"There is no preset {preset!r}.{suggest(preset, PRESETS)} Presets: "
             f"{', '.join(PRESETS)}."

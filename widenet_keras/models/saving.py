@@ -1,10 +1,10 @@
 """Saving models so that a crash never costs the file that was there."""
 
-import os
 from pathlib import Path
 
 import keras
 
+from widenet_keras.utils.checks import check_path
 from widenet_keras.utils.files import replaced_when_done
 
 
@@ -55,7 +55,7 @@ class Saved:
         Raises:
             ValueError: If the path is none, or something else is asked for.
         """
-        _check_path("export", filepath)
+        check_path("export", filepath)
         if Path(filepath).suffix in (".keras", ".h5", ".hdf5"):
             raise ValueError(
                 f"export: {filepath} would be a folder for programs without Keras; use "
@@ -85,7 +85,7 @@ def _save_beside(save, filepath, suffix, overwrite, **kwargs):
     Raises:
         FileExistsError: If the file exists and `overwrite` is False.
     """
-    _check_path("save", filepath)
+    check_path("save", filepath)
     if not str(filepath).endswith(suffix):
         raise ValueError(
             f"save: {filepath} does not end in {suffix!r}, the only format that opens "
@@ -98,10 +98,3 @@ def _save_beside(save, filepath, suffix, overwrite, **kwargs):
         )
     with replaced_when_done(filepath) as fresh:
         save(fresh, overwrite=True, **kwargs)
-
-
-def _check_path(owner, path):
-    if not isinstance(path, str | os.PathLike) or not str(path):
-        raise ValueError(
-            f"{owner}: the path is {path!r}; give a string or a pathlib.Path."
-        )

@@ -1,5 +1,7 @@
 """Starting a model that shares its blocks from one that does not."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from widenet_keras.layers.pooling import POOLINGS
@@ -34,7 +36,9 @@ _KEPT = (
 )
 
 
-def tie(model, *, base: str = "auto", seed=0, **fields):
+def tie(
+    model, *, base: str = "auto", seed=0, frozen: Iterable[str] | None = None, **fields
+):
     """Returns a model that shares its blocks, started from one that does not.
 
     ```python
@@ -90,6 +94,10 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
     | 1 block | 0.10, 0.10; 0.45, 0.61 | 0.16, 0.22; 0.92, 0.87 |
     | 1 block, 4 experts | 0.09, 0.07; 0.62, 0.61 | 0.16, 0.23; 0.93, 0.89 |
 
+    "stepwise" is ahead in every row. With experts "auto" is "average" all the same: by
+    it every FFN of the source goes into an expert, where copies of one drop the others,
+    and two seeds of one small ViT do not settle that.
+
     Only if all blocks are equal the logits are those of the source, within the spread
     of the gates.
 
@@ -104,6 +112,8 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
         base: "stepwise", "average", or "auto": "average" if the result has experts,
             else "stepwise".
         seed: Seed of the new routers and of the noise on repeated FFNs.
+        frozen: Groups of weights that the result does not train; None for those of
+            the model without what starts anew: "core", and "norms" that are shared.
         **fields: Fields of `WideNetConfig` for the result; the others are those of
             the source. By default all steps share one mixture and have private
             norms: `sharing="all"`, `moe_blocks="all"`, `shared_norms=False`. With
@@ -126,8 +136,15 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
         )
     check_choice("tie", "base", base, BASES)
     config, groups = _tied_config(model.config, base, fields)
+    if frozen is None:
+        anew = ("core", "norms") if config.shared_norms else ("core",)
+        frozen = [group for group in model.frozen if group not in anew]
     tied = type(model)(
-        config, seed=model.seed, dtype=model.dtype_policy, origin=model.origin()
+        config,
+        seed=model.seed,
+        dtype=model.dtype_policy,
+        origin=model.origin(),
+        frozen=frozen,
     )
     random = np.random.default_rng(seed)
     for index, group in enumerate(groups):

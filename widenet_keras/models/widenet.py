@@ -20,6 +20,7 @@ from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
 
 
+@keras.saving.register_keras_serializable("widenet_keras")
 class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
@@ -110,19 +111,19 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
             # Compilers divide by the number of images.
             return keras.ops.zeros((0, self.config.outputs), "float32")
         with numerics.weights_as_stored() as read:
-            tokens, outputs = self.run(images, training, read, (), return_routing)
+            tokens, outputs = self.run(images, training, read, return_routing)
             logits = head(tokens, self.head.read(read), self.head.spec)
         return (logits, self.encoder.record(outputs)) if return_routing else logits
 
-    def run(self, images, training, read, look_at=(), hands_out=True):
+    def run(self, images, training, read, hands_out=True, steps=None):
         """Returns the tokens before the head, (B, T, D), and the encoder's `Outputs`.
 
         Args:
             images: As for `call`.
             training: As for `call`.
             read: Function from a Keras variable to its tensor.
-            look_at: As for `Encoder.run`.
             hands_out: As for `Encoder.run`.
+            steps: How many steps to take; None for all.
         """
         # `stateless_call`, by which JAX trains, does not cast what it is given.
         images = numerics.cast(images, self.compute_dtype)
@@ -130,7 +131,9 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         # One seed for the whole pass: on a GPU each that is read is waited for.
         draws = self.encoder.draws(training)
         tokens = draws.dropout(tokens, self.embedding_dropout.rate)
-        return self.encoder.run(tokens, training, look_at, hands_out, draws)
+        return self.encoder.run(
+            tokens, training, hands_out=hands_out, draws=draws, steps=steps
+        )
 
     def features(self, images, step: int | None = None, pooled: bool = False):
         """Returns what the network sees in images, for other models to build on.
@@ -140,7 +143,8 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
 
         Args:
             images: (B, height, width, channels) float in [-1, 1], or a `keras.Input`.
-            step: Step of the depth, from 0, after which to look; None for the last.
+            step: Step of the depth, from 0, after which to look; those behind it are
+                not computed. None for the last.
             pooled: Whether the norm and the pooling of the head follow.
 
         Returns:
@@ -206,6 +210,15 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
     def compute_output_shape(self, images_shape):
         """Returns (B, classes), or (B, features) without classes."""
         return images_shape[0], self.config.outputs
+
+    def compute_output_spec(self, images, training=None, return_routing=False):
+        """Returns the spec of what `call` returns; logits are always float32."""
+        logits = keras.KerasTensor(self.compute_output_shape(images.shape), "float32")
+        if not return_routing:
+            return logits
+        tokens = self.embedding.compute_output_shape(images.shape)
+        tokens = keras.KerasTensor(tokens, self.compute_dtype)
+        return logits, self.encoder.compute_output_spec(tokens, training)[1]
 
     def get_config(self):
         """Returns the constructor's arguments."""

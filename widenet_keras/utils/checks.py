@@ -1,6 +1,7 @@
 """One-line errors: what was given, what is allowed, what to change."""
 
 import difflib
+import os
 
 
 def suggest(name, known):
@@ -54,6 +55,14 @@ def check_flag(owner, field, value):
     """Raises `ValueError` unless `value` is True or False."""
     if not isinstance(value, bool):
         raise ValueError(f"{owner}: {field}={value!r} must be True or False.")
+
+
+def check_path(owner, path):
+    """Raises `ValueError` unless `path` is the path of a file or folder."""
+    if not isinstance(path, str | os.PathLike) or not str(path):
+        raise ValueError(
+            f"{owner}: the path is {path!r}; give a string or a pathlib.Path."
+        )
 
 
 def check_top_k(owner, top_k, num_experts):

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from widenet_keras.utils.files import replaced_when_done
 
+# More than any of them has.
+_LARGEST = 2**24
+
 
 def write_json(path, content) -> None:
     """Writes a dict of plain values.
@@ -27,9 +30,12 @@ def read_json(path, remedy) -> dict:
     Raises:
         ValueError: If there is none in it.
     """
+    path = Path(path)
     try:
-        content = json.loads(Path(path).read_bytes())
-    except ValueError as error:
+        if path.stat().st_size > _LARGEST:
+            raise ValueError(f"it has {path.stat().st_size:,} bytes")
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path} is damaged (no dict is in it); {remedy}.")
