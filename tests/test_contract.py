@@ -44,6 +44,17 @@ def encoder(dtype, parts=(dense, routed), **fields):
     )
 
 
+def sharing_encoder(dtype, part, **fields):
+    first = block(dtype, name="block_0")
+    parts = {
+        "attention": layers.Attention(3, dtype=dtype),
+        "feed_forward": dense(dtype),
+    }
+    parts[part] = getattr(first, part)
+    other = layers.Block(**parts, dtype=dtype, name="block_1")
+    return layers.Encoder([first, other], 2, "none", dtype=dtype, **fields)
+
+
 def mixture(dtype):
     losses = {"balance_loss_weight": 0.1, "router_z_loss_weight": 0.1}
     losses["add_losses"] = False
@@ -71,6 +82,16 @@ LAYERS = {
     "Encoder": (lambda d: encoder(d, sharing="cycle"), TOKENS, {}),
     "Encoder dense": (
         lambda d: encoder(d, (dense, dense), sharing="sequence", shared_norms=True),
+        TOKENS,
+        {},
+    ),
+    "Encoder of one attention": (
+        lambda d: sharing_encoder(d, "attention", shared_norms=True),
+        TOKENS,
+        {},
+    ),
+    "Encoder of one feed-forward": (
+        lambda d: sharing_encoder(d, "feed_forward"),
         TOKENS,
         {},
     ),

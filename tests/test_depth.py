@@ -25,6 +25,8 @@ PLANS = {
     },
     "shared norms": {"steps": 3, "shared_norms": True},
     "dense": {"steps": 3, "moe_blocks": "none"},
+    "one attention": {"steps": 3, "sharing": "attention"},
+    "one mixture": {"steps": 3, "sharing": "feed_forward"},
 }
 TOLD = ("cycle and a rest", "one of two routed")
 

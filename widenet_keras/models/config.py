@@ -5,7 +5,7 @@ import dataclasses
 from widenet_keras.layers.normalization import EPSILON
 from widenet_keras.layers.pieces import Piece, as_dicts, pieces_of
 from widenet_keras.layers.pooling import POOLINGS
-from widenet_keras.layers.sharing import block_of_step
+from widenet_keras.layers.sharing import block_of_step, holders, ranks
 from widenet_keras.models.config_checks import OWNER, check_config
 from widenet_keras.utils import checks
 
@@ -45,10 +45,13 @@ class WideNetConfig:
         images_per_group: Images that share a capacity in training.
         moe_blocks: Which unique blocks are mixtures of experts: "all", "none",
             or their indices; negative ones count from the last.
-        sharing: "none", "all", "sequence" or "cycle": which block a step reads.
-        unique_blocks: U, number of sharing groups for "sequence" and "cycle".
-        shared_norms: Share the LayerNorms with the block, rather than a
-            private pair for every step.
+        sharing: "none", "all", "sequence" or "cycle": which block a step reads. Or the
+            part that all blocks share, "attention" or "feed_forward", while every step
+            has the other one for itself.
+        unique_blocks: U, number of sharing groups for "sequence" and "cycle"; for a
+            part in how many groups of neighbours it is shared, by default 1.
+        shared_norms: Share the LayerNorms with the block, or each with the part that
+            it stands before, rather than a private pair for every step.
         activation: Activation of the hidden layers: "gelu_tanh", "gelu",
             "relu", "silu" or "quick_gelu" (x sigmoid(1.702 x), of OpenAI's CLIP).
         output_activation: Activation of the output of every feed-forward part,
@@ -145,6 +148,25 @@ class WideNetConfig:
         """The unique block that each step reads, a tuple of length L."""
         return block_of_step(self.sharing, self.steps, self.unique_blocks)
 
+    def holders(self, part):
+        """Returns the unique block that holds a part of each one, a tuple of length U.
+
+        Args:
+            part: "attention" or "feed_forward".
+        """
+        return holders(part, self.sharing, self.steps, self.unique_blocks)
+
+    def norm_rows(self, part):
+        """Returns which row of the norms before a part each step reads, L of them.
+
+        Args:
+            part: "attention" or "feed_forward".
+        """
+        if not self.shared_norms:
+            return tuple(range(self.steps))
+        rows = ranks(self.holders(part))
+        return tuple(rows[block] for block in self.block_of_step)
+
     @property
     def routed_blocks(self):
         """Indices of the unique blocks that are mixtures of experts, sorted."""
@@ -160,6 +182,12 @@ class WideNetConfig:
         """Indices of the steps whose block is a mixture of experts."""
         routed = self.routed_blocks
         return tuple(s for s, b in enumerate(self.block_of_step) if b in routed)
+
+    @property
+    def routed_banks(self):
+        """The block that holds the experts of each routed step."""
+        banks = self.holders("feed_forward")
+        return tuple(banks[self.block_of_step[step]] for step in self.routed_steps)
 
     @property
     def grid(self):
