@@ -1,12 +1,16 @@
 """Starting a model that shares its blocks from one that does not."""
 
+import functools
+
 import numpy as np
 
 from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.adapt import weights_by_path
 from widenet_keras.models.tied_weights import (
-    block_values,
-    group_of,
+    attention_values,
+    feed_forward_values,
+    groups_of,
     mean_of_groups,
     read,
 )
@@ -76,6 +80,8 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
       FFNs; mixtures in the group are left out. "stepwise" counts the dense blocks of
       the source alone.
     - `shared_norms=True`: norms start like the rest of their block.
+    - `sharing="attention"` or "feed_forward": only that part is shared. The other one
+      of step t starts from block t alone.
 
     A start, not an equivalent: the hidden units of an FFN, the heads of an
     attention layer and the experts of a mixture can be reordered without a
@@ -100,7 +106,7 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
 
     Args:
         model: A `WideNet` or `ImageClassifier` whose steps share no block, such
-            as the ViT and ViT-MoE presets.
+            as the ViT and ViT-MoE presets, or a part of their blocks at most.
         base: "stepwise", "average", or "auto": "average" if the result has experts,
             else "stepwise".
         seed: Seed of the new routers and of the noise on repeated FFNs.
@@ -130,9 +136,13 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
         config, seed=model.seed, dtype=model.dtype_policy, origin=model.origin()
     )
     random = np.random.default_rng(seed)
-    for index, group in enumerate(groups):
-        for weight, value in block_values(model, tied, index, group, random):
-            weight.assign(value.astype("float32"))
+    for part, values in (
+        ("attention", attention_values),
+        ("feed_forward", functools.partial(feed_forward_values, random=random)),
+    ):
+        for index, group in groups[part].items():
+            for weight, value in values(model, tied, index, group):
+                weight.assign(value.astype("float32"))
     sources = weights_by_path(model)
     for path, weight in weights_by_path(tied).items():
         role = role_of(weight)
@@ -142,9 +152,11 @@ def tie(model, *, base: str = "auto", seed=0, **fields):
         if weight is tied.embedding.position:
             # Without a class token its row, the first, is left out.
             value = value[len(value) - weight.shape[0] :]
-        elif role.group == "norms" and config.shared_norms:
-            rows = [mixtures + dense for mixtures, dense in groups]
-            value = mean_of_groups(value, rows)
+        elif role.group == "norms":
+            part = "attention" if "/norm1/" in path else "feed_forward"
+            value = value[[*model.config.norm_rows(part)]]
+            if config.shared_norms:
+                value = mean_of_groups(value, groups[part].values())
         weight.assign(value.astype("float32"))
     return tied
 
@@ -176,16 +188,16 @@ def _tied_config(source, base, fields):
                 f"tie: {field}=True needs weights that the model does not have; leave "
                 "it out."
             )
-    if config.num_unique_blocks == config.steps > 1:
+    own = tuple(range(config.steps))
+    if config.steps > 1 and all(config.holders(part) == own for part in PART_PLANS):
         raise ValueError(
             f"tie: sharing={config.sharing!r} leaves each of the {config.steps} steps "
             "a block of its own; use 'all', or fewer unique_blocks."
         )
     if base == "auto":
         base = "average" if config.routed_blocks else "stepwise"
-    blocks = range(config.num_unique_blocks)
-    groups = [group_of(config, source, block, base) for block in blocks]
-    return _with_expert_dim(config, source, groups, fields), groups
+    groups = {part: groups_of(config, source, base, part) for part in PART_PLANS}
+    return _with_expert_dim(config, source, groups["feed_forward"], fields), groups
 
 
 def _pools_by_same_weights(config, source):
@@ -198,7 +210,7 @@ def _pools_by_same_weights(config, source):
 def _with_expert_dim(config, source, groups, fields):
     """Returns the config with the width of the experts that it starts from."""
     widths = {}
-    for block, (mixtures, dense) in enumerate(groups):
+    for block, (mixtures, dense) in groups.items():
         if block in config.routed_blocks:
             widths[source.expert_dim if mixtures else source.mlp_dim] = block
             if mixtures and config.num_experts != source.num_experts:
