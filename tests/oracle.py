@@ -271,6 +271,8 @@ def pooled(x, w, config):
         x = np.concatenate([x[:, 0], patches.mean(axis=1)], axis=1)
     elif config.pooling == "token_and_register":
         x = np.concatenate([x[:, 0], x[:, 1]], axis=1)
+    elif config.pooling == "token_attention":
+        x = attention(x, w, "head/attention/", config.heads)[:, 0]
     else:
         activation = ACTIVATIONS[config.activation]
         x = attention_pooling(patches, w, config.heads, activation, config)

@@ -44,15 +44,12 @@ def encoder(dtype, parts=(dense, routed), **fields):
     )
 
 
-def sharing_encoder(dtype, part, **fields):
-    first = block(dtype, name="block_0")
-    parts = {
-        "attention": layers.Attention(3, dtype=dtype),
-        "feed_forward": dense(dtype),
-    }
-    parts[part] = getattr(first, part)
-    other = layers.Block(**parts, dtype=dtype, name="block_1")
-    return layers.Encoder([first, other], 2, "none", dtype=dtype, **fields)
+def sharing_encoder(dtype):
+    first, last = block(dtype, name="block_0"), block(dtype, dense, name="block_2")
+    parts = first.attention, last.feed_forward
+    between = layers.Block(*parts, 0.1, dtype=dtype, name="block_1")
+    blocks = [first, between, last]
+    return layers.Encoder(blocks, 3, "none", shared_norms=True, dtype=dtype)
 
 
 def mixture(dtype):
@@ -85,16 +82,7 @@ LAYERS = {
         TOKENS,
         {},
     ),
-    "Encoder of one attention": (
-        lambda d: sharing_encoder(d, "attention", shared_norms=True),
-        TOKENS,
-        {},
-    ),
-    "Encoder of one feed-forward": (
-        lambda d: sharing_encoder(d, "feed_forward"),
-        TOKENS,
-        {},
-    ),
+    "Encoder of shared parts": (sharing_encoder, TOKENS, {}),
     "Experts": (
         lambda d: layers.Experts(4, 14, **SPREAD, dtype=d),
         values(4, 10, 12),
@@ -145,6 +133,11 @@ LAYERS = {
             attention=layers.AttentionPooling(3, 10, dtype=d, name="attention"),
             dtype=d,
         ),
+        TOKENS,
+        {},
+    ),
+    "TokenAttentionPooling": (
+        lambda d: layers.TokenAttentionPooling(3, dtype=d),
         TOKENS,
         {},
     ),

@@ -75,7 +75,7 @@ def _check(model):
         "quantization": model.quantization,
         "pooling='mean' over a class token or registers": config.pooling == "mean"
         and (config.class_token or config.registers),
-        f"pooling={config.pooling!r}": config.pooling.startswith("token_and"),
+        f"pooling={config.pooling!r}": config.pooling.startswith("token_"),
         f"norm_epsilon={config.norm_epsilon}": config.norm_epsilon
         not in _ARCHITECTURES,
     }

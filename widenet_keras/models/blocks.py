@@ -7,6 +7,7 @@ from widenet_keras.layers.embedding import PatchEmbedding
 from widenet_keras.layers.feed_forward import FeedForward
 from widenet_keras.layers.head import ClassifierHead
 from widenet_keras.layers.mixture_of_experts import routed_experts
+from widenet_keras.layers.token_attention_pooling import TokenAttentionPooling
 
 
 def blocks_of(config, policy):
@@ -93,6 +94,8 @@ def head_of(config, policy):
             dtype=policy,
             name="attention",
         )
+    elif config.pooling == "token_attention":
+        attention = TokenAttentionPooling(config.heads, dtype=policy, name="attention")
     return ClassifierHead(
         config.num_classes,
         pooling=config.pooling,

@@ -60,8 +60,9 @@ class WideNetConfig:
         pooling: "mean" of all tokens; the class "token"; the mean of the "patches",
             which leaves class token and registers out; "token_and_patches" or
             "token_and_register", the class token with that mean or with the first
-            register, 2 D side by side; or "attention" of one learned query over the
-            patches, with an MLP of `mlp_dim` after it (SigLIP).
+            register, 2 D side by side; "attention" of one learned query over the
+            patches, with an MLP of `mlp_dim` after it (SigLIP); or "token_attention",
+            that of the class token over all tokens (the authors' code).
         representation: Whether a Dense(D) + tanh stands before the logits.
         dropout: Dropout rate after the embedding, in the hidden layers and on
             both branches.

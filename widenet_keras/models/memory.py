@@ -102,6 +102,8 @@ def _of_head(c):
     pooled = POOLINGS.get(pooling, 1) * d if isinstance(pooling, str) else d
     logits = (pooled + 1) * c["num_classes"]
     representation = bool(c["representation"]) * (d * d + d)
+    if pooling == "token_attention":
+        return logits + representation + 4 * (d * d + d)
     if pooling != "attention":
         return logits + representation
     query_and_norm = 3 * d

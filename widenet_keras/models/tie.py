@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 
-from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.layers.pooling import POOLINGS, WEIGHED
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.adapt import weights_by_path
 from widenet_keras.models.tied_weights import (
@@ -202,8 +202,8 @@ def _tied_config(source, base, fields):
 
 def _pools_by_same_weights(config, source):
     """Whether the weights of a head fit both poolings."""
-    if config.pooling == "attention":
-        return source.pooling == "attention"
+    if config.pooling in WEIGHED:
+        return source.pooling == config.pooling
     return POOLINGS[config.pooling] == POOLINGS[source.pooling]
 
 
