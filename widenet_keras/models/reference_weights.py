@@ -28,7 +28,7 @@ The switches of their train.py are fields of the model:
 | `--share_att` | `sharing="attention"` |
 | `--share_ffn` | `sharing="feed_forward"` |
 | neither | `sharing="none"` |
-| `--switch_deepth` G with `--use_moe` | `unique_blocks` L / G ("sequence" where both are shared) and `moe_blocks`, the last G steps; from L on neither is needed |
+| `--switch_deepth` G with `--use_moe` | `unique_blocks` L / G ("sequence" where both are shared) and `moe_blocks`, those of the last G steps; from L on neither is needed |
 | no `--use_moe` | `moe_blocks="none"` and, with a shared part, `shared_norms=True` |
 | `--use_representation` | `representation=True`, otherwise and with "map" False |
 | `classifier` "gap", "token" or "map" of their configurations | `pooling` "mean", "token" or "token_attention" |
