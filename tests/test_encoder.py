@@ -17,6 +17,12 @@ PLANS = {
     "attention": {"sharing": "attention"},
     "feed_forward": {"sharing": "feed_forward", "unique_blocks": 2},
 }
+# What takes long to compile is told by some.
+TOLD = {
+    "jax": ["cycle"],
+    "tensorflow": ["all", "sequence", "cycle"],
+    "torch": list(PLANS),
+}
 
 
 def untied(model):
@@ -66,9 +72,7 @@ def test_which_block_holds_a_part(part, sharing, unique, expected):
     assert config.holders(part) == expected
 
 
-@pytest.mark.parametrize(
-    "plan", [slow(p, when=BACKEND == "jax" and p != "cycle") for p in PLANS]
-)
+@pytest.mark.parametrize("plan", [slow(p, when=p not in TOLD[BACKEND]) for p in PLANS])
 def test_shared_equals_untied_copies_and_their_gradients_add_up(plan):
     model = tiny_model(steps=4, **PLANS[plan])
     copies = untied(model)
@@ -180,3 +184,21 @@ def test_shared_weights_are_stored_once(tmp_path):
     deeper = widenet_keras.ImageClassifier(config.replace(steps=24))
     # Only the private norms grow with the depth: 4 rows of D per step.
     assert deeper.count_params() - model.count_params() == 12 * 4 * 12
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "quantization"),
+    [("attention", "feed_forward", None), ("feed_forward", "attention", "int8")],
+)
+def test_a_part_that_steps_share_is_one_layer(part, other, quantization, tmp_path):
+    model = tiny_model(steps=3, sharing=part)
+    if quantization:
+        model.quantize(quantization)
+    model.save(tmp_path / "model.keras")
+    again = widenet_keras.load_model(tmp_path / "model.keras")
+    blocks = again.encoder.blocks
+    assert len({getattr(block, part) for block in blocks}) == 1
+    assert len({getattr(block, other) for block in blocks}) == 3
+    assert again.count_params() == model.count_params()
+    images = tiny_images(2)
+    np.testing.assert_array_equal(numpy(again(images)), numpy(model(images)))
