@@ -219,7 +219,11 @@ def test_the_switches_of_the_reference_code(fields):
         (lambda a: a.update({"Adam/iter:0": np.zeros(1)}), "'Adam/iter:0'"),
         (
             lambda a: a.update({"conv2d/bias:0": np.zeros(3)}),
-            "embedding/projection/bias",
+            "embedding/projection/bias has shape",
+        ),
+        (
+            lambda a: a.update({"conv2d/bias:0": np.full(12, np.nan)}),
+            "embedding/projection/bias has values that are no numbers",
         ),
     ],
 )

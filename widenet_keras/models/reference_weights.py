@@ -45,7 +45,7 @@ import re
 import numpy as np
 
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.models.adapt import assign_all
 
 # Layer kinds in their automatic names; "embedding" is the position table.
 _KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", "dense")
@@ -90,17 +90,7 @@ def convert_reference_weights(arrays, model):
     source = _Source(arrays)
     values = _converted(source, model.config)
     source.check_used_up()
-    pairs = []
-    for path, weight in weights_by_path(model).items():
-        value = values.pop(path)
-        if tuple(value.shape) != tuple(weight.shape):
-            raise ValueError(
-                f"The reference array for {path} is {tuple(value.shape)} and the "
-                f"model's is {tuple(weight.shape)}; build the model with their sizes."
-            )
-        pairs.append((weight, value))
-    for weight, value in pairs:
-        weight.assign(value)
+    assign_all(model, values, "The reference arrays")
     return model
 
 
