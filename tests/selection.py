@@ -130,6 +130,7 @@ ONLY = {
     "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
     # torch compiles no loops, and its `torch.compile` takes minutes.
     "test_depth.py::test_programs_do_not_grow_with_the_depth": ("tensorflow", "jax"),
+    "test_depth.py::test_programs_of_private_parts": ("jax",),
     "test_training.py::test_jit_compile_on_gives_the_same_weights": (
         "tensorflow",
         "jax",

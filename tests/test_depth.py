@@ -126,6 +126,11 @@ def test_programs_do_not_grow_with_the_depth():
         assert size_of_program(8) > 1.5 * of_four
 
 
+def test_programs_of_private_parts_grow_by_their_stacks_alone():
+    how = {"sharing": "attention", "scan": "always"}
+    assert size_of_program(12, **how) < 1.5 * size_of_program(4, **how)
+
+
 def kept_for_gradients(remat):
     """Returns the size of what a training pass keeps for its gradients."""
     model = tiny_model(steps=8, expert_dim=64, remat=remat)

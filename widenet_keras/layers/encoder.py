@@ -43,8 +43,9 @@ class Encoder(keras.layers.Layer):
         stochastic_depth: Rate at which the last step's branches are dropped per
             image in training; it grows linearly from 0 at the first step.
         scan: Whether steps that share a block compile as one loop: "auto" (in
-            graphs on JAX and TensorFlow), "always" or "never". torch takes them
-            one by one.
+            graphs on JAX and TensorFlow), "always" or "never". With "always" blocks
+            of one kind are looped over too where no step reads that of another one;
+            their weights are copied into stacks. torch takes steps one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
         pieces: What the steps keep for themselves besides norms: `Piece`s, or dicts
