@@ -271,6 +271,8 @@ def pooled(x, w, config):
         x = np.concatenate([x[:, 0], patches.mean(axis=1)], axis=1)
     elif config.pooling == "token_and_register":
         x = np.concatenate([x[:, 0], x[:, 1]], axis=1)
+    elif config.pooling == "token_attention":
+        x = attention(x, w, "head/attention/", config.heads)[:, 0]
     else:
         activation = ACTIVATIONS[config.activation]
         x = attention_pooling(patches, w, config.heads, activation, config)
@@ -304,6 +306,16 @@ def feed_forward(x, w, path, config, training, frozen):
     return moe.forward(x, frozen), moe
 
 
+def holders(w, config, part):
+    """The block whose part each step computes with: the last one that has any."""
+    has = [
+        any(p.startswith(f"encoder/block_{b}/{part}/") for p in w) for b in range(99)
+    ]
+    return [
+        max(b for b in range(block + 1) if has[b]) for block in config.block_of_step
+    ]
+
+
 def model_forward(w, config, images, training=False, frozen=None):
     """Returns (logits, one `MoeOracle` per routed step).
 
@@ -312,19 +324,23 @@ def model_forward(w, config, images, training=False, frozen=None):
     """
     x = embed(w, config, np.asarray(images, "float64"))
     oracles = []
-    for step, block in enumerate(config.block_of_step):
-        path = f"encoder/block_{block}/"
-        row = block if config.shared_norms else step
+    parts = ("attention", "feed_forward")
+    blocks = [holders(w, config, part) for part in parts]
+    rows = [[sorted(set(b)).index(block) for block in b] for b in blocks]
+    for step, paths in enumerate(zip(*blocks, strict=True)):
+        first, second = (
+            f"encoder/block_{block}/{part}/"
+            for block, part in zip(paths, parts, strict=True)
+        )
 
-        def normal(x, n, row=row):
+        def normal(x, n, step=step):
+            row = rows[n - 1][step] if config.shared_norms else step
             gamma, beta = (w[f"encoder/norm{n}/{name}"][row] for name in NORM)
             return layer_norm(x, gamma, beta, config.norm_epsilon)
 
-        x = x + attention(normal(x, 1), w, f"{path}attention/", config.heads)
+        x = x + attention(normal(x, 1), w, first, config.heads)
         choices = frozen[len(oracles)] if frozen else None
-        branch, moe = feed_forward(
-            normal(x, 2), w, f"{path}feed_forward/", config, training, choices
-        )
+        branch, moe = feed_forward(normal(x, 2), w, second, config, training, choices)
         x = x + branch
         oracles += [moe] if moe else []
     x = pooled(x, w, config)

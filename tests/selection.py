@@ -23,6 +23,8 @@ ONCE = {
     "test_config_fields.py::test_gradients_of_many_fields": EVERY,
     "test_config_fields.py::test_exports_of_many_fields": READS,
     "test_config_fields.py::test_int8_files_of_many_fields": READS,
+    "test_encoder.py::test_a_part_that_steps_share_is_one_layer": QUICK,
+    "test_encoder.py::test_which_block_holds_a_part": QUICK,
     "test_evaluation.py": QUICK,
     "test_evaluation.py::test_a_real_model_whatever_the_batch_size": EVERY,
     "test_evaluation.py::test_a_forward_pass_runs_as_the_model_is_compiled": EVERY,
@@ -134,6 +136,7 @@ ONLY = {
     "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
     # torch compiles no loops, and its `torch.compile` takes minutes.
     "test_depth.py::test_programs_do_not_grow_with_the_depth": ("tensorflow", "jax"),
+    "test_depth.py::test_programs_of_private_parts": ("jax",),
     "test_training.py::test_jit_compile_on_gives_the_same_weights": (
         "tensorflow",
         "jax",

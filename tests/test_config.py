@@ -99,6 +99,14 @@ WRONG = [
         ["unique_blocks=13 is more than steps=12", "at most 12"],
     ),
     ({"sharing": "cycle", "unique_blocks": 0}, ["unique_blocks=0", WHOLE]),
+    (
+        {"sharing": "attention", "unique_blocks": 5},
+        ["unique_blocks=5 does not divide steps=12", "sharing='attention'"],
+    ),
+    (
+        {"sharing": "feed_forward", "moe_blocks": (-2, -1)},
+        ["only one of the blocks 0 and 10", "sharing='feed_forward'"],
+    ),
     ({"unique_blocks": 2}, ["unique_blocks=2 contradicts sharing='all'", "has 1"]),
     (
         {"sharing": "none", "unique_blocks": 3},
@@ -214,6 +222,8 @@ PLANS = [
     (("sequence", 2, "all"), (0, 0, 0, 1, 1, 1), (0, 1), (0, 1, 2, 3, 4, 5)),
     (("cycle", 3, (-1, 0)), (0, 1, 2, 0, 1, 2), (0, 2), (0, 2, 3, 5)),
     (("cycle", 4, (1,)), (0, 1, 2, 3, 0, 1), (1,), (1, 5)),
+    (("attention", None, (-1,)), (0, 1, 2, 3, 4, 5), (5,), (5,)),
+    (("feed_forward", 3, (-2, -1)), (0, 1, 2, 3, 4, 5), (4, 5), (4, 5)),
 ]
 
 
@@ -227,6 +237,16 @@ def test_which_block_each_step_reads(plan, blocks, routed_blocks, routed_steps):
     assert config.num_unique_blocks == len(set(blocks))
     assert config.routed_blocks == routed_blocks
     assert config.routed_steps == routed_steps
+
+
+def test_steps_that_share_a_part_share_its_experts_and_its_norm():
+    config = WideNetConfig(steps=4, sharing="feed_forward", unique_blocks=2)
+    assert config.routed_banks == (0, 0, 2, 2)
+    assert config.norm_rows("feed_forward") == (0, 1, 2, 3)
+    config = config.replace(shared_norms=True, moe_blocks=(2, -1))
+    assert config.routed_banks == (2, 2)
+    assert config.norm_rows("attention") == (0, 1, 2, 3)
+    assert config.norm_rows("feed_forward") == (0, 0, 1, 1)
 
 
 def test_derived_sizes():

@@ -51,6 +51,7 @@ FIELDS = {
     "mean, norm after": {"pooling": "mean", "norm_after_pooling": True},
     "token_and_patches": {"pooling": "token_and_patches", **TWO},
     "token_and_register": {"pooling": "token_and_register", **TWO},
+    "token_attention": {"pooling": "token_attention", **TWO},
     "attention": {
         "pooling": "attention",
         "class_token": False,
@@ -409,3 +410,6 @@ def test_costs_by_hand():
     pooling = 2 * 2 * patches * width**2 + 2 * 2 * patches * width
     pooling += 2 * width**2 + 4 * width * hidden
     assert more(pooling="attention") == pooling
+    tokens = patches + 1
+    pooling = 2 * 2 * tokens * width**2 + 2 * 2 * tokens * width + 2 * 2 * width**2
+    assert more(pooling="token_attention") == pooling

@@ -44,6 +44,14 @@ def encoder(dtype, parts=(dense, routed), **fields):
     )
 
 
+def sharing_encoder(dtype):
+    first, last = block(dtype, name="block_0"), block(dtype, dense, name="block_2")
+    parts = first.attention, last.feed_forward
+    between = layers.Block(*parts, 0.1, dtype=dtype, name="block_1")
+    blocks = [first, between, last]
+    return layers.Encoder(blocks, 3, "none", shared_norms=True, dtype=dtype)
+
+
 def mixture(dtype):
     losses = {"balance_loss_weight": 0.1, "router_z_loss_weight": 0.1}
     losses["add_losses"] = False
@@ -74,6 +82,7 @@ LAYERS = {
         TOKENS,
         {},
     ),
+    "Encoder of shared parts": (sharing_encoder, TOKENS, {}),
     "Experts": (
         lambda d: layers.Experts(4, 14, **SPREAD, dtype=d),
         values(4, 10, 12),
@@ -124,6 +133,11 @@ LAYERS = {
             attention=layers.AttentionPooling(3, 10, dtype=d, name="attention"),
             dtype=d,
         ),
+        TOKENS,
+        {},
+    ),
+    "TokenAttentionPooling": (
+        lambda d: layers.TokenAttentionPooling(3, dtype=d),
         TOKENS,
         {},
     ),

@@ -25,6 +25,8 @@ PLANS = {
     },
     "shared norms": {"steps": 3, "shared_norms": True},
     "dense": {"steps": 3, "moe_blocks": "none"},
+    "one attention": {"steps": 3, "sharing": "attention"},
+    "one mixture": {"steps": 3, "sharing": "feed_forward"},
 }
 TOLD = ("cycle and a rest", "one of two routed")
 
@@ -122,6 +124,11 @@ def test_programs_do_not_grow_with_the_depth():
     assert size_of_program(8, scan="never") > 1.5 * of_four
     with execution(unrolled=True):
         assert size_of_program(8) > 1.5 * of_four
+
+
+def test_programs_of_private_parts_grow_by_their_stacks_alone():
+    how = {"sharing": "attention", "scan": "always"}
+    assert size_of_program(12, **how) < 1.5 * size_of_program(4, **how)
 
 
 def kept_for_gradients(remat):

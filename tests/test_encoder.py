@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import BACKEND, numpy, slow, tiny_config, tiny_images, tiny_model
 from gradients import value_and_gradients
-from oracle import model_forward, weights_by_path
+from oracle import holders, model_forward, weights_by_path
 
 import widenet_keras
 from widenet_keras.layers.sharing import block_of_step
@@ -14,6 +14,14 @@ PLANS = {
     "all": {"sharing": "all"},
     "sequence": {"sharing": "sequence", "unique_blocks": 2},
     "cycle": {"sharing": "cycle", "unique_blocks": 2},
+    "attention": {"sharing": "attention"},
+    "feed_forward": {"sharing": "feed_forward", "unique_blocks": 2},
+}
+# What takes long to compile is told by some.
+TOLD = {
+    "jax": ["cycle"],
+    "tensorflow": ["all", "sequence", "cycle"],
+    "torch": list(PLANS),
 }
 
 
@@ -21,12 +29,14 @@ def untied(model):
     """Returns an unshared model whose blocks are copies of the shared ones."""
     config = model.config.replace(sharing="none", unique_blocks=None)
     other = widenet_keras.ImageClassifier(config)
-    source = {w.path.split("/", 1)[1]: w for w in model.weights}
+    source = weights_by_path(model)
     for weight in other.weights:
         path = weight.path.split("/", 1)[1]
-        for step, block in enumerate(model.config.block_of_step):
-            path = path.replace(f"block_{step}/", f"block_@{block}/")
-        weight.assign(numpy(source[path.replace("@", "")]))
+        if "block_" in path:
+            _, step, part, rest = path.split("/", 3)
+            block = holders(source, model.config, part)[int(step.split("_")[1])]
+            path = f"encoder/block_{block}/{part}/{rest}"
+        weight.assign(source[path])
     return other
 
 
@@ -38,6 +48,7 @@ def untied(model):
         ("sequence", 6, 3, (0, 0, 1, 1, 2, 2)),
         ("cycle", 6, 3, (0, 1, 2, 0, 1, 2)),
         ("cycle", 5, 2, (0, 1, 0, 1, 0)),
+        ("attention", 4, 2, (0, 1, 2, 3)),
     ],
 )
 def test_plan(sharing, steps, unique, expected):
@@ -45,8 +56,23 @@ def test_plan(sharing, steps, unique, expected):
 
 
 @pytest.mark.parametrize(
-    "plan", [slow(p, when=BACKEND == "jax" and p != "cycle") for p in PLANS]
+    ("part", "sharing", "unique", "expected"),
+    [
+        ("attention", "attention", None, (0, 0, 0, 0)),
+        ("attention", "attention", 2, (0, 0, 2, 2)),
+        ("feed_forward", "feed_forward", 2, (0, 0, 2, 2)),
+        ("feed_forward", "attention", 2, (0, 1, 2, 3)),
+        ("attention", "none", None, (0, 1, 2, 3)),
+        ("attention", "cycle", 2, (0, 1)),
+        ("feed_forward", "all", None, (0,)),
+    ],
 )
+def test_which_block_holds_a_part(part, sharing, unique, expected):
+    config = tiny_config(steps=4, sharing=sharing, unique_blocks=unique)
+    assert config.holders(part) == expected
+
+
+@pytest.mark.parametrize("plan", [slow(p, when=p not in TOLD[BACKEND]) for p in PLANS])
 def test_shared_equals_untied_copies_and_their_gradients_add_up(plan):
     model = tiny_model(steps=4, **PLANS[plan])
     copies = untied(model)
@@ -71,10 +97,10 @@ def test_shared_equals_untied_copies_and_their_gradients_add_up(plan):
         if "block_" not in path:
             np.testing.assert_allclose(gradient, apart[path], atol=1e-5)
             continue
-        block, rest = path.removeprefix("encoder/block_").split("/", 1)
+        block, part, rest = path.removeprefix("encoder/block_").split("/", 2)
         summed = sum(
-            apart[f"encoder/block_{step}/{rest}"]
-            for step, index in enumerate(model.config.block_of_step)
+            apart[f"encoder/block_{step}/{part}/{rest}"]
+            for step, index in enumerate(holders(shared, model.config, part))
             if index == int(block)
         )
         np.testing.assert_allclose(gradient, summed, atol=2e-5, err_msg=path)
@@ -87,6 +113,8 @@ def test_shared_equals_untied_copies_and_their_gradients_add_up(plan):
         {"shared_norms": True},
         {"moe_blocks": "none"},
         {"sharing": "cycle", "unique_blocks": 2, "moe_blocks": (1,)},
+        {"sharing": "attention", "shared_norms": True, "moe_blocks": (1,)},
+        {"sharing": "feed_forward", "shared_norms": True},
         {"router": "grouped_top_1"},
         {"output_activation": "gelu_tanh"},
         {"class_token": False, "representation": False},
@@ -156,3 +184,21 @@ def test_shared_weights_are_stored_once(tmp_path):
     deeper = widenet_keras.ImageClassifier(config.replace(steps=24))
     # Only the private norms grow with the depth: 4 rows of D per step.
     assert deeper.count_params() - model.count_params() == 12 * 4 * 12
+
+
+@pytest.mark.parametrize(
+    ("part", "other", "quantization"),
+    [("attention", "feed_forward", None), ("feed_forward", "attention", "int8")],
+)
+def test_a_part_that_steps_share_is_one_layer(part, other, quantization, tmp_path):
+    model = tiny_model(steps=3, sharing=part)
+    if quantization:
+        model.quantize(quantization)
+    model.save(tmp_path / "model.keras")
+    again = widenet_keras.load_model(tmp_path / "model.keras")
+    blocks = again.encoder.blocks
+    assert len({getattr(block, part) for block in blocks}) == 1
+    assert len({getattr(block, other) for block in blocks}) == 3
+    assert again.count_params() == model.count_params()
+    images = tiny_images(2)
+    np.testing.assert_array_equal(numpy(again(images)), numpy(model(images)))

@@ -44,8 +44,7 @@ class Scene(keras.Model):
             image_shape=(classes, classes, 1),
             num_classes=classes,
             routed_steps=(1, 2) if routed else (),
-            routed_blocks=(1, 2),
-            block_of_step=(0, 1, 2),
+            routed_banks=(1, 2),
             num_experts=3,
         )
         self.built = True
@@ -220,8 +219,7 @@ def counted(experts, **fields):
     config = SimpleNamespace(
         **{
             "routed_steps": tuple(range(len(experts))),
-            "routed_blocks": (0,),
-            "block_of_step": (0,) * len(experts),
+            "routed_banks": (0,) * len(experts),
             "num_experts": 2,
             **fields,
         }
@@ -238,7 +236,7 @@ def test_an_expert_of_a_shared_block_lives_if_any_step_uses_it():
     assert routing.dead_experts == 0
     assert routing.entropy == (0.0, 0.0)
     # The same, but each step has experts of its own.
-    apart = counted([[0, 0], [1, 1]], routed_blocks=(0, 1), block_of_step=(0, 1))
+    apart = counted([[0, 0], [1, 1]], routed_banks=(0, 1))
     assert apart.dead_experts == 2
 
 

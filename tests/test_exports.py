@@ -116,7 +116,14 @@ ODD = [
         "class_token": False,
         "channels": 4,
     },
-    {"channels": 1, "activation": "relu", "output_activation": "gelu", "top_k": 1},
+    {
+        "channels": 1,
+        "activation": "relu",
+        "output_activation": "gelu",
+        "top_k": 1,
+        "sharing": "attention",
+        "pooling": "token_attention",
+    },
 ]
 
 

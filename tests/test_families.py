@@ -8,7 +8,9 @@ import math
 import numpy as np
 import pytest
 
+from widenet_keras.conversions import google
 from widenet_keras.conversions.found import found_in
+from widenet_keras.conversions.tensors import Tensors
 
 D, H, P, SIDE, F, C, L = 12, 3, 2, 3, 10, 5, 2
 N, IMAGE = SIDE**2, P * SIDE
@@ -338,6 +340,9 @@ def test_wrappers_and_prefixes():
     same(found, expected)
     assert found.family == "DINO"
     assert found.unknown == ()
+    # One that is alone is taken whatever it is called.
+    found = found_in({f"student.{n}": a for n, a in plain.items()}, {}, "it", heads=H)
+    same(found, expected)
     pretraining = {f"model.{n}": a for n, a in plain.items()}
     pretraining["model.decoder_embed.weight"] = random(3, D)
     pretraining["model.mask_token"] = random(1, 1, 3)
@@ -787,6 +792,22 @@ def test_google_scanned():
     arrays["Transformer/encoderblock/more"] = random(L, D)
     with pytest.raises(ValueError, match="encoderblock/more' has no place"):
         found_in(arrays, {}, "a.npz")
+
+
+def test_steps_of_scanned_arrays_are_no_copies(monkeypatch):
+    arrays = scanned(google_arrays(new=True, rows=N, cls=False, probe=True))
+    seen = []
+
+    class Watched(Tensors):
+        def __init__(self, arrays, *rest):
+            super().__init__(arrays, *rest)
+            seen.extend(arrays.values())
+
+    monkeypatch.setattr(google, "Tensors", Watched)
+    google.parts_of(Tensors(arrays, "a.npz"))
+    stacked = [a for n, a in arrays.items() if n.startswith("Transformer/encoderblock")]
+    assert len(seen) == L * len(stacked)
+    assert all(any(each.base is a for a in stacked) for each in seen)
 
 
 def hub_arrays(plain, deit=False, steps=L):

@@ -1,6 +1,7 @@
 """Weights of other libraries become a classifier that gives their answers."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -50,6 +51,25 @@ def test_one_line_says_what_was_found(folder, source):
     images = tiny_images(3)
     np.testing.assert_allclose(numpy(model(images)), numpy(source(images)), atol=1e-5)
     assert "converted from" in model.trained_on
+
+
+def test_a_json_file_that_may_be_of_another_file_is_told(folder):
+    def line(path):
+        said = []
+        widenet_keras.from_weights(path, heads=3, say=said.append)
+        return said[0]
+
+    whole, other = folder / "model.safetensors", folder / "small.safetensors"
+    shutil.copy(whole, other)
+    phrase = "config.json beside it tells of this file, not of model.safetensors"
+    assert phrase in line(other)
+    assert "beside it" not in line(whole)
+    assert "beside it" not in line(folder)
+    whole.unlink()
+    assert "beside it" not in line(other)
+    # Another format of the same.
+    (folder / "small.bin").touch()
+    assert "beside it" not in line(other)
 
 
 def test_names_that_repeat_get_their_number(folder):

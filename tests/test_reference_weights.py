@@ -8,6 +8,85 @@ from oracle import model_forward
 import widenet_keras
 
 
+def reference_layers(config):
+    """Yields the layers in the order in which the authors' code makes them.
+
+    Each as its kind, a path of ours, and for a norm its row there. Their code has a
+    loop over the steps, in which a new group begins every G steps.
+    """
+    shares = {
+        part: config.sharing in ("all", "sequence", part)
+        for part in ("attention", "feed_forward")
+    }
+    group = config.steps // (config.unique_blocks or 1)
+    with_norm = config.moe_blocks == "none" and config.shared_norms
+    yield "conv2d", "embedding/projection/", None
+    yield "embedding", "embedding/position", None
+    names = {"attention": "encoder/norm1/", "feed_forward": "encoder/norm2/"}
+    one_block = all(shares.values())
+
+    def part_of(part, step):
+        block = step // group if one_block else step
+        path = f"encoder/block_{block}/{part}/"
+        if part == "attention":
+            yield "multi_head_attention", path, None
+        elif block in config.routed_blocks:
+            for expert in range(config.num_experts):
+                yield "dense", f"{path}experts/hidden_", expert
+                yield "dense", f"{path}experts/outer_", expert
+            yield "dense", f"{path}router/", "router"
+        else:
+            yield "dense", f"{path}hidden/", None
+            yield "dense", f"{path}outer/", None
+
+    for step in range(config.steps):
+        if step % group == 0:
+            for part in [part for part in shares if shares[part]]:
+                if with_norm:
+                    yield "layer_normalization", names[part], step // group
+                yield from part_of(part, step)
+        for part, is_shared in shares.items():
+            if not (is_shared and with_norm):
+                yield "layer_normalization", names[part], step
+            if not is_shared:
+                yield from part_of(part, step)
+    yield "layer_normalization", "head/norm/", None
+    if config.pooling == "token_attention":
+        yield "multi_head_attention", "head/attention/", None
+    if config.representation:
+        yield "dense", "head/representation/", None
+    yield "dense", "head/logits/", None
+
+
+def shapes_of(kind, path, index, config):
+    """Returns the shapes of the variables of one of their layers, by their names."""
+    width, heads, patch = config.width, config.heads, config.patch_size
+    if kind == "conv2d":
+        return {"kernel": (patch, patch, 3, width), "bias": (width,)}
+    if kind == "embedding":
+        return {"embeddings": (1 + config.grid[0] * config.grid[1], width)}
+    if kind == "layer_normalization":
+        return {"gamma": (width,), "beta": (width,)}
+    if kind == "multi_head_attention":
+        size = width // heads
+        inner = {"kernel": (width, heads, size), "bias": (heads, size)}
+        outer = {"kernel": (heads, size, width), "bias": (width,)}
+        parts = dict.fromkeys(("query", "key", "value"), inner)
+        parts["attention_output"] = outer
+        return {f"{n}/{p}": s for n, part in parts.items() for p, s in part.items()}
+    if index == "router":
+        return {"kernel": (width, config.num_experts)}
+    hidden = config.expert_dim if "experts" in path else config.mlp_dim
+    rows, columns = width, width
+    if "hidden" in path:
+        columns = hidden
+    elif "outer" in path:
+        rows = hidden
+    elif "logits" in path:
+        columns = config.num_classes
+    return {"kernel": (rows, columns), "bias": (columns,)}
+
+
 def reference_arrays(config, first=0):
     """Returns random arrays under the names that the authors' code gives.
 
@@ -16,45 +95,14 @@ def reference_arrays(config, first=0):
     """
     random = np.random.default_rng(0)
     arrays, counts = {}, {}
-    width, heads = config.width, config.heads
-    size = width // heads
-
-    def add(kind, prefix="", **shapes):
+    prefixes = {"embedding": "patch_encoder/", "router": "switch/router/"}
+    for kind, path, index in reference_layers(config):
         number = counts[kind] = counts.get(kind, first - 1) + 1
         name = f"{kind}_{number}" if number else kind
-        for part, shape in shapes.items():
-            key = f"{prefix}{name}/{part.replace('__', '/')}:0"
-            arrays[key] = (random.normal(size=shape) * 0.3).astype("float32")
-
-    def dense(rows, columns):
-        add("dense", kernel=(rows, columns), bias=(columns,))
-
-    patch = config.patch_size
-    add("conv2d", kernel=(patch, patch, 3, width), bias=(width,))
-    tokens = 1 + config.grid[0] * config.grid[1]
-    add("embedding", prefix="patch_encoder/", embeddings=(tokens, width))
-    for block in range(config.num_unique_blocks):
-        per_head = {"kernel": (width, heads, size), "bias": (heads, size)}
-        parts = {
-            f"{n}__{p}": s
-            for n in ("query", "key", "value")
-            for p, s in per_head.items()
-        }
-        parts["attention_output__kernel"] = (heads, size, width)
-        parts["attention_output__bias"] = (width,)
-        add("multi_head_attention", **parts)
-        routed = block in config.routed_blocks
-        hidden = config.expert_dim if routed else config.mlp_dim
-        for _ in range(config.num_experts if routed else 1):
-            dense(width, hidden)
-            dense(hidden, width)
-        if routed:
-            shape = (width, config.num_experts)
-            add("dense", prefix="switch/router/", kernel=shape)
-    for _ in range(2 * config.steps + 1):
-        add("layer_normalization", gamma=(width,), beta=(width,))
-    dense(width, width)
-    dense(width, config.num_classes)
+        prefix = prefixes.get(index, prefixes.get(kind, ""))
+        for part, shape in shapes_of(kind, path, index, config).items():
+            value = random.normal(size=shape) * 0.3
+            arrays[f"{prefix}{name}/{part}:0"] = value.astype("float32")
     return arrays
 
 
@@ -88,53 +136,75 @@ def test_names_of_a_h5_file_repeat_the_layer():
 def reference_logits(arrays, config, images):
     """The authors' forward pass on their own arrays, through the oracle.
 
-    Written apart from the conversion: layers are looked up here by the position
-    of their name in the dict, there by kind and number.
+    Written apart from the conversion: layers are looked up here by the place of their
+    arrays in the dict, there by kind and number.
     """
-    by_kind = {}
-    for name, array in arrays.items():
-        kind = next(
-            k
-            for k in ("multi_head", "layer_norm", "embedding", "conv2d", "dense")
-            if k in name
-        )
-        by_kind.setdefault(kind, []).append(array.astype("float64"))
-    norms = np.array(by_kind["layer_norm"])
-    w = {
-        "embedding/projection/kernel": by_kind["conv2d"][0],
-        "embedding/projection/bias": by_kind["conv2d"][1],
-        "embedding/position": by_kind["embedding"][0],
-        "encoder/norm1/gamma": norms[0:-2:4],
-        "encoder/norm1/beta": norms[1:-2:4],
-        "encoder/norm2/gamma": norms[2:-2:4],
-        "encoder/norm2/beta": norms[3:-2:4],
-        "head/norm/gamma": norms[-2],
-        "head/norm/beta": norms[-1],
+    w, stacks, values = {}, {}, iter(arrays.values())
+    for kind, path, index in reference_layers(config):
+        for part in shapes_of(kind, path, index, config):
+            value = next(values).astype("float64")
+            if kind == "multi_head_attention":
+                part = part.removeprefix("attention_")
+                shape = (config.width,) * (2 if "kernel" in part else 1)
+                w[path + part] = value.reshape(shape)
+            elif kind == "embedding":
+                w[path] = value
+            elif isinstance(index, int):
+                stacks.setdefault(path + part, {})[index] = value
+            else:
+                w[path + part] = value
+    w |= {
+        path: np.array([rows[i] for i in sorted(rows)]) for path, rows in stacks.items()
     }
-    dense = iter(by_kind["dense"])
-    attention = iter(by_kind["multi_head"])
-    for block in range(config.num_unique_blocks):
-        path = f"encoder/block_{block}/"
-        for part in ("query", "key", "value", "output"):
-            kernel = next(attention).reshape(config.width, config.width)
-            w[f"{path}attention/{part}/kernel"] = kernel
-            w[f"{path}attention/{part}/bias"] = next(attention).ravel()
-        path += "feed_forward/"
-        if block in config.routed_blocks:
-            bank = [[next(dense) for _ in range(4)] for _ in range(config.num_experts)]
-            for place, name in enumerate(
-                ("hidden_kernel", "hidden_bias", "outer_kernel", "outer_bias")
-            ):
-                w[f"{path}experts/{name}"] = np.array([e[place] for e in bank])
-            w[f"{path}router/kernel"] = next(dense)
-        else:
-            for name in ("hidden", "outer"):
-                w[f"{path}{name}/kernel"] = next(dense)
-                w[f"{path}{name}/bias"] = next(dense)
-    for name in ("representation", "logits"):
-        w[f"head/{name}/kernel"] = next(dense)
-        w[f"head/{name}/bias"] = next(dense)
     return model_forward(w, config, images)[0]
+
+
+# Switches of their train.py: --use_moe, --share_att, --share_ffn, --switch_deepth.
+SWITCHES = {
+    "share_att": {"sharing": "attention"},
+    "share_ffn": {"sharing": "feed_forward"},
+    "share_ffn, map": {
+        "sharing": "feed_forward",
+        "pooling": "token_attention",
+        "representation": False,
+    },
+    "share_att, switch_deepth 2": {
+        "sharing": "attention",
+        "unique_blocks": 2,
+        "moe_blocks": (-2, -1),
+    },
+    "share_ffn, switch_deepth 2": {
+        "sharing": "feed_forward",
+        "unique_blocks": 2,
+        "moe_blocks": (-2, -1),
+    },
+    "both, switch_deepth 2": {
+        "sharing": "sequence",
+        "unique_blocks": 2,
+        "moe_blocks": (-1,),
+    },
+    "dense": {"moe_blocks": "none", "shared_norms": True},
+    "dense, share_att": {
+        "sharing": "attention",
+        "moe_blocks": "none",
+        "shared_norms": True,
+    },
+    "dense, share_ffn": {
+        "sharing": "feed_forward",
+        "moe_blocks": "none",
+        "shared_norms": True,
+    },
+}
+
+
+@pytest.mark.parametrize("fields", SWITCHES.values(), ids=list(SWITCHES))
+def test_the_switches_of_the_reference_code(fields):
+    model = model_for("widenet", steps=4, **fields)
+    arrays = reference_arrays(model.config)
+    widenet_keras.convert_reference_weights(arrays, model)
+    expected = reference_logits(arrays, model.config, tiny_images(3))
+    assert np.ptp(expected, axis=0).min() > 1e-3
+    np.testing.assert_allclose(numpy(model(tiny_images(3))), expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +219,11 @@ def reference_logits(arrays, config, images):
         (lambda a: a.update({"Adam/iter:0": np.zeros(1)}), "'Adam/iter:0'"),
         (
             lambda a: a.update({"conv2d/bias:0": np.zeros(3)}),
-            "embedding/projection/bias",
+            "embedding/projection/bias has shape",
+        ),
+        (
+            lambda a: a.update({"conv2d/bias:0": np.full(12, np.nan)}),
+            "embedding/projection/bias has values that are no numbers",
         ),
     ],
 )

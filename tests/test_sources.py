@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 
 import keras
 import numpy as np
@@ -57,6 +58,32 @@ def test_divided_folders(tmp_path):
     assert validation.labels.tolist() == [1]
     assert str(tmp_path / "val") in validation.description
     assert "serves" not in validation.description
+
+
+def test_parts_in_capitals(tmp_path):
+    folders(
+        tmp_path, ["Train/a/1.jpg", "Train/b/2.jpg", "VAL/b/3.jpg", "Other/x/4.jpg"]
+    )
+    train = open_source(tmp_path, "train")
+    assert (train.class_names, train.count) == (("a", "b"), 2)
+    validation = open_source(tmp_path, "validation")
+    assert (validation.class_names, validation.labels.tolist()) == (("a", "b"), [1])
+    assert str(tmp_path / "VAL") in validation.description
+    with pytest.raises(ValueError, match="has Train, VAL and no part for 'test'"):
+        open_source(tmp_path, "test")
+    if (tmp_path / "val").exists():
+        return  # The disk takes both for one.
+    folders(tmp_path, ["val/a/5.jpg"])
+    with pytest.raises(ValueError, match="has VAL and val, and only one") as error:
+        open_source(tmp_path, "validation")
+    one_line(error)
+
+
+def test_shards_in_a_folder_in_capitals(shards, tmp_path):
+    (tmp_path / "data").mkdir()
+    shutil.copytree(shards, tmp_path / "data" / "Train")
+    source = open_source(tmp_path / "data", "train")
+    assert (source.kind, source.count) == ("tfrecords", 5)
 
 
 def test_a_test_folder_serves_as_validation(tmp_path):

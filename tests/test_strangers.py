@@ -287,6 +287,8 @@ def test_a_limit_can_be_raised_and_lowered(tmp_path):
     [
         {},
         {"shared_norms": True, "sharing": "sequence", "unique_blocks": 2, "steps": 4},
+        {"shared_norms": True, "sharing": "attention", "steps": 3},
+        {"sharing": "feed_forward", "unique_blocks": 2, "steps": 4},
         {"class_token": False, "pooling": "mean", "channels": 1},
         {"representation": False, "image_size": 16, "num_classes": 3},
     ],

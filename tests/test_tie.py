@@ -198,8 +198,9 @@ def test_more_experts_than_ffns_repeat_with_noise():
         {"num_experts": 2, "top_k": 1, "sharing": "sequence", "unique_blocks": 2},
         {"moe_blocks": "none"},
         {"moe_blocks": "none", "base": "average"},
+        {"num_experts": 1, "top_k": 1, "sharing": "attention"},
     ],
-    ids=["4_of_2", "all", "grouped", "cycle", "sequence", "dense", "average"],
+    ids=["4_of_2", "all", "grouped", "cycle", "sequence", "dense", "average", "part"],
 )
 def test_equal_blocks_give_the_logits_of_the_source(fields):
     source = with_equal_blocks(tiny_model("vit", steps=4))
@@ -287,6 +288,45 @@ def test_shared_norms_are_means_of_the_group(vit):
     np.testing.assert_allclose(
         weights_of(tied)["encoder/norm2/gamma"], wanted, rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("base", ["stepwise", "average"])
+def test_one_attention_may_be_all_that_is_shared(vit, base):
+    fields = {"moe_blocks": "none", "unique_blocks": 2, "shared_norms": True}
+    tied = tie(vit, sharing="attention", base=base, **fields)
+    before, after = weights_of(vit), weights_of(tied)
+    groups = {0: [0], 2: [3]} if base == "stepwise" else {0: [0, 1], 2: [2, 3]}
+    name = "encoder/block_{}/attention/query/kernel"
+    for block, steps in groups.items():
+        wanted = np.mean([before[name.format(step)] for step in steps], axis=0)
+        np.testing.assert_allclose(after[name.format(block)], wanted, rtol=1e-5)
+    assert name.format(1) not in after
+    # What stands before the attention is shared with it, the rest is each step's own.
+    gamma = before["encoder/norm1/gamma"]
+    wanted = [gamma[steps].mean(axis=0) for steps in groups.values()]
+    np.testing.assert_allclose(after["encoder/norm1/gamma"], wanted, rtol=1e-5)
+    own = [p for p in before if "/feed_forward/" in p or "norm2" in p]
+    assert len(own) == 4 * 4 + 2
+    for path in own:
+        np.testing.assert_array_equal(after[path], before[path])
+    # That may be shared later.
+    whole = weights_of(tie(tied, moe_blocks="none", base="average"))
+    wanted = np.mean([after[name.format(block)] for block in (0, 2)], axis=0)
+    np.testing.assert_allclose(whole[name.format(0)], wanted, rtol=1e-5, atol=1e-7)
+    gamma = after["encoder/norm1/gamma"][[0, 0, 1, 1]]
+    np.testing.assert_array_equal(whole["encoder/norm1/gamma"], gamma)
+
+
+def test_one_mixture_may_be_all_that_is_shared(vit):
+    before, after = weights_of(vit), weights_of(tie(vit, sharing="feed_forward"))
+    own = [path for path in before if "/attention/" in path or "encoder/norm" in path]
+    assert len(own) == 4 * 8 + 4
+    for path in own:
+        np.testing.assert_array_equal(after[path], before[path])
+    experts = after["encoder/block_0/feed_forward/experts/hidden_kernel"]
+    for step in range(4):
+        ffn = before[f"encoder/block_{step}/feed_forward/hidden/kernel"]
+        np.testing.assert_array_equal(experts[step], ffn)
 
 
 def test_parts_can_be_left_out(vit):

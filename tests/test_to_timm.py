@@ -17,6 +17,12 @@ CASES = {
     "norms of CLIP": {"pooling": "token", "norm_epsilon": 1e-5},
     "registers": {"registers": 2, "pooling": "patches", "norm_after_pooling": True},
     "attention": {"class_token": False, "pooling": "attention"},
+    "one attention": {"sharing": "attention", "pooling": "token", "steps": 3},
+    "one feed-forward": {
+        "sharing": "feed_forward",
+        "pooling": "token",
+        "shared_norms": True,
+    },
     "no classes": {"num_classes": 0, "pooling": "token", "shared_norms": True},
 }
 
@@ -70,6 +76,7 @@ def test_timm_computes_the_same(case, tmp_path):
         ({"output_activation": "gelu"}, "output_activation"),
         ({"pooling": "mean"}, "pooling='mean'"),
         ({"pooling": "token_and_patches"}, "token_and_patches"),
+        ({"pooling": "token_attention"}, "token_attention"),
         ({"moe_blocks": "all"}, "experts"),
         ({"norm_epsilon": 1e-4}, "norm_epsilon=0.0001"),
         ({"gated": True, "activation": "silu"}, "gated"),

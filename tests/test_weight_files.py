@@ -161,6 +161,7 @@ def test_wrappers_of_checkpoints(tmp_path):
         {"model": {"w": torch.zeros(2)}, "model_ema": weights, **extra},
         {"student": {"w": torch.zeros(2)}, "teacher": weights},
         {"model": {"state_dict": weights}, "loss": torch.zeros(())},
+        {"student": weights, "epoch": 3},
         {"model_ema": None, "state_dict": weights},
     ]
     for tree in trees:
@@ -492,6 +493,22 @@ def test_a_cache_without_a_network(cache, source, offline, arrays, monkeypatch):
     check(found.arrays, arrays)
     assert found.companions == {"config.json": {"architecture": "vit_tiny"}}
     assert found.origin == source
+
+
+def test_files_that_cannot_be_listed(cache, arrays, monkeypatch):
+    def fails(*_, **__):
+        raise ConnectionError("no route\nat all")
+
+    monkeypatch.setattr("huggingface_hub.list_repo_files", fails)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    options = {"cache_dir": cache.parents[2]}
+    refused("hub:some/vit", r"cannot be listed .*no route.* has no file", **options)
+    safetensors(cache / "model.safetensors", arrays)
+    found = read_weights("hub:some/vit", **options)
+    check(found.arrays, arrays)
+    reason = "that its files on the hub are those in the cache (no route)"
+    assert found.assumed == (reason,)
+    assert read_weights("hub:some/vit", local_files_only=True, **options).assumed == ()
 
 
 def test_repositories_that_cannot_be_read(cache, monkeypatch):

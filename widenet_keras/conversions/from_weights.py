@@ -2,12 +2,9 @@
 
 from collections.abc import Callable
 
-import keras
-import numpy as np
-
 from widenet_keras.conversions.found import found_in
 from widenet_keras.conversions.weight_files import read_weights
-from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.models.adapt import assign_all
 from widenet_keras.models.class_names import distinct_names
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.preprocessing import Preprocessing
@@ -90,7 +87,7 @@ def from_weights(
     model = ImageClassifier(
         config.replace(**fields), name=name, origin=_origin_of(found, weights.origin)
     )
-    _assign(model, found.arrays, weights.origin)
+    assign_all(model, found.arrays, weights.origin)
     changed = {"image_size": image_size, "num_classes": num_classes}
     changed = {
         key: value
@@ -99,7 +96,7 @@ def from_weights(
     }
     if changed:
         model = model.adapted(**changed)
-    say(_line(model, found, weights.origin))
+    say(_line(model, found, weights))
     return model
 
 
@@ -125,40 +122,16 @@ def _origin_of(found, origin):
     }
 
 
-def _assign(model, arrays, origin):
-    """Gives a model its weights, all of them or none."""
-    pairs = []
-    for path, weight in weights_by_path(model).items():
-        if path not in arrays:
-            raise ValueError(f"{origin}: nothing in it becomes {path}.")
-        array = np.asarray(arrays[path], "float32")
-        if array.shape != tuple(weight.shape):
-            raise ValueError(
-                f"{origin}: what becomes {path} has shape {array.shape} and "
-                f"{tuple(weight.shape)} is needed."
-            )
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{origin}: what becomes {path} has values that are no numbers."
-            )
-        pairs.append((weight, array))
-    left = sorted(arrays.keys() - weights_by_path(model).keys())
-    if left:
-        raise ValueError(f"{origin}: the model has no place for {left[0]}.")
-    for weight, array in pairs:
-        weight.assign(keras.ops.convert_to_tensor(array))
-
-
-def _line(model, found, origin):
+def _line(model, found, weights):
     """Returns what was found and what had to be assumed, one line."""
     config = model.config
     line = (
-        f"{origin}: {found.family}, {model.count_params():,} parameters, "
+        f"{weights.origin}: {found.family}, {model.count_params():,} parameters, "
         f"{config.steps} steps of width {config.width}, {config.heads} heads, images "
         f"of {config.image_size} px in patches of {config.patch_size}, "
         f"{config.num_classes or 'no'} classes."
     )
-    assumed = list(found.unknown)
+    assumed = [*weights.assumed, *found.unknown]
     resize = found.preprocessing["interpolation"], found.preprocessing["antialias"]
     if resize != _RESIZE:
         assumed.append(

@@ -87,37 +87,26 @@ def _views(tensors):
     if not names:
         prefixes = tensors.blocks(r"Transformer/encoderblock_(\d+)/")
         return [tensors.under(prefix) for prefix in prefixes]
-    stacked = {name[len(_SCANNED) :]: tensors.take(name) for name in names}
+    stacked = {n: np.asarray(tensors.arrays[tensors.prefix + n]) for n in names}
     steps = {name: len(a) if a.ndim else 0 for name, a in stacked.items()}
     depth = next(iter(steps.values()))
     other = next((name for name, count in steps.items() if count != depth), None)
     if other is not None or not depth:
         name = other or next(iter(steps))
         raise tensors.error(
-            tensors.prefix + _SCANNED + name,
+            tensors.prefix + name,
             f"has {steps[name]} steps and the first {depth}; all have as many",
         )
-    # The leading axis is that of the steps. Names that no block asks for are left over.
-    tensors.used.difference_update(tensors.prefix + _SCANNED + n for n in stacked)
+    # The leading axis is that of the steps; a part of an array is no copy.
     return [
-        _Step(
-            tensors.arrays, tensors.origin, tensors.prefix + _SCANNED, tensors.used, s
+        Tensors(
+            {tensors.prefix + name: array[step] for name, array in stacked.items()},
+            tensors.origin,
+            tensors.prefix + _SCANNED,
+            tensors.used,
         )
-        for s in range(depth)
+        for step in range(depth)
     ]
-
-
-class _Step(Tensors):
-    """One step's part of arrays that are stacked along the steps."""
-
-    def __init__(self, arrays, origin, prefix, used, step):
-        super().__init__(arrays, origin, prefix, used)
-        self.step = step
-
-    def get(self, name, *shape):
-        steps = (None, *shape) if shape else ()
-        array = super().get(name, *steps)
-        return None if array is None else array[self.step]
 
 
 def _only(tensors, kind):

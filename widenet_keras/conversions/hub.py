@@ -27,8 +27,11 @@ def is_on_hub(source) -> bool:
 
 def fetched(
     source: str, revision: str | None, cache_dir, local_files_only: bool
-) -> tuple[Path, str]:
+) -> tuple[Path, str, tuple[str, ...]]:
     """Returns the folder of a repository's snapshot and the name of its weights there.
+
+    The third is what was assumed, short phrases: where the files of a repository cannot
+    be listed, those in the cache serve.
 
     Small files come first and tell which of weights there are; of these one is fetched.
 
@@ -57,17 +60,21 @@ def fetched(
         folder = Path(folder)
         # Of one commit, whatever is changed there meanwhile.
         commit = folder.name
-        names = _names(hub, name, commit, folder, local_files_only)
+        names, reason = _names(hub, name, commit, folder, local_files_only)
     except Exception as error:
         raise _told(hub, source, name, error) from None
-    first = first_weights(names, f"{source} (in {folder})")
+    where = f"{source} (in {folder})"
+    if reason:
+        where += f", whose files cannot be listed on the hub ({reason}),"
+    first = first_weights(names, where)
     files = files_of(folder, first, names)
     try:
         for each in files:
             hub.hf_hub_download(name, each, revision=commit, **options)
     except Exception as error:
         raise _told(hub, source, name, error) from None
-    return folder, first
+    assumed = f"that its files on the hub are those in the cache ({reason})"
+    return folder, first, (assumed,) if reason else ()
 
 
 def _parsed(source, revision):
@@ -88,16 +95,17 @@ def _parsed(source, revision):
 
 
 def _names(hub, name, commit, folder, local_files_only):
-    """Returns the names of the files there are: without a network, in the cache."""
+    """Returns the names of the files there are, and why they are those in the cache."""
+    reason = ""
     if not local_files_only:
         try:
-            return hub.list_repo_files(name, revision=commit)
+            return hub.list_repo_files(name, revision=commit), reason
         except hub.utils.RepositoryNotFoundError:
             raise
-        except Exception:
+        except Exception as error:
             # Not reached: then what was fetched before serves.
-            pass
-    return [each.name for each in folder.iterdir()]
+            reason = printable(first_line(error))
+    return [each.name for each in folder.iterdir()], reason
 
 
 def _told(hub, source, name, error):

@@ -7,19 +7,20 @@ import numpy as np
 from widenet_keras.conversions.tensors import Tensors, name_in_words
 from widenet_keras.utils.printable import printable
 
-# Of several models in one training file the first of these is taken.
+# Of several models in one training file the first of these that is there is taken.
 WRAPPERS = (
     "model_ema",
     "state_dict_ema",
     "state_dict",
     "model",
     "teacher",
+    "student",
     "model_state_dict",
     "params",
 )
 # What else stands beside a model in a training file.
 _BESIDE = re.compile(
-    r"(student|optimizer|optimizer_states|scaler|lr_scheduler|loss|args|epoch|step|"
+    r"(optimizer|optimizer_states|scaler|lr_scheduler|loss|args|epoch|step|"
     r"global_step|fp16_scaler|dino_loss|scheduler)(\.|$)"
 )
 _OUTER = ("module.", "_orig_mod.", "model.", "teacher.")

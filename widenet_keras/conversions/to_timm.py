@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from widenet_keras.conversions.safetensors_files import write_safetensors
+from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.adapt import weights_by_path
 from widenet_keras.utils.files import check_file, replaced_when_done
 
@@ -74,7 +75,7 @@ def _check(model):
         "quantization": model.quantization,
         "pooling='mean' over a class token or registers": config.pooling == "mean"
         and (config.class_token or config.registers),
-        f"pooling={config.pooling!r}": config.pooling.startswith("token_and"),
+        f"pooling={config.pooling!r}": config.pooling.startswith("token_"),
         f"norm_epsilon={config.norm_epsilon}": config.norm_epsilon
         not in _ARCHITECTURES,
     }
@@ -123,19 +124,21 @@ def _renamed(arrays, config):
     if config.embedding_norm:
         norm("norm_pre", "embedding/norm")
     for step, block in enumerate(config.block_of_step):
-        ours, theirs = f"encoder/block_{block}", f"blocks.{step}"
-        row = block if config.shared_norms else step
-        norm(f"{theirs}.norm1", "encoder/norm1", row)
-        norm(f"{theirs}.norm2", "encoder/norm2", row)
-        inner = [f"{ours}/attention/{part}" for part in ("query", "key", "value")]
+        theirs = f"blocks.{step}"
+        attention, feed_forward = (
+            f"encoder/block_{config.holders(part)[block]}/{part}" for part in PART_PLANS
+        )
+        for name, part in (("norm1", "attention"), ("norm2", "feed_forward")):
+            norm(f"{theirs}.{name}", f"encoder/{name}", config.norm_rows(part)[step])
+        inner = [f"{attention}/{part}" for part in ("query", "key", "value")]
         linear(
             f"{theirs}.attn.qkv",
             np.concatenate([arrays[f"{part}/kernel"] for part in inner], 1),
             np.concatenate([arrays[f"{part}/bias"] for part in inner]),
         )
-        product(f"{theirs}.attn.proj", f"{ours}/attention/output")
-        product(f"{theirs}.mlp.fc1", f"{ours}/feed_forward/hidden")
-        product(f"{theirs}.mlp.fc2", f"{ours}/feed_forward/outer")
+        product(f"{theirs}.attn.proj", f"{attention}/output")
+        product(f"{theirs}.mlp.fc1", f"{feed_forward}/hidden")
+        product(f"{theirs}.mlp.fc2", f"{feed_forward}/outer")
     norm("fc_norm" if config.norm_after_pooling else "norm", "head/norm")
     if config.pooling == "attention":
         _put_attention_pooling(found, arrays, linear, product, norm)

@@ -10,6 +10,7 @@ import zipfile
 
 import numpy as np
 
+from widenet_keras.conversions.names import WRAPPERS
 from widenet_keras.conversions.reading import as_numbers, mapped, reading, shown
 from widenet_keras.conversions.torch_pickles import Tensor, unpickled
 
@@ -19,17 +20,6 @@ _KIND = "a PyTorch file of tensors"
 _REMEDY = (
     "fetch it again, or open it where you trust it and save the state_dict() of its "
     "model as .safetensors"
-)
-# Of those that are there the first is what the file is for.
-_WRAPPERS = (
-    "model_ema",
-    "state_dict_ema",
-    "state_dict",
-    "model",
-    "teacher",
-    "student",
-    "model_state_dict",
-    "params",
 )
 # A pickle needs a hundred bytes for a tensor, and can make much of a few.
 _LONGEST_PICKLE = 2**24
@@ -128,9 +118,9 @@ def _of_pickles(path, content):
 def _tensors_in(tree):
     """Returns the tensors of a checkpoint by their names, without what is around."""
     # One may be made to hold itself.
-    for _ in _WRAPPERS:
+    for _ in WRAPPERS:
         inner = tree if isinstance(tree, dict) else {}
-        found = (inner.get(name) for name in _WRAPPERS)
+        found = (inner.get(name) for name in WRAPPERS)
         tree = next(filter(_holds_weights, found), tree)
     if not isinstance(tree, dict):
         raise ValueError(f"it holds a {type(tree).__name__} and no dict of tensors")
@@ -139,7 +129,7 @@ def _tensors_in(tree):
         names = ", ".join(shown(name) for name in list(tree)[:5])
         raise ValueError(
             f"it holds {names or 'nothing'}, and no tensors there or under "
-            f"{', '.join(_WRAPPERS)}"
+            f"{', '.join(WRAPPERS)}"
         )
     return {str(name): tensor for name, tensor in tensors.items()}
 

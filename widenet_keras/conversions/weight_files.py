@@ -18,6 +18,7 @@ from widenet_keras.conversions.weight_folders import (
     companions_in,
     files_of,
     first_weights,
+    other_owner,
     shards,
 )
 from widenet_keras.utils.memory import MAX_MEMORY, weight_of
@@ -42,12 +43,14 @@ class WeightFile(NamedTuple):
         companions: The well-known JSON files beside it, by name, such as "config.json".
         origin: What messages call it.
         attributes: Of HDF5 the attribute `name` of each group "vars" by its path.
+        assumed: Short phrases: what is not known of the files themselves.
     """
 
     arrays: dict[str, np.ndarray]
     companions: dict[str, dict]
     origin: str
     attributes: dict[str, str]
+    assumed: tuple[str, ...] = ()
 
 
 def read_weights(
@@ -80,13 +83,25 @@ def read_weights(
         ImportError: If huggingface_hub is needed and not installed.
     """
     if is_on_hub(source):
-        folder, name = fetched(source, revision, cache_dir, local_files_only)
-        origin = printable(source)
+        found = fetched(source, revision, cache_dir, local_files_only)
+        folder, name, assumed = found
+        companions, origin = companions_in(folder), printable(source)
     else:
         folder, name = _place(source)
-        origin = printable(folder / name)
+        companions, origin = companions_in(folder), printable(folder / name)
+        assumed = _whose(companions, folder, name)
     arrays, attributes = _content(folder, name, max_memory)
-    return WeightFile(arrays, companions_in(folder), origin, attributes)
+    return WeightFile(arrays, companions, origin, attributes, assumed)
+
+
+def _whose(companions, folder, name):
+    """Returns a phrase where JSON files may belong to another file of the folder."""
+    names = [each.name for each in folder.iterdir()] if companions else []
+    other = other_owner(names, name)
+    if other is None:
+        return ()
+    listed = " and ".join(map(printable, companions))
+    return (f"{listed} beside it tells of this file, not of {shown(other)}",)
 
 
 def _place(source):

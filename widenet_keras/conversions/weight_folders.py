@@ -68,6 +68,25 @@ def first_weights(names, where: str) -> str:
     raise ValueError(f"{where} has no file of weights; known are {', '.join(_ORDER)}.")
 
 
+def other_owner(names, name: str) -> str | None:
+    """Returns another file of weights that a folder's JSON files may belong to.
+
+    They belong to a file of one of the libraries' own names, and to the only one.
+
+    Args:
+        names: Names of the files of a folder.
+        name: Of the file that is read.
+    """
+    own = name.split(".")[0]
+    if name in _ORDER:
+        return None
+    for pattern in _ORDER:
+        for each in sorted(fnmatch.filter(names, pattern)):
+            if each.split(".")[0] not in (own, TASK.split(".")[0]):
+                return each
+    return None
+
+
 def files_of(folder, name: str, names) -> list[str]:
     """Returns the files that the weights consist of.
 

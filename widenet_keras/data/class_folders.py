@@ -14,7 +14,7 @@ from widenet_keras.data.image_files import (
     say_once,
 )
 from widenet_keras.data.progress import Progress
-from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.data.sources import SPLITS, Source, part_folders, served
 from widenet_keras.utils.checks import suggest
 
 
@@ -49,27 +49,27 @@ def open_folders(name, path, split):
         ValueError: If a class has no images, there is one class to train on, or the
             classes of two splits differ.
     """
-    parts = {part for names in SPLITS.values() for part in names}
     # A folder of images that is called "train" is a class of trains.
-    parts = {part for part in parts if _class_names(path / part)}
+    parts = {p: each for p, each in part_folders(path).items() if _class_names(each)}
     if not parts:
         classes, root = _class_names(path), path
         note = "; not divided, so training and validation read the same images"
     else:
         found = [part for part in SPLITS[split] if part in parts]
         if not found:
+            there = ", ".join(each.name for each in parts.values())
             raise ValueError(
-                f"{name} has {', '.join(sorted(parts))} and no part for "
-                f"{split!r}; add a folder {SPLITS[split][0]}/."
+                f"{name} has {there} and no part for {split!r}; add "
+                f"a folder {SPLITS[split][0]}/."
             )
-        root = path / found[0]
+        root = parts[found[0]]
         classes, note = _class_names(root), served(split, found[0])
         if "train" in parts:
-            classes = _checked_classes(classes, path, found[0])
+            classes = _checked_classes(classes, root, parts["train"])
     files, labels = _images(root, classes)
     if len(classes) == 1 and (split == "train" or "train" in parts):
         raise ValueError(
-            f"{path / 'train' if 'train' in parts else root} has one class folder, "
+            f"{parts.get('train', root)} has one class folder, "
             f"{classes[0]}, and one class is nothing to tell apart; give the folder "
             "whose subfolders are the classes."
         )
@@ -104,14 +104,14 @@ def _class_names(path):
     return tuple(sorted(names))
 
 
-def _checked_classes(classes, path, part):
+def _checked_classes(classes, part, training):
     """Returns the classes of the training part, which all parts share."""
-    known = _class_names(path / "train")
+    known = _class_names(training)
     for name in classes:
         if name not in known:
             raise ValueError(
-                f"{path / part / name} is a class that {path / 'train'} does not "
-                f"have; give all parts the same classes.{suggest(name, known)}"
+                f"{part / name} is a class that {training} does not have; give all "
+                f"parts the same classes.{suggest(name, known)}"
             )
     return known
 

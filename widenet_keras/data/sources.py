@@ -1,6 +1,7 @@
 """Where labelled images come from: one function that opens all kinds of data."""
 
 import dataclasses
+import os
 from pathlib import Path
 
 from widenet_keras.utils.checks import check_choice
@@ -50,10 +51,10 @@ def open_source(data, split, data_dir=None):
 
     Args:
         data: A folder of class folders, either data/<split>/<class>/*.jpg (train
-            beside validation, val or test) or the class folders themselves; a
-            folder of TFRecord shards in the usual ImageNet schema; a NumPy .npz
-            file with x_train, y_train, x_test and y_test; or "tfds:NAME" for a
-            prepared data set of TensorFlow Datasets, or a builder of theirs.
+            beside validation, val or test, in capitals or not) or the class folders
+            themselves; a folder of TFRecord shards in the usual ImageNet schema; a
+            NumPy .npz file with x_train, y_train, x_test and y_test; or "tfds:NAME"
+            for a prepared data set of TensorFlow Datasets, or a builder of theirs.
         split: "train", "validation" or "test". Where there is no validation part
             the test part serves; the description says so.
         data_dir: Where TensorFlow Datasets keeps its data; None for its default.
@@ -90,12 +91,40 @@ def open_source(data, split, data_dir=None):
         raise ValueError(f"{name} is a file of another kind; give {KINDS}.")
     from widenet_keras.data.tfrecords import has_shards, open_shards
 
-    for folder in (path, *(path / part for part in SPLITS[split])):
+    parts = part_folders(path)
+    for folder in (path, *(parts[part] for part in SPLITS[split] if part in parts)):
         if has_shards(folder):
             return open_shards(name, str(folder), split)
     from widenet_keras.data.class_folders import open_folders
 
     return open_folders(name, path, split)
+
+
+def part_folders(path: Path) -> dict[str, Path]:
+    """Returns the folders inside a folder that are named for parts of the data.
+
+    Args:
+        path: The folder.
+
+    Returns:
+        Dict from the name of a part, such as "train", to the folder, such as `Train/`.
+
+    Raises:
+        ValueError: If two are named for the same part.
+    """
+    known = {name for names in SPLITS.values() for name in names}
+    found = {}
+    names = os.listdir(path) if path.is_dir() else []
+    for name in sorted(name for name in names if name.lower() in known):
+        if not (path / name).is_dir():
+            continue
+        twin = found.setdefault(name.lower(), path / name)
+        if twin.name != name:
+            raise ValueError(
+                f"{path} has {twin.name} and {name}, and only one can be the part "
+                f"{name.lower()!r}; rename or join them."
+            )
+    return found
 
 
 def served(split, part):

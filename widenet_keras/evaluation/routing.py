@@ -77,11 +77,8 @@ class RoutingCounter:
         entropy = -(fractions * logs).sum(axis=1) / np.log(max(experts, 2))
         entropy = entropy if experts > 1 else np.ones(len(fractions))
         steps = self.config.routed_steps
-        blocks = np.array([self.config.block_of_step[step] for step in steps])
-        of_blocks = [
-            self.counts[blocks == block].sum(axis=0)
-            for block in self.config.routed_blocks
-        ]
+        banks = np.array(self.config.routed_banks)
+        of_banks = [self.counts[banks == bank].sum(axis=0) for bank in np.unique(banks)]
         return RoutingStatistics(
             steps=tuple(steps),
             fractions=tuple(map(tuple, fractions.tolist())),
@@ -89,5 +86,5 @@ class RoutingCounter:
             dead=tuple(tuple(np.flatnonzero(row == 0).tolist()) for row in self.counts),
             gate_sum=tuple((self.gates / self.tokens).tolist()),
             entropy=tuple(entropy.tolist()),
-            dead_experts=int(sum((counts == 0).sum() for counts in of_blocks)),
+            dead_experts=int(sum((counts == 0).sum() for counts in of_banks)),
         )

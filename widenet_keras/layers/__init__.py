@@ -13,5 +13,8 @@ from widenet_keras.layers.mixture_of_experts import MixtureOfExperts as MixtureO
 from widenet_keras.layers.normalization import StackedNorms as StackedNorms
 from widenet_keras.layers.normalization import StepNorms as StepNorms
 from widenet_keras.layers.routed_experts import RoutedExperts as RoutedExperts
+from widenet_keras.layers.token_attention_pooling import (
+    TokenAttentionPooling as TokenAttentionPooling,
+)
 from widenet_keras.routing.router import GroupedTop1Router as GroupedTop1Router
 from widenet_keras.routing.router import TopKRouter as TopKRouter

@@ -12,7 +12,6 @@ from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number
 from widenet_keras.utils.roles import Role
 
-ROLE = Role("core", "attention")
 _SMALL_WIDTH = 128
 
 
@@ -158,6 +157,8 @@ class Attention(keras.layers.Layer):
         ValueError: If an argument is out of range or D does not split into H.
     """
 
+    role = Role("core", "attention")
+
     def __init__(self, num_heads, dropout=0.0, key_dim=None, value_dim=None, **kwargs):
         super().__init__(**kwargs)
         check_integer("Attention", "num_heads", num_heads, 1)
@@ -190,7 +191,7 @@ class Attention(keras.layers.Layer):
             ("output", width, merged_shape),
         ):
             product = Linear(units, name=name, dtype=self.dtype_policy)
-            built_linear(product, shape, ROLE)
+            built_linear(product, shape, self.role)
             setattr(self, f"{name}_projection", product)
 
     def read(self, read):

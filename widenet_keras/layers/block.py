@@ -160,20 +160,25 @@ class Block(keras.layers.Layer):
         part = part.spec(training, hands_out) if self.is_routed else part.mlp
         return BlockSpec(self.attention.spec, part, self.dropout, self.norm_epsilon)
 
-    def read(self, read, training, joins=False):
-        """Returns the `BlockWeights`.
+    def read_attention(self, read, joins=False):
+        """Returns the `AttentionWeights`.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+            joins: Whether query, key and value become one product.
+        """
+        own = self.attention.read(read)
+        return joined_inner(own) if joins else own
+
+    def read_feed_forward(self, read, training):
+        """Returns the `RoutedWeights`, or the `Product`s of a dense part.
 
         Args:
             read: Function from a Keras variable to its tensor.
             training: As for `spec`.
-            joins: Whether query, key and value become one product.
         """
-        own = self.attention.read(read)
         part = self.feed_forward
-        return BlockWeights(
-            joined_inner(own) if joins else own,
-            part.read(read, training) if self.is_routed else part.read(read),
-        )
+        return part.read(read, training) if self.is_routed else part.read(read)
 
     def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
         """Returns the tokens after this block and its routing record.
@@ -190,7 +195,8 @@ class Block(keras.layers.Layer):
             Keras' functional models refuse None among the outputs.
         """
         with numerics.weights_as_stored() as read:
-            weights, spec = self.read(read, training), self.spec(training)
+            own = self.read_attention(read), self.read_feed_forward(read, training)
+            weights, spec = BlockWeights(*own), self.spec(training)
             tokens, facts, _ = block(tokens, norms, weights, spec, draws, drop_path)
         return tokens, record_of(facts, self.feed_forward.softmaxes) if facts else ()
 
@@ -216,5 +222,6 @@ class Block(keras.layers.Layer):
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])
             for name in ("attention", "feed_forward")
+            if isinstance(config[name], dict)
         }
         return cls(**{**config, **parts})

@@ -67,7 +67,8 @@ def _through(tokens, private, weights, depth):
         run, mine = _in_turn, rows[segment.first : segment.end]
         if steps_are_compiled():
             from widenet_keras.layers.compiled_torch import in_programs as run
-        tokens, outputs = run(tokens, mine, weights, segment.pattern, depth)
+        plans = depth.plans[segment.first : segment.end]
+        tokens, outputs = run(tokens, mine, weights, plans, depth)
         alone += outputs
     found += [_stacked_outputs(alone)] if alone else []
     return tokens, _present(found, _joined)
@@ -85,12 +86,19 @@ def _segments(tokens, depth):
         or _backend.unrolls(len(depth.plans), depth.remat)
     ):
         return whole
-    least = 2 if depth.scan == "always" else _backend.SHORTEST
+    always = depth.scan == "always"
+    segments, least = segments_of(depth.plans), 2 if always else _backend.SHORTEST
+    if always and len(segments) == len(depth.plans):
+        # No step reads the block of another one, so blocks that are alike are looped
+        # over; what differs in their weights is then copied into stacks.
+        first = depth.specs.index
+        alike = (p._replace(block=first(depth.specs[p.block])) for p in depth.plans)
+        segments = segments_of(tuple(alike))
     return tuple(
         segment
         if segment.rounds >= least
         else Segment(segment.first, segment.pattern * segment.rounds, 1)
-        for segment in segments_of(depth.plans)
+        for segment in segments
     )
 
 
@@ -126,12 +134,19 @@ def _looped(tokens, private, weights, segment, depth):
     """Returns the tokens after a segment, and its `Outputs`, (rounds, r, ...)."""
     pattern = segment.pattern
     functions = [_step_of(plan, depth) for plan in pattern]
+    plans = depth.plans[segment.first : segment.end]
+    places = [
+        _apart([weights[plan.block] for plan in plans[place :: len(pattern)]])
+        for place in range(len(pattern))
+    ]
+    own, shared = zip(*places, strict=True)
 
-    def one_round(tokens, private, weights):
-        found = []
+    def one_round(tokens, mine, shared):
+        (private, own), found = mine, []
         for place, function in enumerate(functions):
             mine = mapped(lambda leaf, place=place: leaf[place], private)
-            tokens, outputs = function(tokens, mine, weights[place])
+            read = _whole(own[place], shared[place])
+            tokens, outputs = function(tokens, mine, read)
             found.append(outputs)
         return tokens, _stacked_outputs(found)
 
@@ -139,11 +154,41 @@ def _looped(tokens, private, weights, segment, depth):
     return _backend.loop(
         one_round,
         tokens,
-        _rounds(private, segment.first, segment.end, len(pattern)),
-        tuple(weights[plan.block] for plan in pattern),
+        (_rounds(private, segment.first, segment.end, len(pattern)), own),
+        shared,
         segment.rounds,
         _present(specs, stacked_specs),
     )
+
+
+def _apart(trees):
+    """Returns what differs between trees of tensors, stacked, and what is the same.
+
+    Both are trees of the same form, with `()` for each leaf that the other one has.
+    """
+
+    def is_shared(leaves):
+        return all(leaf is leaves[0] for leaf in leaves)
+
+    def own(*leaves):
+        # What is read of variables of TensorFlow is still one, which cannot be stacked.
+        values = (leaf[...] for leaf in leaves)
+        return () if is_shared(leaves) else numerics.stacked([*values])
+
+    def shared(*leaves):
+        return leaves[0] if is_shared(leaves) else ()
+
+    return mapped(own, *trees), mapped(shared, *trees)
+
+
+def _whole(own, shared):
+    """Returns one tree of two that `_apart` made of one."""
+    if not isinstance(own, tuple):
+        return own
+    if not isinstance(shared, tuple):
+        return shared
+    parts = [_whole(*pair) for pair in zip(own, shared, strict=True)]
+    return type(own)(*parts) if hasattr(own, "_fields") else tuple(parts)
 
 
 def _rounds(private, first, end, period):

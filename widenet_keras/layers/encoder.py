@@ -4,12 +4,17 @@ import keras
 from keras import ops
 
 from widenet_keras.layers import depth
-from widenet_keras.layers.attention import joins_inner
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.plan import check_looked_at, plans_of
-from widenet_keras.layers.sharing import block_of_step, check_sharing
+from widenet_keras.layers.shared_parts import (
+    blocks_as_dicts,
+    blocks_of_dicts,
+    norm_rows,
+    read_blocks,
+)
+from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
 from widenet_keras.layers.step import Private, outputs_spec
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import record_of, record_spec
@@ -25,7 +30,8 @@ class Encoder(keras.layers.Layer):
     """Applies U unique blocks in L steps, each step with norms of its own.
 
     Args:
-        blocks: The U unique `Block` layers.
+        blocks: The U unique `Block` layers. Several may hold the same attention, or
+            the same feed-forward part, which they then share.
         steps: L.
         sharing: Which block step t reads: "none" (its own), "all" (the only
             one), "sequence" (neighbours share) or "cycle" (the stack repeats).
@@ -34,8 +40,9 @@ class Encoder(keras.layers.Layer):
         stochastic_depth: Rate at which the last step's branches are dropped per
             image in training; it grows linearly from 0 at the first step.
         scan: Whether steps that share a block compile as one loop: "auto" (in
-            graphs on JAX and TensorFlow), "always" or "never". torch takes them
-            one by one.
+            graphs on JAX and TensorFlow), "always" or "never". With "always" blocks
+            of one kind are looped over too where no step reads that of another one;
+            their weights are copied into stacks. torch takes steps one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
         pieces: What the steps keep for themselves besides norms: `Piece`s, or dicts
@@ -61,7 +68,7 @@ class Encoder(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_sharing("Encoder", sharing, steps, len(blocks))
+        check_sharing("Encoder", sharing, steps, len(blocks), BLOCK_PLANS)
         check_flag("Encoder", "shared_norms", shared_norms)
         check_number("Encoder", "stochastic_depth", stochastic_depth, 0.0, below=1.0)
         check_choice("Encoder", "scan", scan, depth.SCANS)
@@ -76,10 +83,16 @@ class Encoder(keras.layers.Layer):
         self.seed = seed
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
         self.seed_generator = keras.random.SeedGenerator(seed)
-        rows = len(blocks) if shared_norms else steps
-        norms = rows, self.blocks[0].norm_epsilon
-        self.norm1 = StackedNorms(*norms, dtype=self.dtype_policy, name="norm1")
-        self.norm2 = StackedNorms(*norms, dtype=self.dtype_policy, name="norm2")
+        self._norm_rows = norm_rows(blocks, self.block_of_step)
+        self.norm1, self.norm2 = (
+            StackedNorms(
+                max(rows) + 1 if shared_norms else steps,
+                self.blocks[0].norm_epsilon,
+                dtype=self.dtype_policy,
+                name=f"norm{number}",
+            )
+            for number, rows in enumerate(self._norm_rows, 1)
+        )
         self.pieces = pieces_of("Encoder", pieces)
         # Without pieces there is no such layer, so that files stay as they were.
         self.stacked_pieces = None
@@ -151,7 +164,9 @@ class Encoder(keras.layers.Layer):
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
-            weights = self._weights(read, training, tokens.shape[-1])
+            width = None if self.pieces else tokens.shape[-1]
+            reads = self.block_of_step
+            weights = read_blocks(self.blocks, reads, read, training, width)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])
                 private = mapped(lambda leaf: leaf[:steps], private)
@@ -174,18 +189,6 @@ class Encoder(keras.layers.Layer):
         [part, *_] = [each.feed_forward for each in self.blocks if each.is_routed]
         return record_of(outputs.facts, part.softmaxes)
 
-    def _weights(self, read, training, width):
-        """Returns the `BlockWeights` of every unique block, read once for all steps."""
-        return [
-            each.read(
-                read,
-                training,
-                joins=not self.pieces
-                and joins_inner(width, self.block_of_step.count(index)),
-            )
-            for index, each in enumerate(self.blocks)
-        ]
-
     def compute_output_spec(self, tokens, training=None, look_at=()):
         """Returns the specs of the tokens and of the stacked record."""
         result = keras.KerasTensor(tokens.shape, self.compute_dtype)
@@ -200,12 +203,8 @@ class Encoder(keras.layers.Layer):
 
     def _private(self, read, draws):
         """Returns the `Private` of all steps, with a leading axis L."""
-        one, other = self.norm1, self.norm2
-        stored = one.gamma, one.beta, other.gamma, other.beta
-        norms = StepNorms(*map(read, stored))
-        if self.shared_norms:
-            index = ops.convert_to_tensor(self.block_of_step, dtype="int32")
-            norms = mapped(lambda leaf: ops.take(leaf, index, axis=0), norms)
+        one, other = self._norm_rows if self.shared_norms else (None, None)
+        norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
         if draws.silent:
             return Private(norms, pieces=pieces)
@@ -231,7 +230,7 @@ class Encoder(keras.layers.Layer):
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
-            "blocks": [keras.saving.serialize_keras_object(b) for b in self.blocks],
+            "blocks": blocks_as_dicts(self.blocks),
             "steps": self.steps,
             "sharing": self.sharing,
             "shared_norms": self.shared_norms,
@@ -245,5 +244,4 @@ class Encoder(keras.layers.Layer):
     @classmethod
     def from_config(cls, config):
         """Rebuilds the encoder and its blocks."""
-        blocks = [keras.saving.deserialize_keras_object(b) for b in config["blocks"]]
-        return cls(**{**config, "blocks": blocks})
+        return cls(**{**config, "blocks": blocks_of_dicts(config["blocks"])})

@@ -14,12 +14,14 @@ from widenet_keras.layers.pooling import (
     check_pooling,
     pooled_features,
 )
+from widenet_keras.layers.token_attention_pooling import TokenAttentionPooling
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_flag, check_integer, check_positive
 from widenet_keras.utils.roles import Role, built_with_role
 
 ROLE = Role("head", "head")
+_ATTENTIONS = {"attention": AttentionPooling, "token_attention": TokenAttentionPooling}
 
 
 class HeadWeights(NamedTuple):
@@ -63,13 +65,15 @@ class ClassifierHead(keras.layers.Layer):
         num_classes: Number of classes; 0 for no logits, but the features before them.
         pooling: "mean" of all tokens, the first "token" (the class token), the mean
             of the "patches"; "token_and_patches" or "token_and_register" (the second
-            token) side by side; or "attention" over the patches.
+            token) side by side; "attention" over the patches; or "token_attention",
+            that of the class token over all tokens.
         representation: Whether a Dense(D) + tanh stands before the logits.
         leading_tokens: How many tokens lead the patches: class token and registers.
         norm_after_pooling: Whether the norm follows the pooling, which makes a
             difference with "mean", "patches" and "attention".
         norm_epsilon: What the norm adds to the variance.
-        attention: `AttentionPooling`, for the pooling "attention" only.
+        attention: `AttentionPooling` for the pooling "attention", and
+            `TokenAttentionPooling` for "token_attention" only.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -94,20 +98,17 @@ class ClassifierHead(keras.layers.Layer):
         check_integer(owner, "leading_tokens", leading_tokens, 0)
         check_positive(owner, "norm_epsilon", norm_epsilon)
         check_pooling(owner, pooling, norm_after_pooling, representation)
-        if isinstance(attention, AttentionPooling) != (pooling == "attention"):
+        if type(attention) is not _ATTENTIONS.get(pooling, type(None)):
             raise ValueError(
                 f"{owner}: pooling={pooling!r} and attention={attention!r}; give an "
-                "AttentionPooling with pooling='attention', and nothing with others."
+                "AttentionPooling with pooling='attention', a TokenAttentionPooling "
+                "with 'token_attention', and nothing with others."
             )
         self.num_classes = num_classes
         self.representation = representation
         self.attention = attention
         self.spec = PoolingSpec(
-            pooling,
-            leading_tokens,
-            norm_after_pooling,
-            norm_epsilon,
-            () if attention is None else attention.spec,
+            pooling, leading_tokens, norm_after_pooling, norm_epsilon
         )
         self.norm = keras.layers.LayerNormalization(
             epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm"
@@ -123,6 +124,7 @@ class ClassifierHead(keras.layers.Layer):
         built_with_role(self.norm, tokens_shape, ROLE._replace(exact=True))
         if self.attention is not None:
             build_once(self.attention, tokens_shape)
+            self.spec = self.spec._replace(attention=self.attention.spec)
         if self.representation:
             self.representation_layer = Linear(
                 width, dtype=self.dtype_policy, name="representation"

@@ -71,6 +71,19 @@ class StackedNorms(keras.layers.Layer):
             for name, start in (("gamma", "ones"), ("beta", "zeros"))
         )
 
+    def read(self, read, rows=None):
+        """Returns gamma and beta, (L, D) each.
+
+        Args:
+            read: Function from a Keras variable to its tensor.
+            rows: Which row each step reads, a tuple of length L; None for its own.
+        """
+        stored = read(self.gamma), read(self.beta)
+        if rows is None:
+            return stored
+        index = keras.ops.convert_to_tensor(rows, dtype="int32")
+        return tuple(keras.ops.take(leaf, index, axis=0) for leaf in stored)
+
     def call(self, tokens, row):
         """Returns the tokens, (B, T, D), normalised with the given row."""
         return layer_norm(tokens, self.gamma[row], self.beta[row], self.epsilon)

@@ -2,12 +2,14 @@
 
 from typing import NamedTuple
 
+from widenet_keras.layers.attention import AttentionSpec, AttentionWeights
 from widenet_keras.layers.attention_pooling import (
     AttentionPoolingSpec,
     AttentionPoolingWeights,
     attention_pooled,
 )
 from widenet_keras.layers.normalization import layer_norm
+from widenet_keras.layers.token_attention_pooling import token_attention_pooled
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_flag
 
@@ -19,7 +21,10 @@ POOLINGS = {
     "token_and_patches": 2,
     "token_and_register": 2,
     "attention": 1,
+    "token_attention": 1,
 }
+# Those that have weights.
+WEIGHED = ("attention", "token_attention")
 # Those that are not the same with the norm before and after.
 NORMED_AFTER = ("mean", "patches", "attention")
 
@@ -32,14 +37,15 @@ class PoolingSpec(NamedTuple):
         leading: How many tokens lead the patches.
         norm_after: Whether the norm follows.
         epsilon: That of the norm.
-        attention: `AttentionPoolingSpec` of the kind "attention", else absent.
+        attention: `AttentionPoolingSpec` of the kind "attention", `AttentionSpec` of
+            "token_attention", else absent.
     """
 
     kind: str
     leading: int
     norm_after: bool
     epsilon: float
-    attention: AttentionPoolingSpec | tuple = ()
+    attention: AttentionPoolingSpec | AttentionSpec | tuple = ()
 
 
 class PoolingWeights(NamedTuple):
@@ -48,12 +54,13 @@ class PoolingWeights(NamedTuple):
     Attributes:
         gamma: (D,) of the norm.
         beta: (D,) of the norm.
-        attention: `AttentionPoolingWeights` of the kind "attention", else absent.
+        attention: `AttentionPoolingWeights` of the kind "attention",
+            `AttentionWeights` of "token_attention", else absent.
     """
 
     gamma: object
     beta: object
-    attention: AttentionPoolingWeights | tuple
+    attention: AttentionPoolingWeights | AttentionWeights | tuple
 
 
 def check_pooling(owner, pooling, norm_after_pooling, representation):
@@ -105,6 +112,8 @@ def _pooled(tokens, weights, spec):
     """Returns tokens (B, T, D) pooled, where all of them count."""
     if spec.kind == "mean":
         return numerics.mean(tokens, 1)
+    if spec.kind == "token_attention":
+        return token_attention_pooled(tokens, weights.attention, spec.attention)
     patches = tokens[:, spec.leading :]
     if spec.kind == "attention":
         return attention_pooled(patches, weights.attention, spec.attention)

@@ -7,16 +7,45 @@ from widenet_keras.layers.embedding import PatchEmbedding
 from widenet_keras.layers.feed_forward import FeedForward
 from widenet_keras.layers.head import ClassifierHead
 from widenet_keras.layers.mixture_of_experts import routed_experts
+from widenet_keras.layers.token_attention_pooling import TokenAttentionPooling
 
 
-def block_of(config, index, policy):
-    """Returns unique block `index` of a config.
+def blocks_of(config, policy):
+    """Returns the U unique blocks of a config.
 
     Args:
         config: `WideNetConfig`.
-        index: Which of the U blocks.
-        policy: Dtype policy of its layers.
+        policy: Dtype policy of their layers.
     """
+    blocks = []
+    for index in range(config.num_unique_blocks):
+        attention = _shared(blocks, "attention", config, index)
+        feed_forward = _shared(blocks, "feed_forward", config, index)
+        block = Block(
+            attention or _attention_of(config, policy),
+            feed_forward or _feed_forward_of(config, index, policy),
+            config.dropout,
+            config.norm_epsilon,
+            dtype=policy,
+            name=f"block_{index}",
+        )
+        blocks.append(block)
+    return blocks
+
+
+def _shared(blocks, part, config, index):
+    """Returns the part that an earlier block holds, or None."""
+    holder = config.holders(part)[index]
+    return getattr(blocks[holder], part) if holder < index else None
+
+
+def _attention_of(config, policy):
+    return Attention(
+        config.heads, config.attention_dropout, dtype=policy, name="attention"
+    )
+
+
+def _feed_forward_of(config, index, policy):
     shared = {
         "activation": config.activation,
         "output_activation": config.output_activation,
@@ -25,7 +54,7 @@ def block_of(config, index, policy):
         "name": "feed_forward",
     }
     if index in config.routed_blocks:
-        feed_forward = routed_experts(
+        return routed_experts(
             num_experts=config.num_experts,
             expert_dim=config.expert_dim,
             top_k=config.top_k,
@@ -36,23 +65,11 @@ def block_of(config, index, policy):
             router_noise=config.router_noise,
             **shared,
         )
-    else:
-        feed_forward = FeedForward(config.mlp_dim, gated=config.gated, **shared)
-    attention = Attention(
-        config.heads, config.attention_dropout, dtype=policy, name="attention"
-    )
-    return Block(
-        attention,
-        feed_forward,
-        config.dropout,
-        config.norm_epsilon,
-        dtype=policy,
-        name=f"block_{index}",
-    )
+    return FeedForward(config.mlp_dim, gated=config.gated, **shared)
 
 
 def embedding_of(config, policy):
-    """Returns the `PatchEmbedding` of a config; `policy` as for `block_of`."""
+    """Returns the `PatchEmbedding` of a config; `policy` as for `blocks_of`."""
     return PatchEmbedding(
         config.width,
         config.patch_size,
@@ -66,7 +83,7 @@ def embedding_of(config, policy):
 
 
 def head_of(config, policy):
-    """Returns the `ClassifierHead` of a config; `policy` as for `block_of`."""
+    """Returns the `ClassifierHead` of a config; `policy` as for `blocks_of`."""
     attention = None
     if config.pooling == "attention":
         attention = AttentionPooling(
@@ -77,6 +94,8 @@ def head_of(config, policy):
             dtype=policy,
             name="attention",
         )
+    elif config.pooling == "token_attention":
+        attention = TokenAttentionPooling(config.heads, dtype=policy, name="attention")
     return ClassifierHead(
         config.num_classes,
         pooling=config.pooling,

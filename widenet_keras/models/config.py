@@ -5,7 +5,7 @@ import dataclasses
 from widenet_keras.layers.normalization import EPSILON
 from widenet_keras.layers.pieces import Piece, as_dicts, pieces_of
 from widenet_keras.layers.pooling import POOLINGS
-from widenet_keras.layers.sharing import block_of_step
+from widenet_keras.layers.sharing import block_of_step, holders, ranks
 from widenet_keras.models.config_checks import OWNER, check_config
 from widenet_keras.utils import checks
 
@@ -45,10 +45,13 @@ class WideNetConfig:
         images_per_group: Images that share a capacity in training.
         moe_blocks: Which unique blocks are mixtures of experts: "all", "none",
             or their indices; negative ones count from the last.
-        sharing: "none", "all", "sequence" or "cycle": which block a step reads.
-        unique_blocks: U, number of sharing groups for "sequence" and "cycle".
-        shared_norms: Share the LayerNorms with the block, rather than a
-            private pair for every step.
+        sharing: "none", "all", "sequence" or "cycle": which block a step reads. Or the
+            part that all blocks share, "attention" or "feed_forward", while every step
+            has the other one for itself.
+        unique_blocks: U, number of sharing groups for "sequence" and "cycle"; for a
+            part in how many groups of neighbours it is shared, by default 1.
+        shared_norms: Share the LayerNorms with the block, or each with the part that
+            it stands before, rather than a private pair for every step.
         activation: Activation of the hidden layers: "gelu_tanh", "gelu",
             "relu", "silu" or "quick_gelu" (x sigmoid(1.702 x), of OpenAI's CLIP).
         output_activation: Activation of the output of every feed-forward part,
@@ -57,8 +60,9 @@ class WideNetConfig:
         pooling: "mean" of all tokens; the class "token"; the mean of the "patches",
             which leaves class token and registers out; "token_and_patches" or
             "token_and_register", the class token with that mean or with the first
-            register, 2 D side by side; or "attention" of one learned query over the
-            patches, with an MLP of `mlp_dim` after it (SigLIP).
+            register, 2 D side by side; "attention" of one learned query over the
+            patches, with an MLP of `mlp_dim` after it (SigLIP); or "token_attention",
+            that of the class token over all tokens (the authors' code).
         representation: Whether a Dense(D) + tanh stands before the logits.
         dropout: Dropout rate after the embedding, in the hidden layers and on
             both branches.
@@ -71,7 +75,8 @@ class WideNetConfig:
         engine: How tokens reach their experts: "auto" (the fastest here), or
             "sorted", "slots", "one_hot" or "all_experts". Same numbers.
         scan: Whether steps that share a block compile as one loop: "auto" (in
-            graphs on JAX and TensorFlow), "always" or "never". torch compiles
+            graphs on JAX and TensorFlow), "always" (blocks of one kind too where
+            none is shared, their weights copied into stacks) or "never". torch compiles
             nothing, so it always takes them one by one. Same numbers.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations, "none" keeps them. Same numbers.
@@ -145,6 +150,25 @@ class WideNetConfig:
         """The unique block that each step reads, a tuple of length L."""
         return block_of_step(self.sharing, self.steps, self.unique_blocks)
 
+    def holders(self, part):
+        """Returns the unique block that holds a part of each one, a tuple of length U.
+
+        Args:
+            part: "attention" or "feed_forward".
+        """
+        return holders(part, self.sharing, self.steps, self.unique_blocks)
+
+    def norm_rows(self, part):
+        """Returns which row of the norms before a part each step reads, L of them.
+
+        Args:
+            part: "attention" or "feed_forward".
+        """
+        if not self.shared_norms:
+            return tuple(range(self.steps))
+        rows = ranks(self.holders(part))
+        return tuple(rows[block] for block in self.block_of_step)
+
     @property
     def routed_blocks(self):
         """Indices of the unique blocks that are mixtures of experts, sorted."""
@@ -160,6 +184,12 @@ class WideNetConfig:
         """Indices of the steps whose block is a mixture of experts."""
         routed = self.routed_blocks
         return tuple(s for s, b in enumerate(self.block_of_step) if b in routed)
+
+    @property
+    def routed_banks(self):
+        """The block that holds the experts of each routed step."""
+        banks = self.holders("feed_forward")
+        return tuple(banks[self.block_of_step[step]] for step in self.routed_steps)
 
     @property
     def grid(self):

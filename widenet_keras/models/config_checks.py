@@ -121,3 +121,11 @@ def _check_moe_blocks(config):
             f"block indices from {-unique} to {unique - 1} (there are {unique} "
             "unique blocks)."
         )
+    routed, holders = config.routed_blocks, config.holders("feed_forward")
+    for block, holder in enumerate(holders):
+        if (block in routed) != (holder in routed):
+            raise ValueError(
+                f"{OWNER}: moe_blocks={blocks!r} has only one of the blocks {holder} "
+                f"and {block}, which share their experts (sharing={config.sharing!r}); "
+                "give all blocks of a group, or none."
+            )

@@ -2,6 +2,7 @@
 
 import math
 
+from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.flops import forward_flops
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.utils.roles import PARTS, role_of
@@ -17,6 +18,9 @@ def describe(model):
     counts = parameters_of_parts(model)
     total, trained = sum(counts.values()), trained_parameters(model)
     blocks = f"{c.num_unique_blocks} unique block" + "s" * (c.num_unique_blocks > 1)
+    if c.sharing in PART_PLANS:
+        parts = [f"{len(set(c.holders(part)))} {part}" for part in PART_PLANS]
+        blocks = " and ".join(parts) + " parts"
     experts = f"{c.num_experts} experts of {c.expert_dim}, {c.top_k} per token"
     lines = [
         f"{model.name}: {c.steps} steps over {blocks} (sharing {c.sharing}), width "

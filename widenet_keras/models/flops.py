@@ -30,5 +30,8 @@ def forward_flops(config):
         # Keys and values of the patches, and what the one query does with them.
         head += 4 * patches * c.width**2 + 4 * patches * c.width
         head += 2 * c.width**2 + 4 * c.width * c.mlp_dim
+    if c.pooling == "token_attention":
+        # Keys and values of all tokens, for the query of one.
+        head += 4 * tokens * c.width**2 + 4 * tokens * c.width + 4 * c.width**2
     steps = c.steps * attention + mixtures * routed + (c.steps - mixtures) * dense
     return embedding + steps + head

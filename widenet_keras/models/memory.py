@@ -6,6 +6,7 @@ import math
 from widenet_keras.layers.pieces import pieces_of
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.config_checks import OWNER, SIZES
 from widenet_keras.utils.checks import check_integer
@@ -29,6 +30,7 @@ def parameter_count(fields: dict) -> int:
     """
     c = _values(fields)
     d, unique = c["width"], _unique_blocks(c)
+    of_attention, of_dense = (_holders(c, part, unique) for part in PART_PLANS)
     patches = (c["image_size"] // c["patch_size"]) ** 2
     tokens = patches + bool(c["class_token"]) + c["registers"]
     embedding = d * (c["patch_size"] ** 2 * c["channels"] + 1 + tokens)
@@ -37,10 +39,13 @@ def parameter_count(fields: dict) -> int:
     dense = _two_layers(d, c["mlp_dim"]) + bool(c["gated"]) * (d + 1) * c["mlp_dim"]
     experts = c["num_experts"]
     routed = experts * (d + _two_layers(d, c["expert_dim"]))
-    mixtures = _routed_blocks(c, unique)
-    norms = 4 * d * (unique if c["shared_norms"] is True else c["steps"])
+    mixtures = _routed_blocks(c, unique) * of_dense // unique
+    norms = 4 * d * c["steps"]
+    if c["shared_norms"] is True:
+        norms = 2 * d * (of_attention + of_dense)
     head = 2 * d + _of_head(c)
-    blocks = unique * attention + mixtures * routed + (unique - mixtures) * dense
+    blocks = of_attention * attention
+    blocks += mixtures * routed + (of_dense - mixtures) * dense
     return embedding + blocks + norms + head + c["steps"] * _of_pieces(c)
 
 
@@ -74,6 +79,14 @@ def _unique_blocks(c):
     return c["steps"]
 
 
+def _holders(c, part, unique):
+    """Returns how many of the unique blocks hold a part; of misfits, the most."""
+    given = c["unique_blocks"] or 1
+    if c["sharing"] != part or not isinstance(given, int):
+        return unique
+    return min(max(given, 1), unique)
+
+
 def _routed_blocks(c, unique):
     """Returns how many of the unique blocks are mixtures of experts."""
     blocks = c["moe_blocks"]
@@ -89,6 +102,8 @@ def _of_head(c):
     pooled = POOLINGS.get(pooling, 1) * d if isinstance(pooling, str) else d
     logits = (pooled + 1) * c["num_classes"]
     representation = bool(c["representation"]) * (d * d + d)
+    if pooling == "token_attention":
+        return logits + representation + 4 * (d * d + d)
     if pooling != "attention":
         return logits + representation
     query_and_norm = 3 * d

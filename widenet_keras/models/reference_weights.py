@@ -9,15 +9,32 @@ per enclosing layer. The mapping, with ours under the model's name:
 |---|---|---|---|
 | `conv2d/kernel`, `bias` | (p, p, 3, D), (D,) | `embedding/projection/kernel`, `bias` | as is |
 | `patch_encoder/embedding/embeddings` | (1 + patches, D) | `embedding/position` | as is |
-| `layer_normalization_{2t}/gamma`, `beta` | (D,) | `encoder/norm1/gamma[t]`, `beta[t]` | stacked over the steps |
-| `layer_normalization_{2t+1}/...` | (D,) | `encoder/norm2/...[t]` | stacked over the steps |
+| `layer_normalization_{2t}/gamma`, `beta` | (D,) | `encoder/norm1/gamma[t]`, `beta[t]` | stacked over the steps; of a shared part see below |
+| `layer_normalization_{2t+1}/...` | (D,) | `encoder/norm2/...[t]` | stacked over the steps; of a shared part see below |
 | the last `layer_normalization` | (D,) | `head/norm/gamma`, `beta` | as is |
 | `multi_head_attention_{u}/query/kernel`, `bias` | (D, H, D/H), (H, D/H) | `encoder/block_{u}/attention/query/kernel`, `bias` | heads merged; key, value alike |
 | `multi_head_attention_{u}/attention_output/kernel`, `bias` | (H, D/H, D), (D,) | `encoder/block_{u}/attention/output/kernel`, `bias` | heads merged |
 | two `dense` of a plain block | (D, F), (F, D) | `encoder/block_{u}/feed_forward/hidden`, `outer` | as is |
 | 2 E `dense` of a routed block | (D, F), (F, D) | `encoder/block_{u}/feed_forward/experts/hidden_kernel[e]`, ... | stacked over the experts |
 | the `dense` after them, without bias | (D, E) | `encoder/block_{u}/feed_forward/router/kernel` | as is |
-| the last two `dense` | (D, D), (D, classes) | `head/representation`, `head/logits` | as is |
+| the last `multi_head_attention`, of `classifier="map"` | as above | `head/attention/query/kernel`, ... | as above |
+| the last two `dense`, or the last | (D, D), (D, classes) | `head/representation`, `head/logits` | as is |
+
+The switches of their train.py are fields of the model:
+
+| theirs | ours |
+|---|---|
+| `--share_att --share_ffn` | `sharing="all"` |
+| `--share_att` | `sharing="attention"` |
+| `--share_ffn` | `sharing="feed_forward"` |
+| neither | `sharing="none"` |
+| `--switch_deepth` G with `--use_moe` | `unique_blocks` L / G ("sequence" where both are shared) and `moe_blocks`, those of the last G steps; from L on neither is needed |
+| no `--use_moe` | `moe_blocks="none"` and, with a shared part, `shared_norms=True` |
+| `--use_representation` | `representation=True`, otherwise and with "map" False |
+| `classifier` "gap", "token" or "map" of their configurations | `pooling` "mean", "token" or "token_attention" |
+
+Without experts they share the norm before a shared part as well. Such a norm is made
+before those that the first of its steps has for itself, which is how they are numbered.
 
 Their class token is a constant zero, as here. Their ImageNet head has 1001
 columns (TFRecord labels 1..1000), so build the model with `num_classes=1001`.
@@ -27,7 +44,8 @@ import re
 
 import numpy as np
 
-from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.adapt import assign_all
 
 # Layer kinds in their automatic names; "embedding" is the position table.
 _KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", "dense")
@@ -72,17 +90,7 @@ def convert_reference_weights(arrays, model):
     source = _Source(arrays)
     values = _converted(source, model.config)
     source.check_used_up()
-    pairs = []
-    for path, weight in weights_by_path(model).items():
-        value = values.pop(path)
-        if tuple(value.shape) != tuple(weight.shape):
-            raise ValueError(
-                f"The reference array for {path} is {tuple(value.shape)} and the "
-                f"model's is {tuple(weight.shape)}; build the model with their sizes."
-            )
-        pairs.append((weight, value))
-    for weight, value in pairs:
-        weight.assign(value)
+    assign_all(model, values, "The reference arrays")
     return model
 
 
@@ -144,23 +152,25 @@ def _converted(source, config):
     kernel_bias = ("kernel", "bias")
     put("embedding/projection/", kernel_bias, source.next("conv2d", *kernel_bias))
     [values["embedding/position"]] = source.next("embedding", "embeddings")
-    rows = config.num_unique_blocks if config.shared_norms else config.steps
-    norms = [
-        source.next("layer_normalization", "gamma", "beta") for _ in range(2 * rows)
-    ]
-    for which in (0, 1):
-        stacked = [np.stack(part) for part in zip(*norms[which::2], strict=True)]
-        put(f"encoder/norm{which + 1}/", ("gamma", "beta"), stacked)
+    for number, norms in enumerate(_norms(source, config), 1):
+        stacked = [np.stack(part) for part in zip(*norms, strict=True)]
+        put(f"encoder/norm{number}/", ("gamma", "beta"), stacked)
     put("head/norm/", ("gamma", "beta"), source.next(*_NORM))
+    attentions, parts = map(config.holders, PART_PLANS)
     for block in range(config.num_unique_blocks):
         path = f"encoder/block_{block}/"
-        _put_attention(values, source, f"{path}attention/", config.width)
+        if block in attentions:
+            _put_attention(values, source, f"{path}attention/", config.width)
+        if block not in parts:
+            continue
         if block in config.routed_blocks:
             _put_experts(values, source, f"{path}feed_forward/", config.num_experts)
         else:
             for part in ("hidden", "outer"):
                 dense = source.next("dense", *kernel_bias)
                 put(f"{path}feed_forward/{part}/", kernel_bias, dense)
+    if config.pooling == "token_attention":
+        _put_attention(values, source, "head/attention/", config.width)
     if config.representation:
         dense = source.next("dense", *kernel_bias)
         put("head/representation/", kernel_bias, dense)
@@ -169,6 +179,19 @@ def _converted(source, config):
 
 
 _NORM = ("layer_normalization", "gamma", "beta")
+
+
+def _norms(source, config):
+    """Takes the norms of the steps and returns those before each part, two lists."""
+    rows = [config.norm_rows(part) for part in PART_PLANS]
+    taken = {}
+    for step in range(config.steps):
+        # A norm that neighbours share is made before those of the first of them.
+        firsts = [which for which in (0, 1) if (which, rows[which][step]) not in taken]
+        shared = [w for w in firsts if rows[w].count(rows[w][step]) > 1]
+        for which in (*shared, *(w for w in firsts if w not in shared)):
+            taken[which, rows[which][step]] = source.next(*_NORM)
+    return [[norm for (w, _), norm in taken.items() if w == which] for which in (0, 1)]
 
 
 def _put_attention(values, source, path, width):

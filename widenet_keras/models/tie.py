@@ -1,14 +1,17 @@
 """Starting a model that shares its blocks from one that does not."""
 
+import functools
 from collections.abc import Iterable
 
 import numpy as np
 
-from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.layers.pooling import POOLINGS, WEIGHED
+from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.adapt import weights_by_path
 from widenet_keras.models.tied_weights import (
-    block_values,
-    group_of,
+    attention_values,
+    feed_forward_values,
+    groups_of,
     mean_of_groups,
     read,
 )
@@ -80,13 +83,13 @@ def tie(
       FFNs; mixtures in the group are left out. "stepwise" counts the dense blocks of
       the source alone.
     - `shared_norms=True`: norms start like the rest of their block.
+    - `sharing="attention"` or "feed_forward": only that part is shared. The other one
+      of step t starts from block t alone.
 
-    A start, not an equivalent: the hidden units of an FFN, the heads of an
-    attention layer and the experts of a mixture can be reordered without a
-    change of what their block computes, and each block has an order of its own.
-    The mean adds unit i to unit i all the same, and blocks at different depths do
-    different things anyway. So train: of a ViT of 8 steps and width 32 (digits, 0.86
-    and 0.93 of two seeds), this many were right at once and after four epochs:
+    A start, not an equivalent: each block has an order of its own for hidden units,
+    heads and experts, and the mean adds unit i to unit i all the same. So train: of a
+    ViT of 8 steps and width 32 (digits, 0.86 and 0.93 of two seeds), this many were
+    right at once and after four epochs:
 
     | result | "average" | "stepwise" |
     |---|---|---|
@@ -94,21 +97,16 @@ def tie(
     | 1 block | 0.10, 0.10; 0.45, 0.61 | 0.16, 0.22; 0.92, 0.87 |
     | 1 block, 4 experts | 0.09, 0.07; 0.62, 0.61 | 0.16, 0.23; 0.93, 0.89 |
 
-    "stepwise" is ahead in every row. With experts "auto" is "average" all the same: by
-    it every FFN of the source goes into an expert, where copies of one drop the others,
-    and two seeds of one small ViT do not settle that.
-
-    Only if all blocks are equal the logits are those of the source, within the spread
-    of the gates.
+    With experts "auto" is "average" all the same: by it every FFN of the source goes
+    into an expert, and two seeds of one small ViT do not settle that. Only if all
+    blocks are equal the logits are those of the source, within the spread of the gates.
 
     Sources: "stepwise" and "average", "Relaxed Recursive Transformers" (arXiv
-    2410.20672); copied FFNs as experts under a new router, "Sparse Upcycling: Training
-    Mixture-of-Experts from Dense Checkpoints" (arXiv 2212.05055); private norms
-    over shared blocks, "Go Wider Instead of Deeper" (arXiv 2107.11817).
+    2410.20672); copied FFNs as experts under a new router, "Sparse Upcycling" (arXiv
+    2212.05055); private norms over shared blocks, arXiv 2107.11817.
 
     Args:
-        model: A `WideNet` or `ImageClassifier` whose steps share no block, such
-            as the ViT and ViT-MoE presets.
+        model: A `WideNet` or `ImageClassifier` whose steps share a part at most.
         base: "stepwise", "average", or "auto": "average" if the result has experts,
             else "stepwise".
         seed: Seed of the new routers and of the noise on repeated FFNs.
@@ -147,9 +145,13 @@ def tie(
         frozen=frozen,
     )
     random = np.random.default_rng(seed)
-    for index, group in enumerate(groups):
-        for weight, value in block_values(model, tied, index, group, random):
-            weight.assign(value.astype("float32"))
+    for part, values in (
+        ("attention", attention_values),
+        ("feed_forward", functools.partial(feed_forward_values, random=random)),
+    ):
+        for index, group in groups[part].items():
+            for weight, value in values(model, tied, index, group):
+                weight.assign(value.astype("float32"))
     sources = weights_by_path(model)
     for path, weight in weights_by_path(tied).items():
         role = role_of(weight)
@@ -159,9 +161,11 @@ def tie(
         if weight is tied.embedding.position:
             # Without a class token its row, the first, is left out.
             value = value[len(value) - weight.shape[0] :]
-        elif role.group == "norms" and config.shared_norms:
-            rows = [mixtures + dense for mixtures, dense in groups]
-            value = mean_of_groups(value, rows)
+        elif role.group == "norms":
+            part = "attention" if "/norm1/" in path else "feed_forward"
+            value = value[[*model.config.norm_rows(part)]]
+            if config.shared_norms:
+                value = mean_of_groups(value, groups[part].values())
         weight.assign(value.astype("float32"))
     return tied
 
@@ -193,29 +197,29 @@ def _tied_config(source, base, fields):
                 f"tie: {field}=True needs weights that the model does not have; leave "
                 "it out."
             )
-    if config.num_unique_blocks == config.steps > 1:
+    own = tuple(range(config.steps))
+    if config.steps > 1 and all(config.holders(part) == own for part in PART_PLANS):
         raise ValueError(
             f"tie: sharing={config.sharing!r} leaves each of the {config.steps} steps "
             "a block of its own; use 'all', or fewer unique_blocks."
         )
     if base == "auto":
         base = "average" if config.routed_blocks else "stepwise"
-    blocks = range(config.num_unique_blocks)
-    groups = [group_of(config, source, block, base) for block in blocks]
-    return _with_expert_dim(config, source, groups, fields), groups
+    groups = {part: groups_of(config, source, base, part) for part in PART_PLANS}
+    return _with_expert_dim(config, source, groups["feed_forward"], fields), groups
 
 
 def _pools_by_same_weights(config, source):
     """Whether the weights of a head fit both poolings."""
-    if config.pooling == "attention":
-        return source.pooling == "attention"
+    if config.pooling in WEIGHED:
+        return source.pooling == config.pooling
     return POOLINGS[config.pooling] == POOLINGS[source.pooling]
 
 
 def _with_expert_dim(config, source, groups, fields):
     """Returns the config with the width of the experts that it starts from."""
     widths = {}
-    for block, (mixtures, dense) in enumerate(groups):
+    for block, (mixtures, dense) in groups.items():
         if block in config.routed_blocks:
             widths[source.expert_dim if mixtures else source.mlp_dim] = block
             if mixtures and config.num_experts != source.num_experts:

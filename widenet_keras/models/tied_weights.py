@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from widenet_keras.layers.sharing import PART_PLANS
+
 # Logits of a normalised token vary by about this much under a fresh router.
 ROUTER_SPREAD = 0.1
 # Noise on a repeated FFN, relative to the spread of each of its kernels.
@@ -14,68 +16,91 @@ def read(weight):
     return keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")).astype(float)
 
 
-def group_of(config, source, block, base):
-    """Returns the source's mixtures and dense blocks that become one block.
+def groups_of(config, source, base, part):
+    """Returns which blocks of the source a part of each unique block comes from.
 
     Args:
         config: `WideNetConfig` of the shared model.
         source: `WideNetConfig` of the unshared one.
-        block: Index of the shared block.
         base: "average" for all that it replaces; "stepwise" for one, at even distances
             from the first to the last. A block without experts is of a dense one.
+        part: "attention" or "feed_forward".
+
+    Returns:
+        Dict from the index of each block that holds such a part to the mixtures and
+        the dense blocks that it comes from, two lists.
     """
-    steps = [step for step, b in enumerate(config.block_of_step) if b == block]
-    if base == "stepwise":
-        of_its_kind = [
-            step
-            for step in range(source.steps)
-            if block in config.routed_blocks or step not in source.routed_blocks
-        ]
-        distance = (len(of_its_kind) - 1) / max(1, config.num_unique_blocks - 1)
-        place = round(block * distance)
-        steps = of_its_kind[place : place + 1]
-    mixtures = [step for step in steps if step in source.routed_blocks]
-    return mixtures, [step for step in steps if step not in mixtures]
+    holders, routed = config.holders(part), source.routed_blocks
+    of_steps = [holders[block] for block in config.block_of_step]
+    # A shared attention is that of steps of both kinds.
+    any_kind = part == "attention" and config.sharing in PART_PLANS
+    unique, groups = sorted(set(of_steps)), {}
+    for number, block in enumerate(unique):
+        steps = [step for step, holder in enumerate(of_steps) if holder == block]
+        if base == "stepwise":
+            of_its_kind = [
+                step
+                for step in range(source.steps)
+                if any_kind or block in config.routed_blocks or step not in routed
+            ]
+            distance = (len(of_its_kind) - 1) / max(1, len(unique) - 1)
+            place = round(number * distance)
+            steps = of_its_kind[place : place + 1]
+        mixtures = [step for step in steps if step in routed]
+        groups[block] = mixtures, [step for step in steps if step not in mixtures]
+    return groups
 
 
 def mean_of_groups(rows, groups):
     """Returns the mean of the rows (L, D) of each group of steps, (U, D)."""
-    return np.stack([rows[group].mean(axis=0) for group in groups])
+    return np.stack([rows[mixtures + dense].mean(axis=0) for mixtures, dense in groups])
 
 
-def block_values(model, tied, index, group, random):
-    """Yields the weights of one shared block, each with its value.
+def attention_values(model, tied, index, group):
+    """Yields the weights of the attention of one block, each with its value.
 
     Args:
         model: The source.
         tied: The shared model.
         index: Which of its blocks.
-        group: The mixtures and the dense blocks that it comes from, see `group_of`.
+        group: The mixtures and the dense blocks that it comes from, see `groups_of`.
+    """
+    mixtures, dense = group
+    blocks = [model.encoder.blocks[step] for step in sorted(mixtures + dense)]
+    mine = tied.encoder.blocks[index].attention
+    yield from _means(mine, [block.attention for block in blocks])
+
+
+def feed_forward_values(model, tied, index, group, random):
+    """Yields the weights of the feed-forward part of one block, each with its value.
+
+    Args:
+        model: As for `attention_values`.
+        tied: As for `attention_values`.
+        index: As for `attention_values`.
+        group: As for `attention_values`.
         random: `numpy.random.Generator` of new routers and of noise.
     """
     config, block = tied.config, tied.encoder.blocks[index]
-    mixtures, dense = group
-
-    def parts(name, steps):
-        return [getattr(model.encoder.blocks[step], name) for step in steps]
-
-    mine, steps = block.feed_forward, sorted(mixtures + dense)
-    yield from _means(block.attention, parts("attention", steps))
+    mixtures, dense = (
+        [model.encoder.blocks[step].feed_forward for step in steps] for steps in group
+    )
+    mine = block.feed_forward
     if not block.is_routed:
-        yield from _means(mine, parts("feed_forward", dense))
+        yield from _means(mine, dense)
     elif mixtures:
-        yield from _means(mine, parts("feed_forward", mixtures))
+        yield from _means(mine, mixtures)
     else:
         kernel = mine.router.kernel
         spread = ROUTER_SPREAD / config.width**0.5
         yield kernel, random.normal(size=kernel.shape) * spread
         factor = config.num_experts / (config.top_k * mine.softmaxes)
-        ffns, bank = parts("feed_forward", dense), mine.experts
+        bank = mine.experts
         for weight, sources, scale in (
-            (bank.hidden_kernel, [ffn.hidden.kernel for ffn in ffns], 1.0),
-            (bank.hidden_bias, [ffn.hidden.bias for ffn in ffns], 1.0),
-            (bank.outer_kernel, [ffn.outer.kernel for ffn in ffns], factor),
-            (bank.outer_bias, [ffn.outer.bias for ffn in ffns], factor),
+            (bank.hidden_kernel, [ffn.hidden.kernel for ffn in dense], 1.0),
+            (bank.hidden_bias, [ffn.hidden.bias for ffn in dense], 1.0),
+            (bank.outer_kernel, [ffn.outer.kernel for ffn in dense], factor),
+            (bank.outer_bias, [ffn.outer.bias for ffn in dense], factor),
         ):
             values = [read(source) for source in sources]
             yield weight, scale * experts_of(values, config.num_experts, random)

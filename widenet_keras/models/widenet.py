@@ -5,8 +5,9 @@ import keras
 from widenet_keras.layers.embedding import embedded
 from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import head
+from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.adapt import adapted
-from widenet_keras.models.blocks import block_of, embedding_of, head_of
+from widenet_keras.models.blocks import blocks_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.features import Features
 from widenet_keras.models.from_preset import FromPreset
@@ -55,12 +56,9 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
             config.dropout, seed=seed, dtype=policy, name="embedding_dropout"
         )
         self.encoder = Encoder(
-            [
-                block_of(config, index, policy)
-                for index in range(config.num_unique_blocks)
-            ],
+            blocks_of(config, policy),
             config.steps,
-            sharing=config.sharing,
+            sharing="none" if config.sharing in PART_PLANS else config.sharing,
             shared_norms=config.shared_norms,
             stochastic_depth=config.stochastic_depth,
             scan=config.scan,

@@ -115,8 +115,8 @@ class Objective:
         """Scalars of a routing record, by the name they are reported under."""
         fraction = record.expert_fraction  # (S, E)
         # (U', S) maps steps to the U' banks that they read.
-        blocks = [self.config.block_of_step[step] for step in self.config.routed_steps]
-        reads = np.equal.outer(self.config.routed_blocks, blocks).astype("float32")
+        banks = self.config.routed_banks
+        reads = np.equal.outer(np.unique(banks), banks).astype("float32")
         bank_load = ops.matmul(ops.convert_to_tensor(reads), fraction)
         busiest = ops.max(fraction, axis=-1) * self.config.num_experts
         return {

@@ -1,0 +1,70 @@
+"""Blocks of which several hold the same part: it is read once, and written once."""
+
+import keras
+
+from widenet_keras.layers.attention import joins_inner
+from widenet_keras.layers.block import BlockWeights
+from widenet_keras.layers.sharing import PART_PLANS, ranks
+
+
+def read_blocks(blocks, block_of_step, read, training, width=None):
+    """Returns the `BlockWeights` of every unique block, read once for all steps.
+
+    Args:
+        blocks: List of `Block`s.
+        block_of_step: The block that each step reads, a tuple of length L.
+        read: Function from a Keras variable to its tensor.
+        training: As for `Block.spec`.
+        width: D where query, key and value may become one product, else None.
+    """
+    attentions = [blocks[block].attention for block in block_of_step]
+    known = {}
+    for each in blocks:
+        if each.attention not in known:
+            reads = attentions.count(each.attention)
+            joins = width is not None and joins_inner(width, reads)
+            known[each.attention] = each.read_attention(read, joins)
+        if each.feed_forward not in known:
+            known[each.feed_forward] = each.read_feed_forward(read, training)
+    return [
+        BlockWeights(known[each.attention], known[each.feed_forward]) for each in blocks
+    ]
+
+
+def norm_rows(blocks, block_of_step):
+    """Returns the rows of the steps, two tuples, where norms are shared with a part.
+
+    Args:
+        blocks: As for `read_blocks`.
+        block_of_step: As for `read_blocks`.
+    """
+    rows = (ranks(getattr(block, part) for block in blocks) for part in PART_PLANS)
+    return tuple(tuple(each[block] for block in block_of_step) for each in rows)
+
+
+def blocks_as_dicts(blocks):
+    """Returns the configs of blocks; a part of an earlier one is told by its index."""
+    found, first = [], {}
+    for index, block in enumerate(blocks):
+        config = keras.saving.serialize_keras_object(block)
+        for part in PART_PLANS:
+            holder = first.setdefault(getattr(block, part), index)
+            if holder < index:
+                config["config"][part] = holder
+        found.append(config)
+    return found
+
+
+def blocks_of_dicts(configs):
+    """Returns the blocks of configs, with the parts that they share."""
+    blocks = []
+    for each in configs:
+        inner = each["config"]
+        shared = {
+            part: getattr(blocks[inner[part]], part)
+            for part in PART_PLANS
+            if isinstance(inner[part], int)
+        }
+        each = {**each, "config": {**inner, **shared}}
+        blocks.append(keras.saving.deserialize_keras_object(each))
+    return blocks

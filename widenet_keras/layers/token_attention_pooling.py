@@ -1,0 +1,60 @@
+"""Pooling by attention of the class token, whose query looks at all tokens."""
+
+import keras
+
+from widenet_keras.layers.attention import Attention
+from widenet_keras.layers.linear import linear
+from widenet_keras.utils import numerics
+from widenet_keras.utils.roles import Role
+
+
+def token_attention_pooled(tokens, weights, spec):
+    """Returns what the first token finds in all of them, (B, D).
+
+    Args:
+        tokens: (B, T, D).
+        weights: `AttentionWeights`.
+        spec: `AttentionSpec`.
+    """
+    made = (
+        linear(seen, product)
+        for seen, product in zip(
+            (tokens[:, :1], tokens, tokens), weights.inner, strict=True
+        )
+    )
+    heads = (numerics.split_heads(each, spec.heads) for each in made)
+    return linear(numerics.attended(*heads)[:, 0], weights.output)
+
+
+@keras.saving.register_keras_serializable("widenet_keras")
+class TokenAttentionPooling(Attention):
+    """Pools tokens by attention of the first one to all: (B, T, D) -> (B, D).
+
+    Nothing is dropped in training.
+
+    Args:
+        num_heads: H; must divide the width D of the tokens.
+        **kwargs: Passed to `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If H is no positive integer, or D does not split into it.
+    """
+
+    role = Role("head", "head")
+
+    def __init__(self, num_heads, **kwargs):
+        super().__init__(num_heads, **kwargs)
+
+    def call(self, tokens):
+        """Returns what was pooled, (B, D), of tokens (B, T, D)."""
+        with numerics.weights_as_stored() as read:
+            return token_attention_pooled(tokens, self.read(read), self.spec)
+
+    def compute_output_shape(self, tokens_shape):
+        """Returns (B, D)."""
+        return tokens_shape[0], tokens_shape[-1]
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        config = keras.layers.Layer.get_config(self)
+        return {**config, "num_heads": self.num_heads}
