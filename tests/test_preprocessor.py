@@ -134,9 +134,8 @@ def test_images_of_different_sizes():
 
 def test_half_precision():
     exact, half = Preprocessor(12), Preprocessor(12, dtype="mixed_bfloat16")
-    # Half precision has no 200.3 and no 200.7, which are 200 and 201.
-    images = np.full((1, 12, 12, 3), 200.3, "float32")
-    images[:, 6:] = 200.7
+    # In half precision this would be 200 before it is rounded.
+    images = np.full((1, 12, 12, 3), 200.5, "float32")
     found = half(images)
     assert keras.backend.standardize_dtype(found.dtype) == "bfloat16"
     wanted = keras.ops.cast(exact(images), "bfloat16")
@@ -144,7 +143,6 @@ def test_half_precision():
         numpy(keras.ops.cast(found, "float32")),
         numpy(keras.ops.cast(wanted, "float32")),
     )
-    assert len(np.unique(numpy(exact(images)))) == 2
     model = tiny_model(dtype="mixed_bfloat16")
     assert model.preprocessor.compute_dtype == "bfloat16"
 
