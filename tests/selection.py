@@ -30,6 +30,10 @@ ONCE = {
     "test_evaluation.py::test_a_forward_pass_runs_as_the_model_is_compiled": EVERY,
     "test_families.py": QUICK,
     "test_flops.py": QUICK,
+    "test_preprocessor.py": QUICK,
+    "test_preprocessor.py::test_the_numbers_are_those_of_the_readers": EVERY,
+    "test_preprocessor.py::test_in_tf_data": ("tensorflow", "torch"),
+    "test_preprocessor.py::test_a_saved_model_takes": READS,
     "test_frozen_parts.py": QUICK,
     "test_frozen_parts.py::test_what_is_frozen_stays": EVERY,
     "test_frozen_parts.py::test_it_may_change_after_compile": EVERY,
@@ -141,6 +145,8 @@ ONLY = {
         "tensorflow",
         "jax",
     ),
+    # Keras exports images of sizes that are not known on TensorFlow only.
+    "test_preprocessor.py::test_a_saved_model_takes": READS,
     # TensorFlow does not tell what it keeps.
     "test_depth.py::test_remat_keeps_less": ("jax", "torch"),
     # XLA is a choice on TensorFlow only; torch has no `keras.distribution`.

@@ -23,6 +23,7 @@ from widenet_keras.data import (
 from widenet_keras.data.colours import with_channels
 from widenet_keras.data.process_rows import Part
 from widenet_keras.inference import images
+from widenet_keras.models.preprocessing import Preprocessing
 
 STILL = Augmentation(crop="none", flip=False, randaugment_ops=0, mixup=0, smoothing=0)
 MOVING = Augmentation(randaugment_ops=0, cutmix=1.0, erasing=0.5)
@@ -108,6 +109,12 @@ def test_images_are_resized_as_one_by_one(tmp_path, size):
     wanted = np.stack([array_augmentation.resized(each, size) for each in pictures])
     found, _ = next(iter(evaluation_batches(source, size, 3, 7, 7)))
     np.testing.assert_allclose((found + 1) * 127.5, wanted, atol=1e-4)
+    taken = Preprocessing(interpolation="bicubic", antialias=True)
+    found, _ = next(
+        iter(evaluation_batches(source, size, 3, 7, 7, preprocessing=taken))
+    )
+    cubic = [array_augmentation.evaluated(each, size, taken) for each in pictures]
+    np.testing.assert_allclose((found + 1) * 127.5, np.stack(cubic), atol=1e-4)
     images, labels = training_batches(source, size, 3, 7, 7, STILL).from_batch(0)[0]
     wanted = wanted[labels.argmax(axis=1)]
     np.testing.assert_allclose((images + 1) * 127.5, wanted, atol=1e-4)

@@ -358,6 +358,10 @@ def test_what_the_user_says_wins():
     found = found_in(arrays, {}, "a file", heads=H, **said, **images)
     same(found, timm_forward(arrays, tuple(images.values()), "silu", 1e-3))
     assert not any("activation" in phrase for phrase in found.unknown)
+    for told, assumed in (("mean", "std"), ("std", "mean")):
+        found = found_in(arrays, {}, "a file", heads=H, **{told: images[told]})
+        assert f"{assumed} by the library" in found.unknown
+        assert f"{told} by the library" not in found.unknown
 
 
 def hf_arrays(new=False, prefix="", kind="vit", rows=N + 1, swiglu=False, reg=0):
@@ -986,7 +990,14 @@ def test_a_crop_of_transformers_and_pixels_without_a_scale():
     )
 
     config = {"size": {"shortest_edge": 256}, "crop_size": 224, "do_center_crop": True}
-    found = by_transformers(config, prepared(), squashes=True)
-    assert found.geometry["crop_pct"] == 0.875
+    found = by_transformers({**config, "resample": 1}, prepared(), squashes=True)
+    assert found.geometry == {
+        "crop_mode": "center",
+        "crop_pct": 0.875,
+        "interpolation": "lanczos",
+        "antialias": True,
+    }
+    assert prepared(interpolation="lanczos3").geometry["interpolation"] == "lanczos"
+    assert "box" in prepared(interpolation="box").unknown[0]
     raw = by_keras_hub({"scale": None, "offset": None})
     np.testing.assert_allclose((*raw.mean, *raw.std), (0, 1 / 255))

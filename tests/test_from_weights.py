@@ -11,6 +11,7 @@ from conftest import numpy, one_line, shake, tiny_config, tiny_images
 import widenet_keras
 from widenet_keras.cli.main import main
 from widenet_keras.conversions.safetensors_files import write_safetensors
+from widenet_keras.models.preprocessing import Preprocessing
 
 NAMES = ["cat", "dog", "owl", "fox", "bee"]
 
@@ -22,6 +23,9 @@ def source():
     model = widenet_keras.ImageClassifier(tiny_config("vit", **fields), seed=0)
     shake(model.weights, 0.3)
     model.class_names = NAMES
+    model.preprocessing = Preprocessing(
+        crop_pct=0.9, interpolation="bicubic", antialias=True
+    )
     return model
 
 
@@ -51,6 +55,7 @@ def test_one_line_says_what_was_found(folder, source):
     images = tiny_images(3)
     np.testing.assert_allclose(numpy(model(images)), numpy(source(images)), atol=1e-5)
     assert "converted from" in model.trained_on
+    assert model.preprocessing == source.preprocessing
 
 
 def test_a_json_file_that_may_be_of_another_file_is_told(folder):
@@ -146,6 +151,7 @@ def test_there_and_back_from_the_command_line(folder, source, tmp_path, capsys):
     model = widenet_keras.load_model(tmp_path / "ours.keras")
     images = tiny_images(3)
     np.testing.assert_allclose(numpy(model(images)), numpy(source(images)), atol=1e-5)
+    assert model.preprocessing == source.preprocessing
     there = tmp_path / "b"
     widenet(tmp_path / "ours.keras", "--to", "timm", there / "again.safetensors")
     assert json.loads((there / "config.json").read_text())["label_names"] == NAMES

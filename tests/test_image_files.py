@@ -19,10 +19,15 @@ from encoded_images import (  # noqa: E402
 )
 from PIL import ImageOps  # noqa: E402
 
-from widenet_keras.data import pillow_images, resizing  # noqa: E402
+from widenet_keras.data import pillow_images  # noqa: E402
 from widenet_keras.data.orientation import orientation_of  # noqa: E402
 from widenet_keras.data.pipeline import decoding, orientation  # noqa: E402
 from widenet_keras.inference import images  # noqa: E402
+from widenet_keras.models import resizing, resizing_tensorflow  # noqa: E402
+from widenet_keras.models.preprocessing import (  # noqa: E402
+    INTERPOLATIONS,
+    Preprocessing,
+)
 
 KINDS = all_kinds()
 ENCODED = tf.TensorSpec((), tf.string)
@@ -114,16 +119,22 @@ def test_little_more_than_the_part_of_a_jpeg_is_decoded(monkeypatch):
     assert [window[2:].tolist() for window in asked] == [[8, 14], [10, 12]]
 
 
-@pytest.mark.parametrize("size", [16, 63, 64, 100])
-def test_predictions_are_of_the_same_pixels(tmp_path, monkeypatch, size):
+CUBIC = Preprocessing(crop_pct=0.9, interpolation="bicubic", antialias=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "taken"), [(16, None), (63, None), (64, None), (100, None), (24, CUBIC)]
+)
+def test_predictions_are_of_the_same_pixels(tmp_path, monkeypatch, size, taken):
     path, differ = tmp_path / "image", 0
     for name in ["JPEG 4:2:0", "JPEG held 6", "PNG alpha", "BMP palette", "GIF"]:
         path.write_bytes(KINDS[name])
         for channels in (3, 1):
-            wanted = images.read_pixels(path, (size, size, channels)).astype(int)
+            shape = (size, size, channels)
+            wanted = images.read_pixels(path, shape, taken).astype(int)
             with monkeypatch.context() as patch:
                 patch.setattr(images, "has_tensorflow", lambda: False)
-                found = images.read_pixels(path, (size, size, channels)).astype(int)
+                found = images.read_pixels(path, shape, taken).astype(int)
             assert np.abs(found - wanted).max() <= 1, name
             differ += (found != wanted).sum()
     # Where a processor multiplies and adds in one step, a sum at a half may round the
@@ -131,15 +142,29 @@ def test_predictions_are_of_the_same_pixels(tmp_path, monkeypatch, size):
     assert differ <= 2
 
 
-def test_numpy_resizes_as_tensorflow():
+@pytest.mark.parametrize("antialias", [False, True])
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
+def test_numpy_resizes_as_tensorflow_and_pillow(interpolation, antialias):
     image = np.random.default_rng(0).integers(0, 256, (37, 53, 3)).astype("uint8")
+    how = interpolation, antialias
+    # Sums at a half round either way, and simple fractions have many; bicubic without
+    # antialiasing TensorFlow takes its weights from a table.
+    plain, table = how == ("bilinear", False), how == ("bicubic", False)
+    farthest, most = (2, 0.07) if table else (1, 1e-3 if plain else 0.01)
     for size in (1, 7, 37, 53, 80, 106):
-        wanted = tf.cast(tf.image.resize(image, (size, size)) + 0.5, tf.uint8).numpy()
-        found = resizing.resized(image, size)
-        differ = np.abs(found.astype(int) - wanted)
-        assert differ.max() <= 1
-        assert (differ > 0).mean() < 1e-3
-    assert resizing.resized(np.stack([image] * 2), 9).shape == (2, 9, 9, 3)
+        found = resizing.resized(image, size, *how).astype(int)
+        wanted = resizing_tensorflow.resized(image, size, *how) + 0.5
+        differ = np.abs(found - tf.cast(wanted, tf.uint8).numpy())
+        assert differ.max() <= farthest
+        assert (differ > 0).mean() < most
+        if antialias:
+            method = Image.Resampling[interpolation.upper()]
+            wanted = Image.fromarray(image).resize((size, size), method)
+            differ = np.abs(found - np.asarray(wanted))
+            assert differ.max() <= 1
+            assert (differ > 0).mean() < most
+    both = resizing.resized(np.stack([image, image[::-1]]), 9, *how)
+    np.testing.assert_array_equal(both[0], resizing.resized(image, 9, *how))
 
 
 def test_orientations_in_odd_exif_data():

@@ -246,7 +246,8 @@ def test_the_rim_of_a_wide_photo_is_seen_where_it_was_trained_on(tmp_path):
     for folder in ("photo", "other"):
         Image.fromarray(pixels).save(tmp_path / folder / "0.png")
     rim = {}
-    for name, taken in {"squash": SQUASH, "center": Preprocessing()}.items():
+    cubic = Preprocessing(interpolation="bicubic", antialias=True)
+    for name, taken in {"squash": SQUASH, "center": cubic}.items():
         found = read_pixels(tmp_path / "photo" / "0.png", (64, 64, 3), taken)
         rim[name] = (found[:, 0, 0].mean(), found[:, -1, 2].mean())
         source = open_source(tmp_path, "train")
@@ -263,13 +264,23 @@ def test_what_is_taken_is_said_in_words():
         "(bilinear); pixels / 127.5 - 1"
     )
     assert SQUASH.in_words(32).startswith("the whole image, whatever its shape;")
-    for taken in (SQUASH, Preprocessing(crop_pct=0.9)):
+    cubic = Preprocessing(crop_pct=0.9, interpolation="bicubic", antialias=True)
+    assert "resized to 224x224 (bicubic, antialiased);" in cubic.in_words(224)
+    for taken in (SQUASH, Preprocessing(crop_pct=0.9), cubic):
         assert Preprocessing.from_dict(taken.to_dict()) == taken
-    # As manifests of version 0.1.0 have it.
+    # As manifests of version 0.1.0 have it, and those of the next.
     assert Preprocessing.from_dict({"crop": 1.0}) == SQUASH
+    earlier = {"crop": 0.9, "crop_mode": "center", "resize": "bilinear"}
+    assert Preprocessing.from_dict(earlier) == Preprocessing(crop_pct=0.9)
     assert Preprocessing.from_dict({"crop": 0.875}) == Preprocessing()
-    for wrong in ({"crop_pct": 0}, {"crop_mode": "squash"}, {"crop_mode": "border"}):
-        with pytest.raises(ValueError, match="Preprocessing: crop"):
+    for wrong in (
+        {"crop_pct": 0},
+        {"crop_mode": "squash"},
+        {"crop_mode": "border"},
+        {"interpolation": "box"},
+        {"antialias": 1},
+    ):
+        with pytest.raises(ValueError, match=f"Preprocessing: {next(iter(wrong))}"):
             Preprocessing(**wrong)
 
 

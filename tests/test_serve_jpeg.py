@@ -8,6 +8,7 @@ from conftest import numpy, slow, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras.data import evaluation_batches, open_source
+from widenet_keras.models.preprocessing import Preprocessing
 
 tf = pytest.importorskip("tensorflow")
 Image = pytest.importorskip("PIL.Image")
@@ -16,6 +17,8 @@ from encoded_images import all_kinds, with_orientation  # noqa: E402
 
 # Large enough for evaluation to crop.
 SIZE = 64
+# As timm and Hugging Face resize.
+CUBIC = Preprocessing(crop_pct=0.9, interpolation="bicubic", antialias=True)
 # (mode, height, width, format)
 KINDS = {
     "colour": ("RGB", 90, 140, "JPEG"),
@@ -52,6 +55,8 @@ def encoded(kind):
 def served(request, tmp_path_factory):
     """A model and its SavedModel."""
     model = tiny_model(image_size=SIZE, patch_size=16, channels=request.param)
+    if request.param == 3:
+        model.preprocessing = CUBIC
     path = tmp_path_factory.mktemp("served") / "model"
     images = tiny_images(2, SIZE)[..., : request.param]
     widenet_keras.export(model, path, images=images, say=lambda line: None)
@@ -71,7 +76,9 @@ def test_answers_are_those_of_evaluation(served, tmp_path):
     wanted = np.concatenate(
         [
             numpy(model(np.asarray(images)))
-            for images, _ in evaluation_batches(source, *shape, 4)
+            for images, _ in evaluation_batches(
+                source, *shape, 4, preprocessing=model.preprocessing
+            )
         ]
     )
     names = ["colour", *KINDS]

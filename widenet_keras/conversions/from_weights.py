@@ -14,8 +14,6 @@ from widenet_keras.utils.printable import printable
 
 # What files do not tell, so that whoever knows better may say it.
 _GUESSED = ("activation", "norm_epsilon", "mean", "std")
-# How images are resized here, whatever the file says.
-_RESIZE = ("bilinear", False)
 
 
 def from_weights(
@@ -41,7 +39,8 @@ def from_weights(
     Dinov2, CLIP, SigLIP), KerasHub, Google and OpenCLIP. Every tensor of the file is
     used, or the first that is not is named. The answers are those of the library whose
     file it is, up to float32 rounding: the images' mean and standard deviation and
-    LayerScale are folded into the products beside them.
+    LayerScale are folded into the products beside them, and `model.preprocessing` is
+    how their images were cut and resized.
 
     Args:
         source: A file (.safetensors, .bin, .pth, .npz, .weights.h5), a folder of it and
@@ -113,11 +112,9 @@ def _check_fields(fields, found):
 
 def _origin_of(found, origin):
     """Returns the origin of the model: classes, geometry, where it comes from."""
-    geometry = ("crop_mode", "crop_pct")
-    kept = {key: found.preprocessing[key] for key in geometry}
     return {
         "class_names": found.class_names and distinct_names(found.class_names),
-        "preprocessing": Preprocessing(**kept),
+        "preprocessing": Preprocessing(**found.preprocessing),
         "trained_on": f"converted from {origin} ({found.family})",
     }
 
@@ -132,10 +129,4 @@ def _line(model, found, weights):
         f"{config.num_classes or 'no'} classes."
     )
     assumed = [*weights.assumed, *found.unknown]
-    resize = found.preprocessing["interpolation"], found.preprocessing["antialias"]
-    if resize != _RESIZE:
-        assumed.append(
-            f"images are resized bilinearly here and {resize[0]}"
-            f"{' with antialiasing' if resize[1] else ''} there"
-        )
     return printable(line + (f" Assumed: {'; '.join(assumed)}." if assumed else ""))

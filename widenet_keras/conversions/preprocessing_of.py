@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from widenet_keras.models.preprocessing import INTERPOLATIONS
 from widenet_keras.utils.printable import printable
 
 HALF = (0.5,) * 3
@@ -12,7 +13,6 @@ CLIP = (
 )
 # Numbers that Pillow gives to its filters.
 _PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
-_INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 class Prepared(NamedTuple):
@@ -55,8 +55,9 @@ def prepared(
     if crop_mode == "squash" and crop_pct < 1:
         crop_mode = "center"
         unknown += (f"images are not squashed before the crop of {crop_pct:g}",)
-    interpolation = str(interpolation).lower()
-    if interpolation not in _INTERPOLATIONS:
+    # KerasHub names the width of the filter.
+    interpolation = str(interpolation).lower().removesuffix("3")
+    if interpolation not in INTERPOLATIONS:
         unknown += (f"bicubic for {printable(interpolation)} interpolation",)
         interpolation = "bicubic"
     geometry = {
@@ -75,13 +76,14 @@ def by_timm(config: dict, mean_std: tuple) -> Prepared:
         config: That dict, or an empty one.
         mean_std: Where it does not say them.
     """
-    told = config.get("mean") and config.get("std")
-    unknown = () if told else ("mean and std by the library",)
+    given = [config.get("mean"), config.get("std")]
+    pairs = zip(("mean", "std"), given, strict=True)
+    unknown = tuple(f"{name} by the library" for name, told in pairs if not told)
     mode = config.get("crop_mode") or "center"
     if mode == "border":
         mode, unknown = "center", (*unknown, "no border around small images")
     return prepared(
-        *((config["mean"], config["std"]) if told else mean_std),
+        *(told or usual for told, usual in zip(given, mean_std, strict=True)),
         crop_mode="squash" if mode == "squash" else "center",
         crop_pct=config.get("crop_pct") or 0.875,
         interpolation=config.get("interpolation") or "bicubic",

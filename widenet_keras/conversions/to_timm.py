@@ -29,7 +29,8 @@ def to_timm(model, path) -> tuple[Path, Path]:
 
     The answers are the same on images that are scaled to [-1, 1] (mean and standard
     deviation 0.5), up to float32 rounding. Steps that share a block become blocks with
-    equal weights, since timm shares none.
+    equal weights, since timm shares none. timm resizes images with antialiasing, also
+    those of a model that was trained without.
 
     Args:
         model: A `WideNet` or `ImageClassifier` without experts.
@@ -195,7 +196,7 @@ def _companion(model):
         "model_args": arguments,
         "pretrained_cfg": {
             "input_size": [config.channels, config.image_size, config.image_size],
-            "interpolation": "bilinear",
+            "interpolation": geometry.interpolation,
             "crop_pct": geometry.crop_pct,
             "crop_mode": geometry.crop_mode,
             "mean": [0.5] * config.channels,

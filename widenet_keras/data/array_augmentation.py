@@ -2,13 +2,13 @@
 
 import numpy as np
 
-from widenet_keras.data import resizing
 from widenet_keras.data.geometry import (
     ASPECT_RATIOS,
     ERASED_AREA,
     ERASED_RATIO,
 )
 from widenet_keras.data.pixels import scale_pixels
+from widenet_keras.models import resizing
 
 
 def resized(images, size, window=None):
@@ -39,7 +39,12 @@ def evaluated(images, size, preprocessing):
     Returns:
         (..., size, size, C) uint8.
     """
-    return resized(images, size, preprocessing.window(*images.shape[-3:-1]))
+    return resizing.resized(
+        preprocessing.cut(images),
+        size,
+        preprocessing.interpolation,
+        preprocessing.antialias,
+    )
 
 
 def crops_and_flips(images, size, augmentation, random):

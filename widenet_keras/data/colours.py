@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from widenet_keras.utils.grey import GREY_WEIGHTS
+
 # Transparent parts show white, as on a page: what is drawn in black on nothing stays
 # visible, and what a program left under them does not.
 GROUND = 255
-# Of ITU-R BT.601 in 65536ths, as Pillow takes them; grey stays the grey it is.
-GREY_WEIGHTS = (19595, 38470, 7471)
 
 
 def on_ground(images):

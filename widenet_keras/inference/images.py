@@ -4,6 +4,7 @@ import importlib
 import os
 from pathlib import Path
 
+from widenet_keras.data.array_augmentation import evaluated
 from widenet_keras.data.broken_images import reason_of
 from widenet_keras.data.image_files import (
     SUFFIXES,
@@ -14,7 +15,6 @@ from widenet_keras.data.image_files import (
 )
 from widenet_keras.data.pillow_images import decoded
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.data.resizing import resized
 from widenet_keras.models.preprocessing import usual_preprocessing
 
 
@@ -50,7 +50,7 @@ def read_pixels(path, image_shape, preprocessing=None):
     """Returns an image file as pixels, uint8 (height, width, channels).
 
     With TensorFlow it is the code of evaluation itself; without, Pillow reads the
-    same pixels, and the same crop and bilinear resize are computed in NumPy.
+    same pixels, and the same crop and resize are computed in NumPy.
 
     Args:
         path: The file.
@@ -92,6 +92,4 @@ def _with_tensorflow(content, size, channels, preprocessing):
 
 
 def _with_pillow(content, size, channels, preprocessing):
-    pixels = decoded(content, channels)
-    top, left, height, width = preprocessing.window(*pixels.shape[:2])
-    return resized(pixels[top : top + height, left : left + width], size)
+    return evaluated(decoded(content, channels), size, preprocessing)

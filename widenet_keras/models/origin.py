@@ -2,6 +2,7 @@
 
 from widenet_keras.models.class_names import checked_class_names
 from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
+from widenet_keras.models.preprocessor import Preprocessor
 
 
 class Origin:
@@ -35,6 +36,16 @@ class Origin:
         if isinstance(preprocessing, dict):
             preprocessing = Preprocessing.from_dict(preprocessing)
         self._preprocessing = preprocessing
+
+    @property
+    def preprocessor(self):
+        """A new `Preprocessor`: the layer that does this to images of any size."""
+        return Preprocessor(
+            self.config.image_size,
+            self.config.channels,
+            self.preprocessing,
+            dtype=self.compute_dtype,
+        )
 
     def set_origin(self, class_names=None, preprocessing=None, trained_on=None):
         """Sets all of it; None where nobody said."""

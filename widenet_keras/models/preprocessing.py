@@ -3,28 +3,31 @@
 import dataclasses
 from typing import Literal
 
-from widenet_keras.utils.checks import check_choice
+from widenet_keras.utils.checks import check_choice, check_flag
 
 CROP_MODES = ("center", "squash")
+INTERPOLATIONS = ("bilinear", "bicubic", "lanczos")
 # The side of an evaluation crop over the short side of the image.
 EVALUATION_CROP = 0.875
 # Smaller images are not cropped where nothing says how the model was trained.
 SMALLEST_CROPPED = 64
 _SCALE = "pixels / 127.5 - 1"
-_RESIZE = "bilinear"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """The geometry of evaluation, prediction and exports; names are timm's.
 
-    Pixels are scaled to [-1, 1] and resized bilinearly, whatever the geometry.
+    Pixels are whole after they are resized, and scaled to [-1, 1].
 
     Attributes:
         crop_mode: "center" takes the square in the middle of an image; "squash" takes
             all of it and resizes it to a square, whatever its shape.
         crop_pct: Side of that square over the short side of the image; 1.0 for
             "squash".
+        interpolation: "bilinear", "bicubic" or "lanczos".
+        antialias: Whether a smaller image averages all pixels that become one, as
+            Pillow does, by which timm and Hugging Face resize.
 
     Raises:
         ValueError: If a field is out of range; one line says what is allowed.
@@ -32,9 +35,15 @@ class Preprocessing:
 
     crop_mode: Literal["center", "squash"] = "center"
     crop_pct: float = EVALUATION_CROP
+    interpolation: Literal["bilinear", "bicubic", "lanczos"] = "bilinear"
+    antialias: bool = False
 
     def __post_init__(self):
         check_choice("Preprocessing", "crop_mode", self.crop_mode, CROP_MODES)
+        check_choice(
+            "Preprocessing", "interpolation", self.interpolation, INTERPOLATIONS
+        )
+        check_flag("Preprocessing", "antialias", self.antialias)
         number = isinstance(self.crop_pct, int | float)
         if not number or not 0 < self.crop_pct <= 1:
             raise ValueError(
@@ -54,6 +63,11 @@ class Preprocessing:
         side = max(1, round(self.crop_pct * min(height, width)))
         return (height - side) // 2, (width - side) // 2, side, side
 
+    def cut(self, images):
+        """Returns the part that is taken of images (..., height, width, C)."""
+        top, left, height, width = self.window(*images.shape[-3:-1])
+        return images[..., top : top + height, left : left + width, :]
+
     def in_words(self, image_size: int) -> str:
         """Returns one line that says what is done to an image.
 
@@ -65,14 +79,16 @@ class Preprocessing:
             part = "the square in the middle"
             if self.crop_pct < 1:
                 part += f", {self.crop_pct:g} of the short side"
-        return f"{part}; resized to {image_size}x{image_size} ({_RESIZE}); {_SCALE}"
+        how = f"{self.interpolation}{', antialiased' if self.antialias else ''}"
+        return f"{part}; resized to {image_size}x{image_size} ({how}); {_SCALE}"
 
     def to_dict(self) -> dict:
         """Returns what a manifest says, a dict that JSON can hold."""
         return {
             "crop": self.crop_pct,
             "crop_mode": self.crop_mode,
-            "resize": _RESIZE,
+            "resize": self.interpolation,
+            "antialias": self.antialias,
             "scale": _SCALE,
         }
 
@@ -82,11 +98,16 @@ class Preprocessing:
 
         Args:
             entries: Dict; before there was a "crop_mode", images were squashed where
-                "crop" was 1.
+                "crop" was 1, and before there was "antialias" none was.
         """
         crop = entries["crop"]
         mode = entries.get("crop_mode", "squash" if crop == 1 else "center")
-        return cls(crop_mode=mode, crop_pct=crop)
+        return cls(
+            crop_mode=mode,
+            crop_pct=crop,
+            interpolation=entries.get("resize", "bilinear"),
+            antialias=entries.get("antialias", False),
+        )
 
 
 def usual_preprocessing(image_size: int) -> Preprocessing:

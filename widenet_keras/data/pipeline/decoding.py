@@ -2,7 +2,6 @@
 
 import tensorflow as tf
 
-from widenet_keras.data.colours import GREY_WEIGHTS
 from widenet_keras.data.geometry import ASPECT_RATIOS
 from widenet_keras.data.pipeline import formats
 from widenet_keras.data.pipeline.orientation import (
@@ -10,6 +9,8 @@ from widenet_keras.data.pipeline.orientation import (
     stored_window,
     upright,
 )
+from widenet_keras.models import resizing_tensorflow
+from widenet_keras.utils.grey import GREY_WEIGHTS
 
 # Nothing here is Python that AutoGraph would have to rewrite, which takes it seconds.
 plain = tf.autograph.experimental.do_not_convert
@@ -33,14 +34,12 @@ def training_crop(image, layout, augmentation, pair, draws):
         float32 (image_size, image_size, channels), pixels 0 to 255.
     """
     if augmentation.crop == "inception":
-        return _resized(
-            _window(
-                image,
-                lambda shape: _inception_window(shape, augmentation.min_area, pair),
-                layout.channels,
-            ),
-            layout,
+        image = _window(
+            image,
+            lambda shape: _inception_window(shape, augmentation.min_area, pair),
+            layout.channels,
         )
+        return _resized(image, layout)
     image = _resized(decoded(image, layout.channels), layout)
     if augmentation.crop == "none":
         return image
@@ -72,14 +71,10 @@ def evaluation_crop(image, layout, exported=False):
         float32 (image_size, image_size, channels), pixels 0 to 255.
     """
     taken = layout.preprocessing
-
-    def middle(shape):
-        short = tf.cast(tf.minimum(shape[0], shape[1]), tf.float64)
-        side = tf.maximum(1, tf.cast(tf.round(taken.crop_pct * short), tf.int32))
-        return tf.stack([(shape[0] - side) // 2, (shape[1] - side) // 2, side, side])
-
-    window = middle if taken.crop_mode == "center" else None
-    return _resized(_window(image, window, layout.channels, exported), layout)
+    image = _window(
+        image, resizing_tensorflow.window_of(taken), layout.channels, exported
+    )
+    return _resized(image, layout, taken.interpolation, taken.antialias)
 
 
 @plain
@@ -191,11 +186,7 @@ def _with_channels(image, channels):
     return tf.image.grayscale_to_rgb(image)
 
 
-def _resized(image, layout):
-    """Returns an image as float32 of the right size, bilinear."""
-    size = layout.image_size
-    if image.shape[:2] == (size, size):
-        image = tf.cast(image, tf.float32)
-    else:
-        image = tf.image.resize(image, (size, size))
-    return tf.ensure_shape(image, (size, size, layout.channels))
+def _resized(image, layout, *how):
+    """Returns an image as float32 of the right size; `how` as for `resized`."""
+    image = resizing_tensorflow.resized(image, layout.image_size, *how)
+    return tf.ensure_shape(image, layout.image_shape)
