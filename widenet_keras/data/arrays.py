@@ -3,6 +3,7 @@
 import dataclasses
 import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class _TooLarge(Exception):
     """An archive that unpacks to far more than it weighs."""
 
 
-def open_arrays(name, path, split):
+def open_arrays(name: str, path: Path, split: str) -> ArraySource:
     """Returns the images of an .npz file.
 
     Args:

@@ -1,6 +1,7 @@
 """Batches of labelled images for `model.fit` and `model.evaluate`."""
 
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -10,6 +11,8 @@ from widenet_keras.data.layout import checked_layout
 from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
+from widenet_keras.data.sources import Source
+from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.plain_errors import plain_errors
 
@@ -79,15 +82,15 @@ class TrainingBatches:
 
 
 def training_batches(
-    source,
-    image_size,
-    channels,
-    num_classes,
-    batch_size,
-    augmentation=None,
-    seed=0,
-    on_error="raise",
-):
+    source: Source,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    batch_size: int,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    on_error: str = "raise",
+) -> TrainingBatches:
     """Returns the training batches of a run.
 
     Args:
@@ -128,14 +131,14 @@ def training_batches(
 
 
 def evaluation_batches(
-    source,
-    image_size,
-    channels,
-    num_classes,
-    batch_size,
-    on_error="raise",
-    preprocessing=None,
-):
+    source: Source,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    batch_size: int,
+    on_error: str = "raise",
+    preprocessing: Preprocessing | None = None,
+) -> Iterable:
     """Returns all images in their order, as evaluation sees them.
 
     Args:
@@ -171,8 +174,13 @@ def evaluation_batches(
 
 
 def sample_images(
-    source, image_size, channels, count=64, on_error="raise", preprocessing=None
-):
+    source: Source,
+    image_size: int,
+    channels: int,
+    count: int = 64,
+    on_error: str = "raise",
+    preprocessing: Preprocessing | None = None,
+) -> np.ndarray:
     """Returns some images of a source as evaluation sees them.
 
     Of class folders and arrays they are evenly spaced, so that all classes are among

@@ -49,7 +49,7 @@ class BrokenImages:
             print(printable(line), file=sys.stderr)
 
 
-def broken_image_message(error):
+def broken_image_message(error: Exception) -> str | None:
     """Returns the line about broken data inside a longer error, or None.
 
     Errors of `tf.data` reach the caller of `model.fit` wrapped in the texts of
@@ -77,7 +77,7 @@ def broken_image_message(error):
     return None
 
 
-def reason_of(error):
+def reason_of(error: Exception) -> str:
     """Returns the sentence in an error of a decoder that says what is wrong.
 
     Args:

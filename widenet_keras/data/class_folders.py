@@ -37,7 +37,7 @@ class FolderSource(Source):
         return os.path.join(self.root, os.fsdecode(self.files[row]))
 
 
-def open_folders(name, path, split):
+def open_folders(name: str, path: Path, split: str) -> FolderSource:
     """Returns the images below a folder; says on stderr which files are left out.
 
     Args:

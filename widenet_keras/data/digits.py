@@ -8,7 +8,7 @@ from widenet_keras.utils.install import install_command
 CLASSES = tuple("0123456789")
 
 
-def load_digits(test_fraction=0.25):
+def load_digits(test_fraction: float = 0.25) -> tuple:
     """Returns the digits, split into training and test images.
 
     The split is the same on every call: stratified by class, shuffled with

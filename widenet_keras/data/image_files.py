@@ -14,7 +14,7 @@ FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WebP")
 _OF_SYSTEMS = ("__macosx", "thumbs.db", "desktop.ini")
 
 
-def is_image(name):
+def is_image(name: str) -> bool:
     """Whether a file is taken for an image, by its name.
 
     Args:
@@ -23,7 +23,7 @@ def is_image(name):
     return name.lower().endswith(SUFFIXES)
 
 
-def is_hidden(name):
+def is_hidden(name: str) -> bool:
     """Whether a file or folder is hidden or a system's own.
 
     Args:
@@ -32,7 +32,7 @@ def is_hidden(name):
     return name.startswith(".") or name.lower() in _OF_SYSTEMS
 
 
-def say_left_out(place, names):
+def say_left_out(place: str | os.PathLike, names: list[str]) -> None:
     """Says on stderr how many files of a folder are no images, by their suffixes.
 
     Args:
@@ -44,7 +44,7 @@ def say_left_out(place, names):
         say_once(f"left out {len(names)} {files} of {place}: {kinds_of(names)}")
 
 
-def kinds_of(names):
+def kinds_of(names: list[str]) -> str:
     """Returns how many files there are of each suffix, as words.
 
     Args:
@@ -58,6 +58,6 @@ def kinds_of(names):
 
 
 @functools.cache
-def say_once(line):
+def say_once(line: str) -> None:
     """Says a line on stderr; once, since two splits may read the same folder."""
     print(printable(line), file=sys.stderr)

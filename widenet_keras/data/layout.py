@@ -5,6 +5,7 @@ import dataclasses
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.class_folders import FolderSource
 from widenet_keras.data.requirements import require_tensorflow
+from widenet_keras.data.sources import Source
 from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
 from widenet_keras.utils.checks import check_integer
 
@@ -33,14 +34,19 @@ class Layout:
             object.__setattr__(self, "preprocessing", usual)
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of an image."""
         return self.image_size, self.image_size, self.channels
 
 
 def checked_layout(
-    source, image_size, channels, num_classes, batch_size, preprocessing=None
-):
+    source: Source,
+    image_size: int,
+    channels: int,
+    num_classes: int,
+    batch_size: int,
+    preprocessing: Preprocessing | None = None,
+) -> Layout:
     """Returns the `Layout`, after checks that it fits the source."""
     owner = "batches"
     check_integer(owner, "image_size", image_size, 1)

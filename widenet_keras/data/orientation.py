@@ -13,7 +13,7 @@ LEFT_RIGHT = (2, 3, 6, 7)
 UP_DOWN = (3, 4, 7, 8)
 
 
-def orientation_of(exif):
+def orientation_of(exif: bytes) -> int:
     """Returns the orientation in Exif data, 1 to 8; 1 where it has none.
 
     Args:
@@ -35,7 +35,7 @@ def orientation_of(exif):
     return 1
 
 
-def upright(pixels, orientation):
+def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Returns an image as it was seen.
 
     Args:

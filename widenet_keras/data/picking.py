@@ -4,18 +4,19 @@ import dataclasses
 
 import numpy as np
 
+from widenet_keras.data.sources import Source
 from widenet_keras.utils.checks import check_integer
 
 # The field that holds the images, of the kinds of sources that have all at hand.
 _FIELDS = {"folders": "files", "arrays": "images"}
 
 
-def is_pickable(source):
+def is_pickable(source: Source) -> bool:
     """Whether any images of a source can be had without reading those before them."""
     return source.kind in _FIELDS
 
 
-def evenly_spaced(source, count):
+def evenly_spaced(source: Source, count: int) -> Source:
     """Returns a source of some of the images, at equal distances in their order.
 
     Class folders are in the order of their classes, so that each class keeps its

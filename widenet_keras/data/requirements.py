@@ -3,18 +3,19 @@
 import contextlib
 import importlib
 import importlib.util
+from types import ModuleType
 
 import keras
 
 from widenet_keras.utils.install import install_command
 
 
-def has_tensorflow():
+def has_tensorflow() -> bool:
     """Whether TensorFlow is installed."""
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def require_tensorflow(subject):
+def require_tensorflow(subject: str) -> ModuleType:
     """Returns the module `tensorflow`.
 
     Args:

@@ -41,12 +41,12 @@ class Source:
     places: tuple[int, ...] | None = None
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
 
 
-def open_source(data, split, data_dir=None):
+def open_source(data, split: str, data_dir: str | os.PathLike | None = None) -> Source:
     """Finds labelled images and says what they are; reads none of them yet.
 
     Args:
@@ -127,7 +127,7 @@ def part_folders(path: Path) -> dict[str, Path]:
     return found
 
 
-def served(split, part):
+def served(split: str, part: str) -> str:
     """Returns what to say where another part of the data serves as a split."""
     return (
         ""

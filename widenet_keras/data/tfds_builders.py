@@ -1,6 +1,7 @@
 """Data sets of TensorFlow Datasets (TFDS), prepared on disk."""
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class BuilderSource(Source):
     label: str
 
 
-def open_builder(name, split, data_dir):
+def open_builder(name: str, split: str, data_dir: str | os.PathLike | None) -> Source:
     """Returns the images of a data set that TFDS has prepared; downloads nothing.
 
     Args:
@@ -66,7 +67,7 @@ def open_builder(name, split, data_dir):
     return source_of_builder(name, builder, split)
 
 
-def source_of_builder(name, builder, split):
+def source_of_builder(name: str, builder, split: str) -> Source:
     """Returns the images of a TFDS builder.
 
     Args:

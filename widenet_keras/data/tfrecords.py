@@ -36,7 +36,7 @@ class ShardSource(Source):
     features: Any = None
 
 
-def has_shards(folder):
+def has_shards(folder: Path) -> bool:
     """Whether a folder has TFRecord shards in it."""
     if not folder.is_dir():
         return False
@@ -44,7 +44,7 @@ def has_shards(folder):
         return any(SHARD.fullmatch(entry.name) for entry in entries)
 
 
-def open_shards(name, folder, split):
+def open_shards(name: str, folder: str, split: str) -> ShardSource:
     """Returns the images of a folder of shards.
 
     Args:
@@ -130,7 +130,7 @@ def _all_shards(folder, part, matches):
     return [names[index] for index in sorted(names)]
 
 
-def read_facts(folder, remote):
+def read_facts(folder: str, remote: bool) -> dict:
     """Returns what `write_tfrecords` noted of shards: class names and records.
 
     Args:
@@ -180,7 +180,7 @@ def _counts(files):
     return counts
 
 
-def count_records(file):
+def count_records(file: str) -> int:
     """Returns the number of records of a shard, by the lengths it holds.
 
     Args:

@@ -12,7 +12,13 @@ from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import check_folder, replaced_when_done
 
 
-def write_tfrecords(folder, output, shards, split="train", seed=0):
+def write_tfrecords(
+    folder: str | os.PathLike,
+    output: str | os.PathLike,
+    shards: int,
+    split: str = "train",
+    seed: int = 0,
+) -> int:
     """Writes the images of class folders as TFRecord shards, in a random order.
 
     The shards are named train-00000-of-00008 and so on (validation-..., test-...);

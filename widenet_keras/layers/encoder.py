@@ -1,4 +1,4 @@
-"""The encoder: L steps over U unique blocks. Only this file knows of sharing."""
+"""The encoder: L steps over U unique blocks. Only it and its parts know of sharing."""
 
 import keras
 from keras import ops
