@@ -34,6 +34,7 @@ ONCE = {
     "test_on_logits.py": QUICK,
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
     "test_quantize.py::test_a_compiled_model_forgets": QUICK,
+    "test_real_libraries.py": QUICK,
     "test_reference_weights.py": QUICK,
     "test_roles.py::test_a_quantised_model_keeps": QUICK,
     "test_tie.py": QUICK,

@@ -477,6 +477,9 @@ def test_transformers_pooler():
     found = found_in(a, {}, "a file", heads=H)
     same(found, np.tanh(lin(a, x[:, 0], "pooler.dense")))
     assert found.family == "transformers vit_mae"
+    encoder = {n: array for n, array in a.items() if not n.startswith("decoder.")}
+    config = {"model_type": "vit_mae", "num_attention_heads": H}
+    same(found_in(encoder, {"config.json": config}, "a folder"), ours(found))
 
 
 @pytest.mark.parametrize("two", [False, True])
@@ -508,7 +511,7 @@ def test_transformers_dinov2(reg, new, swiglu):
     assert found.preprocessing["crop_pct"] == 0.875
 
 
-def tower_arrays(prefix, siglip, head):
+def tower_arrays(prefix, siglip=False, head=False, classifier=False):
     a, e = {}, f"{prefix}embeddings."
     a[f"{e}patch_embedding.weight"] = random(D, 3, P, P)
     a[f"{e}position_embedding.weight"] = random(N + (not siglip), D)
@@ -539,7 +542,7 @@ def tower_arrays(prefix, siglip, head):
         add_norm(a, f"{h}layernorm")
         add_linear(a, f"{h}mlp.fc1", F, D)
         add_linear(a, f"{h}mlp.fc2", D, F)
-    elif siglip:
+    if classifier:
         add_linear(a, "classifier", C, D)
     return a
 
@@ -583,7 +586,7 @@ def tower_forward(a, prefix, siglip, mean_std, act, epsilon):
 
 @pytest.mark.parametrize("prefix", ["", "vision_model."])
 def test_transformers_clip(prefix):
-    a = tower_arrays(prefix, False, False)
+    a = tower_arrays(prefix)
     with pytest.raises(ValueError, match="give activation="):
         found_in(a, {}, "a file", heads=H)
     config = {"model_type": "clip", "vision_config": {"num_attention_heads": H}}
@@ -592,9 +595,11 @@ def test_transformers_clip(prefix):
     assert found.preprocessing["crop_mode"] == "center"
 
 
-@pytest.mark.parametrize("head", [True, False])
-def test_transformers_siglip(head):
-    a = tower_arrays("vision_model.", True, head)
+@pytest.mark.parametrize(
+    ("head", "classifier"), [(True, False), (False, True), (True, True)]
+)
+def test_transformers_siglip(head, classifier):
+    a = tower_arrays("vision_model.", True, head, classifier)
     found = found_in(a, {}, "a file", heads=H)
     same(found, tower_forward(a, "vision_model.", True, HALF, "gelu_tanh", 1e-6))
 
@@ -659,6 +664,18 @@ def test_open_clip_with_a_tower_of_timm():
     files = {"open_clip_config.json": {"model_cfg": {"vision_cfg": vision}}}
     found = found_in(a, files, "a folder", heads=H)
     expected = timm_forward(inner, HALF, "gelu_tanh", pool="map")
+    same(found, expected @ a["visual.head.proj.weight"].T)
+
+
+@pytest.mark.parametrize("told", [{"timm_pool": "avg"}, {}, {"timm_pool": "token"}])
+def test_open_clip_with_a_tower_of_timm_that_averages(told):
+    inner = timm_arrays(head=False)
+    a = {f"visual.trunk.{n}": array for n, array in inner.items()}
+    a["visual.head.proj.weight"] = random(C, D)
+    vision = {"timm_model_name": "vit_tiny_patch16_224", **told}
+    files = {"open_clip_config.json": {"model_cfg": {"vision_cfg": vision}}}
+    found = found_in(a, files, "a folder", heads=H)
+    expected = timm_forward(inner, CLIP, pool=told.get("timm_pool", "avg"))
     same(found, expected @ a["visual.head.proj.weight"].T)
 
 
