@@ -7,8 +7,12 @@ import math
 
 import numpy as np
 import pytest
+from conftest import one_line
+from timm_names import timm_names
 
+from widenet_keras.conversions.architectures import heads_by_name
 from widenet_keras.conversions.found import found_in
+from widenet_keras.conversions.sizes import usual_heads
 
 D, H, P, SIDE, F, C, L = 12, 3, 2, 3, 10, 5, 2
 N, IMAGE = SIDE**2, P * SIDE
@@ -939,18 +943,76 @@ def test_heads_that_nothing_tells():
         found_in(google_arrays(), {}, "a.npz", heads=2)
 
 
+def test_every_plain_name_of_timm():
+    names = timm_names()
+    assert len(names) == 142
+    for name in names:
+        config = {"architecture": f"{name.name}.a_tag", "model_args": {"num_heads": H}}
+        has = name.has
+        made = {**has, "rows": N + has.get("rows", 1)}
+        made |= {"scale": "ls{}.gamma"} if "scale" in has else {}
+        made |= {"swiglu": "packed"} if "swiglu" in has else {}
+        found = found_in(timm_arrays(**made), {"config.json": config}, "a folder")
+        expected = {
+            "activation": name.activation,
+            "gated": "swiglu" in has,
+            "norm_epsilon": 1e-5 if "pre" in has else 1e-6,
+            "embedding_norm": "pre" in has,
+            "norm_after_pooling": "after" in has,
+            "pooling": name.pooling,
+            "class_token": has.get("cls", True),
+            "registers": has.get("reg", 0) + has.get("dist", 0),
+        }
+        assert {key: found.fields[key] for key in expected} == expected, name
+        heads = heads_by_name(name.name) or usual_heads(name.width, expected["gated"])
+        assert heads == name.heads, name
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        # Each with a part of its name that tells what its tensors may not.
         "vit_small_patch16_rope_ape_224",
         "vit_base_patch16_rpn_224",
+        "vit_base_patch16_xp_224",
+        "vit_base_patch16_18x2_224",
+        "vit_pwee_patch16_reg1_gap_256",
+        "vit_dwee_patch16_reg1_gap_256",
+        "vit_dlittle_patch16_reg1_gap_256",
+        "vit_pe_core_base_patch16_224",
+        "vit_pe_lang_large_patch14_448",
+        "vit_pe_spatial_base_patch16_512",
+        "vit_base_patch16_dinov3",
+        "vit_base_patch16_radio_v3",
+        "vit_base_patch14_reg1_tipsv2",
+        "vit_base_patch16_lingbot",
+        "vit_base_patch16_sapiens2",
+        "vit_relpos_base_patch16_224",
+        "vit_srelpos_small_patch16_224",
+        "vit_tiny_r_s16_p8_224",
+        "vit_base_r26_s32_224",
+        "vit_base_r50_s16_224",
+        "vit_base_resnet26d_224",
+        "vit_base_mci_224",
+        "vit_intern300m_patch14_448",
+        # And of other beginnings.
         "eva02_base_patch14_224",
         "beit_base_patch16_224",
+        "beitv2_base_patch16_224",
+        "beit3_base_patch16_224",
+        "samvit_base_patch16",
+        "aimv2_large_patch14_224",
+        "naflexvit_base_patch16_gap",
+        "swin_base_patch4_window7_224",
+        "hiera_base_224",
+        "vitamin_base_224",
+        "test_vit",
     ],
 )
 def test_architectures_that_tensors_do_not_tell(name):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"{name}'.* is not a plain vision") as error:
         found_in(timm_arrays(), {"config.json": {"architecture": name}}, "a", heads=H)
+    one_line(error)
 
 
 def test_configs_of_other_models():
@@ -966,8 +1028,6 @@ def test_configs_of_other_models():
 
 
 def test_a_width_of_the_sizes_that_are_published():
-    from widenet_keras.conversions.sizes import usual_heads
-
     sizes = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1664: 16}
     assert {width: usual_heads(width, False) for width in sizes} == sizes
     assert (usual_heads(1536, True), usual_heads(1536, False)) == (24, 16)

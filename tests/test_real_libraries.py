@@ -5,38 +5,18 @@ judges; Google's .npz files are judged by timm, which reads them too.
 """
 
 import json
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import numpy, one_line, shake
 from test_families import IMAGE, C, D, F, H, L, N, P, google_arrays, scanned
+from timm_names import timm_names
 
 import widenet_keras
+from widenet_keras.conversions.architectures import check_architecture
 
-# Names of timm, and sizes that are quick.
-TIMM = {
-    "vit_tiny_patch16_224": {"img_size": 64, "depth": 3},
-    "vit_small_patch14_dinov2": {"img_size": 56, "depth": 3},
-    "vit_small_patch14_reg4_dinov2": {"img_size": 56, "depth": 3},
-    "deit3_small_patch16_224": {"img_size": 64, "depth": 3},
-    "deit_tiny_distilled_patch16_224": {"img_size": 64, "depth": 3},
-    "vit_base_patch32_clip_quickgelu_224": {"img_size": 64, "depth": 2},
-    "vit_base_patch16_siglip_224": {"img_size": 64, "depth": 2},
-    "vit_base_patch16_siglip_gap_224": {"img_size": 64, "depth": 2},
-    "vit_medium_patch16_gap_256": {"img_size": 64, "depth": 2},
-    "vit_medium_patch16_reg4_gap_256": {"img_size": 64, "depth": 2},
-    "vit_giant_patch14_dinov2": {"img_size": 28, "depth": 1},
-    "eva_giant_patch14_224": {"img_size": 28, "depth": 1},
-    "vit_base_patch16_224_miil": {"img_size": 64, "depth": 2},
-    "vit_base_patch32_clip_224": {"img_size": 64, "depth": 2},
-    "vit_base_patch16_gap_224": {"img_size": 64, "depth": 2},
-    "vit_base_patch32_siglip_256": {"img_size": 64, "depth": 2},
-    "vit_little_patch16_reg1_gap_256": {"img_size": 64, "depth": 2},
-    "vit_so150m_patch16_reg4_map_256": {"img_size": 64, "depth": 2},
-    "vit_giantopt_patch16_siglip_256": {"img_size": 32, "depth": 1},
-    "flexivit_small": {"img_size": 64, "depth": 2},
-}
 SMALL = {
     "hidden_size": 48,
     "num_hidden_layers": 2,
@@ -160,27 +140,45 @@ def assert_alike(model, answer, mean, std):
     np.testing.assert_allclose(found, expected, atol=1e-5 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("name", TIMM)
+NAMES = {name.name: name for name in timm_names()}
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_timm(name, tmp_path):
     timm = pytest.importorskip("timm")
-    theirs = shaken(timm.create_model(name, num_classes=7, **TIMM[name]))
+    side = 3 * int((re.search(r"patch(\d+)", name) or [0, 16])[1])
+    arguments = {"img_size": side, "depth": 2}
+    theirs = shaken(timm.create_model(name, num_classes=7, **arguments))
     safetensors = pytest.importorskip("safetensors.torch")
     safetensors.save_file(theirs.state_dict(), tmp_path / "model.safetensors")
-    size, known = TIMM[name]["img_size"], theirs.pretrained_cfg
+    known = theirs.pretrained_cfg
     told = ("mean", "std", "interpolation", "crop_pct", "crop_mode")
     companion = {
         "architecture": name,
         "num_classes": 7,
         "num_features": theirs.num_features,
-        "model_args": TIMM[name],
-        "pretrained_cfg": {
-            "input_size": [3, size, size],
-            **{key: known[key] for key in told},
-        },
+        "model_args": arguments,
+        "pretrained_cfg": {key: known[key] for key in told},
     }
     (tmp_path / "config.json").write_text(json.dumps(companion))
     model = widenet_keras.from_weights(tmp_path, say=str)
+    config = model.config
+    assert (config.width, config.heads) == (NAMES[name].width, NAMES[name].heads)
+    assert config.activation == NAMES[name].activation
+    assert config.pooling == NAMES[name].pooling
     assert_alike(model, theirs, known["mean"], known["std"])
+
+
+def test_all_names_of_timm_are_taken_or_refused():
+    """Of its vision transformers, and of what is near them."""
+    timm = pytest.importorskip("timm")
+    if timm.__version__ != "1.0.31":
+        pytest.skip("the table of names is of timm 1.0.31")
+    for name in set(timm.list_models()) - set(NAMES):
+        with pytest.raises(ValueError, match=name) as error:
+            check_architecture(name, "a folder")
+        one_line(error)
+    assert set(timm.list_models()) >= set(NAMES)
 
 
 def of_transformers(name):
