@@ -21,6 +21,8 @@ ONCE = {
     "test_config_fields.py": QUICK,
     "test_config_fields.py::test_many_fields_at_once": EVERY,
     "test_config_fields.py::test_gradients_of_many_fields": EVERY,
+    "test_config_fields.py::test_answers_without_classes_are_called": READS,
+    "test_config_fields.py::test_files_that_called_features_logits": READS,
     "test_config_fields.py::test_exports_of_many_fields": READS,
     "test_config_fields.py::test_int8_files_of_many_fields": READS,
     "test_evaluation.py": QUICK,

@@ -143,6 +143,19 @@ def assert_alike(model, answer, mean, std):
 NAMES = {name.name: name for name in timm_names()}
 
 
+def more_here(name):
+    """Parameters of a model of two steps and 7 classes that timm does not have."""
+    has, width = name.has, name.width
+    # Rows of leading tokens and LayerScale are folded; absent biases are zeros.
+    more = -width * has.get("rows", 1)
+    more -= 4 * width * has.get("scale", 0)
+    more += width * has.get("pre", 0)
+    more += {"none": 6 * width, "keyless": 2 * width}.get(has.get("qkv"), 0)
+    # The query of attention pooling is one vector, and two heads have one bias.
+    more -= (width**2 + width) * has.get("probe", 0)
+    return more - 7 * has.get("dist", 0)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_timm(name, tmp_path):
     timm = pytest.importorskip("timm")
@@ -166,6 +179,8 @@ def test_timm(name, tmp_path):
     assert (config.width, config.heads) == (NAMES[name].width, NAMES[name].heads)
     assert config.activation == NAMES[name].activation
     assert config.pooling == NAMES[name].pooling
+    count = sum(parameter.numel() for parameter in theirs.parameters())
+    assert model.count_params() == count + more_here(NAMES[name])
     assert_alike(model, theirs, known["mean"], known["std"])
 
 
