@@ -11,8 +11,10 @@ from conftest import one_line
 from timm_names import timm_names
 
 from widenet_keras.conversions.architectures import heads_by_name
+from widenet_keras.conversions.folding import halves, thirds
 from widenet_keras.conversions.found import found_in
 from widenet_keras.conversions.sizes import usual_heads
+from widenet_keras.conversions.tensors import Tensors
 
 D, H, P, SIDE, F, C, L = 12, 3, 2, 3, 10, 5, 2
 N, IMAGE = SIDE**2, P * SIDE
@@ -901,6 +903,15 @@ def test_keras_hub_deit(monkeypatch):
     plain["pre_logits/kernel"], plain["pre_logits/bias"] = np.eye(D), np.zeros(D)
     monkeypatch.setattr(np, "tanh", lambda x: x)
     same(found, hub_forward(monkeypatch, plain, L))
+
+
+def test_kernels_are_in_memory_once():
+    """What reads large files holds no copy or view beside what the model gets."""
+    tensors = Tensors({"a.weight": random(6, 4), "a.bias": random(6)}, "a file")
+    whole = tensors.linear("a", 4, 6)
+    for pair in (whole, *thirds(whole), *halves(whole)):
+        assert pair.first.base is None
+        assert pair.first.flags.c_contiguous
 
 
 def without(arrays, part):

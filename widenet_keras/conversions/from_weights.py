@@ -84,13 +84,16 @@ def from_weights(
         heads=heads,
         **known,
     )
+    origin = weights.origin
+    # The file is not in memory beside the model.
+    del weights
     image_size = fields.pop("image_size", None)
     config = WideNetConfig(**found.fields)
     _check_fields(fields, found)
     model = ImageClassifier(
-        config.replace(**fields), name=name, origin=_origin_of(found, weights.origin)
+        config.replace(**fields), name=name, origin=_origin_of(found, origin)
     )
-    _assign(model, found.arrays, weights.origin)
+    _assign(model, found.arrays, origin)
     changed = {"image_size": image_size, "num_classes": num_classes}
     changed = {
         key: value
@@ -99,7 +102,7 @@ def from_weights(
     }
     if changed:
         model = model.adapted(**changed)
-    say(_line(model, found, weights.origin))
+    say(_line(model, found, origin))
     return model
 
 
