@@ -23,6 +23,7 @@ import widenet_keras
 from widenet_keras import WideNetConfig, forward_flops, tie
 from widenet_keras.evaluation import evaluate_classifier
 from widenet_keras.inference import open_predictor
+from widenet_keras.inference.checksums import open_with_zip
 from widenet_keras.models.config_checks import SIZES
 from widenet_keras.models.description import describe, parameters_of_parts
 from widenet_keras.models.memory import parameter_count
@@ -298,18 +299,57 @@ def check_export(model, path, format, images):
     found = predictor.logits(images)
     np.testing.assert_allclose(found, numpy(model(images)), atol=1e-5)
     assert predictor.logits(images[:0]).shape == (0, model.config.outputs)
-    if not model.config.num_classes:
+    if model.config.num_classes:
+        with pytest.raises(ValueError, match="no features") as error:
+            predictor.features(images)
+        one_line(error)
+    else:
         assert predictor.class_names == []
+        np.testing.assert_array_equal(predictor.features(images), found)
         with pytest.raises(ValueError, match="no classes") as error:
             predictor.probabilities(images)
         assert str(Path(path)) in one_line(error)
 
 
+def output_names_of(path):
+    """What another program reads the answers of a file by."""
+    if path.suffix == ".onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        return [output.name for output in session.get_outputs()]
+    if path.suffix == ".tflite":
+        from ai_edge_litert.interpreter import Interpreter
+
+        interpreter = Interpreter(model_content=open_with_zip(path)[0])
+        return list(interpreter.get_signature_list()["serve"]["outputs"])
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    found = {tuple(s.structured_outputs) for s in loaded.signatures.values()}
+    return [name for names in found for name in names]
+
+
+FILES = [("saved_model", "folder"), ("litert", "m.tflite"), ("onnx", "m.onnx")]
+
+
+@pytest.mark.parametrize(("format", "file"), [*FILES[:2], slow(*FILES[2])])
+def test_answers_without_classes_are_called_features(format, file, tmp_path):
+    model = tiny_model("vit", steps=1, num_classes=0)
+    check_export(model, tmp_path / file, format, tiny_images(3))
+    assert output_names_of(tmp_path / file) == ["features"]
+
+
+@pytest.mark.slow
+def test_files_that_called_features_logits_are_opened(tmp_path, monkeypatch):
+    model, images = tiny_model("vit", steps=1, num_classes=0), tiny_images(3)
+    monkeypatch.setattr(WideNetConfig, "output_name", "logits")
+    check_export(model, tmp_path / "folder", "saved_model", images)
+    assert output_names_of(tmp_path / "folder") == ["logits"]
+
+
 @pytest.mark.parametrize("name", [slow("many"), slow("no classes, two")])
-@pytest.mark.parametrize(
-    ("format", "file"),
-    [("saved_model", "folder"), ("litert", "m.tflite"), ("onnx", "m.onnx")],
-)
+@pytest.mark.parametrize(("format", "file"), FILES)
 def test_exports_of_many_fields(name, format, file, tmp_path):
     fields = {**OF_FILES[name], "activation": "quick_gelu"}
     model = tiny_model("vit", **fields)
@@ -347,44 +387,62 @@ def test_a_size_of_a_strangers_file_is_checked(field):
     assert parameter_count({**fields, "pooling": ["mean"]}) > 0
 
 
+TI = {"width": 192, "heads": 3, "mlp_dim": 768}
 SMALL = {"width": 384, "heads": 6, "mlp_dim": 1536}
 BASE = {"width": 768, "heads": 12, "mlp_dim": 3072}
-DINOV2 = {"image_size": 518, "patch_size": 14, "num_classes": 0}
+LARGE = {"width": 1024, "heads": 16, "mlp_dim": 4096, "steps": 24}
+HUGE = {"width": 1280, "heads": 16, "mlp_dim": 5120, "steps": 32}
+GIANT = {"width": 1536, "heads": 24, "mlp_dim": 4096, "steps": 40}
+GIANT |= {"gated": True, "activation": "silu"}
+SO400M = {"width": 1152, "heads": 16, "mlp_dim": 4304, "steps": 27, "patch_size": 14}
+NO_HEAD = {"num_classes": 0}
+DINOV2 = {"image_size": 518, "patch_size": 14, **NO_HEAD}
+DISTILLED = {"registers": 1, "pooling": "token_and_register"}
 CLIP = {"embedding_norm": True, "norm_epsilon": 1e-5, "activation": "quick_gelu"}
-SIGLIP = {"class_token": False, "pooling": "attention", "num_classes": 0}
+SIGLIP = {"class_token": False, "pooling": "attention", **NO_HEAD}
 # Source: section 10 of the tensor maps, worked out from the libraries' own models.
 COUNTS = {
+    "ViT-Ti/16": (TI, 5_717_224),
+    # DeiT-III too: its LayerScale is folded.
     "ViT-S/16": (SMALL, 22_050_280),
     "ViT-B/16": (BASE, 86_566_888),
-    "DeiT-B distilled": (
-        {**BASE, "registers": 1, "pooling": "token_and_register"},
-        87_335_656,
-    ),
+    "ViT-L/16": (LARGE, 304_325_608),
+    "ViT-S/32": ({**SMALL, "patch_size": 32}, 22_878_568),
+    "ViT-B/32": ({**BASE, "patch_size": 32}, 88_223_464),
+    "DeiT-Ti distilled": ({**TI, **DISTILLED}, 5_909_416),
+    "DeiT-S distilled": ({**SMALL, **DISTILLED}, 22_434_664),
+    "DeiT-B distilled": ({**BASE, **DISTILLED}, 87_335_656),
+    "DINO S/16": ({**SMALL, **NO_HEAD}, 21_665_280),
+    # The encoder of MAE too.
+    "DINO B/16": ({**BASE, **NO_HEAD}, 85_797_888),
+    "MAE L": ({**LARGE, **NO_HEAD}, 303_300_608),
+    "MAE H": ({**HUGE, "patch_size": 14, **NO_HEAD}, 630_763_520),
     "DINOv2 S": ({**SMALL, **DINOV2}, 22_046_592),
+    "DINOv2 B": ({**BASE, **DINOV2}, 86_560_512),
+    "DINOv2 L": ({**LARGE, **DINOV2}, 304_317_440),
+    "DINOv2 g": ({**GIANT, **DINOV2}, 1_136_354_816),
     "DINOv2 S, 4 registers": ({**SMALL, **DINOV2, "registers": 4}, 22_048_128),
-    "DINOv2 g, 4 registers": (
-        {
-            "width": 1536,
-            "heads": 24,
-            "mlp_dim": 4096,
-            "steps": 40,
-            "gated": True,
-            "activation": "silu",
-            "registers": 4,
-            **DINOV2,
-        },
-        1_136_360_960,
-    ),
-    "CLIP B/32": ({**BASE, **CLIP, "patch_size": 32, "num_classes": 0}, 87_456_000),
+    "DINOv2 B, 4 registers": ({**BASE, **DINOV2, "registers": 4}, 86_563_584),
+    "DINOv2 L, 4 registers": ({**LARGE, **DINOV2, "registers": 4}, 304_321_536),
+    "DINOv2 g, 4 registers": ({**GIANT, **DINOV2, "registers": 4}, 1_136_360_960),
+    "CLIP B/32": ({**BASE, **CLIP, "patch_size": 32, **NO_HEAD}, 87_456_000),
     "CLIP B/32, projected": (
         {**BASE, **CLIP, "patch_size": 32, "num_classes": 512},
         87_849_728,
     ),
+    "CLIP B/16": ({**BASE, **CLIP, **NO_HEAD}, 85_799_424),
+    "CLIP B/16, projected": ({**BASE, **CLIP, "num_classes": 512}, 86_193_152),
+    "CLIP L/14": ({**LARGE, **CLIP, "patch_size": 14, **NO_HEAD}, 303_179_776),
+    "CLIP L/14, projected": (
+        {**LARGE, **CLIP, "patch_size": 14, "num_classes": 768},
+        303_966_976,
+    ),
     "SigLIP B/16": ({**BASE, **SIGLIP}, 92_293_632),
     "SigLIP B/16 gap": (
-        {**BASE, "class_token": False, "pooling": "mean", "num_classes": 0},
+        {**BASE, "class_token": False, "pooling": "mean", **NO_HEAD},
         85_797_120,
     ),
+    "SigLIP So400m/14": ({**SO400M, **SIGLIP}, 426_352_448),
 }
 
 

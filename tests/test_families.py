@@ -7,9 +7,14 @@ import math
 
 import numpy as np
 import pytest
+from conftest import one_line
+from timm_names import timm_names
 
 from widenet_keras.conversions import google
+from widenet_keras.conversions.architectures import heads_by_name
+from widenet_keras.conversions.folding import halves, thirds
 from widenet_keras.conversions.found import found_in
+from widenet_keras.conversions.sizes import usual_heads
 from widenet_keras.conversions.tensors import Tensors
 
 D, H, P, SIDE, F, C, L = 12, 3, 2, 3, 10, 5, 2
@@ -486,6 +491,9 @@ def test_transformers_pooler():
     found = found_in(a, {}, "a file", heads=H)
     same(found, np.tanh(lin(a, x[:, 0], "pooler.dense")))
     assert found.family == "transformers vit_mae"
+    encoder = {n: array for n, array in a.items() if not n.startswith("decoder.")}
+    config = {"model_type": "vit_mae", "num_attention_heads": H}
+    same(found_in(encoder, {"config.json": config}, "a folder"), ours(found))
 
 
 @pytest.mark.parametrize("two", [False, True])
@@ -517,7 +525,7 @@ def test_transformers_dinov2(reg, new, swiglu):
     assert found.preprocessing["crop_pct"] == 0.875
 
 
-def tower_arrays(prefix, siglip, head):
+def tower_arrays(prefix, siglip=False, head=False, classifier=False):
     a, e = {}, f"{prefix}embeddings."
     a[f"{e}patch_embedding.weight"] = random(D, 3, P, P)
     a[f"{e}position_embedding.weight"] = random(N + (not siglip), D)
@@ -548,7 +556,7 @@ def tower_arrays(prefix, siglip, head):
         add_norm(a, f"{h}layernorm")
         add_linear(a, f"{h}mlp.fc1", F, D)
         add_linear(a, f"{h}mlp.fc2", D, F)
-    elif siglip:
+    if classifier:
         add_linear(a, "classifier", C, D)
     return a
 
@@ -592,7 +600,7 @@ def tower_forward(a, prefix, siglip, mean_std, act, epsilon):
 
 @pytest.mark.parametrize("prefix", ["", "vision_model."])
 def test_transformers_clip(prefix):
-    a = tower_arrays(prefix, False, False)
+    a = tower_arrays(prefix)
     with pytest.raises(ValueError, match="give activation="):
         found_in(a, {}, "a file", heads=H)
     config = {"model_type": "clip", "vision_config": {"num_attention_heads": H}}
@@ -601,9 +609,11 @@ def test_transformers_clip(prefix):
     assert found.preprocessing["crop_mode"] == "center"
 
 
-@pytest.mark.parametrize("head", [True, False])
-def test_transformers_siglip(head):
-    a = tower_arrays("vision_model.", True, head)
+@pytest.mark.parametrize(
+    ("head", "classifier"), [(True, False), (False, True), (True, True)]
+)
+def test_transformers_siglip(head, classifier):
+    a = tower_arrays("vision_model.", True, head, classifier)
     found = found_in(a, {}, "a file", heads=H)
     same(found, tower_forward(a, "vision_model.", True, HALF, "gelu_tanh", 1e-6))
 
@@ -668,6 +678,18 @@ def test_open_clip_with_a_tower_of_timm():
     files = {"open_clip_config.json": {"model_cfg": {"vision_cfg": vision}}}
     found = found_in(a, files, "a folder", heads=H)
     expected = timm_forward(inner, HALF, "gelu_tanh", pool="map")
+    same(found, expected @ a["visual.head.proj.weight"].T)
+
+
+@pytest.mark.parametrize("told", [{"timm_pool": "avg"}, {}, {"timm_pool": "token"}])
+def test_open_clip_with_a_tower_of_timm_that_averages(told):
+    inner = timm_arrays(head=False)
+    a = {f"visual.trunk.{n}": array for n, array in inner.items()}
+    a["visual.head.proj.weight"] = random(C, D)
+    vision = {"timm_model_name": "vit_tiny_patch16_224", **told}
+    files = {"open_clip_config.json": {"model_cfg": {"vision_cfg": vision}}}
+    found = found_in(a, files, "a folder", heads=H)
+    expected = timm_forward(inner, CLIP, pool=told.get("timm_pool", "avg"))
     same(found, expected @ a["visual.head.proj.weight"].T)
 
 
@@ -907,6 +929,15 @@ def test_keras_hub_deit(monkeypatch):
     same(found, hub_forward(monkeypatch, plain, L))
 
 
+def test_kernels_are_in_memory_once():
+    """What reads large files holds no copy or view beside what the model gets."""
+    tensors = Tensors({"a.weight": random(6, 4), "a.bias": random(6)}, "a file")
+    whole = tensors.linear("a", 4, 6)
+    for pair in (whole, *thirds(whole), *halves(whole)):
+        assert pair.first.base is None
+        assert pair.first.flags.c_contiguous
+
+
 def without(arrays, part):
     return {n: a for n, a in arrays.items() if part not in n}
 
@@ -947,18 +978,76 @@ def test_heads_that_nothing_tells():
         found_in(google_arrays(), {}, "a.npz", heads=2)
 
 
+def test_every_plain_name_of_timm():
+    names = timm_names()
+    assert len(names) == 142
+    for name in names:
+        config = {"architecture": f"{name.name}.a_tag", "model_args": {"num_heads": H}}
+        has = name.has
+        made = {**has, "rows": N + has.get("rows", 1)}
+        made |= {"scale": "ls{}.gamma"} if "scale" in has else {}
+        made |= {"swiglu": "packed"} if "swiglu" in has else {}
+        found = found_in(timm_arrays(**made), {"config.json": config}, "a folder")
+        expected = {
+            "activation": name.activation,
+            "gated": "swiglu" in has,
+            "norm_epsilon": 1e-5 if "pre" in has else 1e-6,
+            "embedding_norm": "pre" in has,
+            "norm_after_pooling": "after" in has,
+            "pooling": name.pooling,
+            "class_token": has.get("cls", True),
+            "registers": has.get("reg", 0) + has.get("dist", 0),
+        }
+        assert {key: found.fields[key] for key in expected} == expected, name
+        heads = heads_by_name(name.name) or usual_heads(name.width, expected["gated"])
+        assert heads == name.heads, name
+
+
 @pytest.mark.parametrize(
     "name",
     [
+        # Each with a part of its name that tells what its tensors may not.
         "vit_small_patch16_rope_ape_224",
         "vit_base_patch16_rpn_224",
+        "vit_base_patch16_xp_224",
+        "vit_base_patch16_18x2_224",
+        "vit_pwee_patch16_reg1_gap_256",
+        "vit_dwee_patch16_reg1_gap_256",
+        "vit_dlittle_patch16_reg1_gap_256",
+        "vit_pe_core_base_patch16_224",
+        "vit_pe_lang_large_patch14_448",
+        "vit_pe_spatial_base_patch16_512",
+        "vit_base_patch16_dinov3",
+        "vit_base_patch16_radio_v3",
+        "vit_base_patch14_reg1_tipsv2",
+        "vit_base_patch16_lingbot",
+        "vit_base_patch16_sapiens2",
+        "vit_relpos_base_patch16_224",
+        "vit_srelpos_small_patch16_224",
+        "vit_tiny_r_s16_p8_224",
+        "vit_base_r26_s32_224",
+        "vit_base_r50_s16_224",
+        "vit_base_resnet26d_224",
+        "vit_base_mci_224",
+        "vit_intern300m_patch14_448",
+        # And of other beginnings.
         "eva02_base_patch14_224",
         "beit_base_patch16_224",
+        "beitv2_base_patch16_224",
+        "beit3_base_patch16_224",
+        "samvit_base_patch16",
+        "aimv2_large_patch14_224",
+        "naflexvit_base_patch16_gap",
+        "swin_base_patch4_window7_224",
+        "hiera_base_224",
+        "vitamin_base_224",
+        "test_vit",
     ],
 )
 def test_architectures_that_tensors_do_not_tell(name):
-    with pytest.raises(ValueError, match=name):
+    with pytest.raises(ValueError, match=f"{name}'.* is not a plain vision") as error:
         found_in(timm_arrays(), {"config.json": {"architecture": name}}, "a", heads=H)
+    one_line(error)
 
 
 def test_configs_of_other_models():
@@ -974,8 +1063,6 @@ def test_configs_of_other_models():
 
 
 def test_a_width_of_the_sizes_that_are_published():
-    from widenet_keras.conversions.sizes import usual_heads
-
     sizes = {192: 3, 384: 6, 768: 12, 1024: 16, 1152: 16, 1280: 16, 1408: 16, 1664: 16}
     assert {width: usual_heads(width, False) for width in sizes} == sizes
     assert (usual_heads(1536, True), usual_heads(1536, False)) == (24, 16)

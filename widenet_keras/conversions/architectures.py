@@ -30,6 +30,8 @@ _OTHERS = (
     "_resnet",
     "prr",
     "mci",
+    # Without a norm behind the last block.
+    "intern300m",
 )
 _TANH = re.compile(r".*(patch32|giantopt|so400m_patch16|large.*_512)")
 # Its heads are narrower than those of all others of its width.

@@ -20,7 +20,8 @@ def scaled_output(product: Pair, scale: np.ndarray | None) -> Pair:
 def thirds(packed: Pair) -> tuple[Pair, Pair, Pair]:
     """Returns query, key and value of one product (D, 3D) and (3D)."""
     return tuple(
-        Pair(kernel, bias)
+        # Not views, which would keep the product beside its parts.
+        Pair(np.ascontiguousarray(kernel), bias)
         for kernel, bias in zip(
             np.split(packed.first, 3, axis=-1),
             np.split(packed.second, 3, axis=-1),
@@ -31,10 +32,11 @@ def thirds(packed: Pair) -> tuple[Pair, Pair, Pair]:
 
 def halves(packed: Pair) -> tuple[Pair, Pair]:
     """Returns the activated half and the gate of one product (D, 2F) and (2F)."""
-    middle = packed.first.shape[-1] // 2
-    return (
-        Pair(packed.first[:, :middle], packed.second[:middle]),
-        Pair(packed.first[:, middle:], packed.second[middle:]),
+    kernels = np.split(packed.first, 2, axis=-1)
+    biases = np.split(packed.second, 2)
+    return tuple(
+        Pair(np.ascontiguousarray(kernel), bias)
+        for kernel, bias in zip(kernels, biases, strict=True)
     )
 
 

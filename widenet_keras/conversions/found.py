@@ -146,18 +146,17 @@ def _read(family, tensors: Tensors, companions, attributes):
         return parts, timm.told(parts, whose, config, origin), timm.IGNORED[whose]
     if family in ("timm", "open_clip"):
         config = companions.get("open_clip_config.json") or {}
+        vision = (config.get("model_cfg") or {}).get("vision_cfg") or {}
         if family == "timm":
-            parts = open_clip.with_projection(timm.parts_of(tensors), tensors)
+            tower = timm.parts_of(tensors, open_clip.averages(vision))
+            parts = open_clip.with_projection(tower, tensors)
         else:
-            vision = (config.get("model_cfg") or {}).get("vision_cfg") or {}
             parts = open_clip.parts_of(tensors, vision)
         told = open_clip.told(parts, tensors, config, origin)
         return parts, told, open_clip.ignored(tensors)
     if family in ("clip", "siglip"):
-        parts, ignored = (
-            hugging_face_towers.parts_of(tensors),
-            hugging_face_towers.IGNORED,
-        )
+        parts = hugging_face_towers.parts_of(tensors)
+        ignored = hugging_face_towers.ignored(tensors)
     else:
         pools = hugging_face_config.tanh_pooler(companions)
         family = hugging_face.family_of(tensors)

@@ -80,6 +80,8 @@ def from_weights(
         heads=heads,
         **known,
     )
+    # The file is not in memory beside the model.
+    weights = weights._replace(arrays={})
     image_size = fields.pop("image_size", None)
     config = WideNetConfig(**found.fields)
     _check_fields(fields, found)

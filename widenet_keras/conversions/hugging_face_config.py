@@ -93,6 +93,10 @@ def told(parts: Parts, family: str, companions: dict, origin: str) -> Told:
                 f"{printable(repr(config['model_type']))}, and the names of the "
                 f"tensors are those of {allowed}; give both files of one model."
             )
+        if config["model_type"] in _FAMILIES:
+            # An encoder of MAE without its decoder has the tensors of a ViT.
+            family = config["model_type"]
+            kind = _FAMILIES[family]
         vision = {**config, **(config.get("vision_config") or {})}
         # A name that is none of these is asked for.
         named = vision.get("hidden_act")

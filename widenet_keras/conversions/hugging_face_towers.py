@@ -4,7 +4,8 @@ from widenet_keras.conversions import folding
 from widenet_keras.conversions.parts import Block, Parts, Probe
 from widenet_keras.conversions.tensors import Pair, Tensors
 
-IGNORED = r".*position_ids$|text_model\.|text_projection\.|logit_(scale|bias)$"
+_IGNORED = r".*position_ids$|text_model\.|text_projection\.|logit_(scale|bias)$"
+_CLASSIFIER = "classifier.weight"
 
 
 def parts_of(tensors: Tensors) -> Parts:
@@ -26,11 +27,10 @@ def parts_of(tensors: Tensors) -> Parts:
     outside, logits, probe = tensors.outside(), None, None
     if class_token is None:
         pooling = "mean"
-        if tensors.has("head.probe"):
-            pooling, probe = "attention", _probe(tensors.under("head."), width)
-        # Its classifier stands on the mean of all tokens, and there is no probe then.
-        if probe is None and outside.has("classifier.weight"):
+        if outside.has(_CLASSIFIER):
             logits = outside.linear("classifier", width, None)
+        elif tensors.has("head.probe"):
+            pooling, probe = "attention", _probe(tensors.under("head."), width)
     else:
         pooling = "token"
         if outside.has("visual_projection.weight"):
@@ -48,6 +48,14 @@ def parts_of(tensors: Tensors) -> Parts:
         probe=probe,
         logits=logits,
     )
+
+
+def ignored(tensors: Tensors) -> str:
+    """Returns the names that say nothing of the tower, as a regular expression."""
+    # The classifier of SigLIP stands on the mean of all tokens; files of it may still
+    # have the probe.
+    unused = tensors.outside().has(_CLASSIFIER)
+    return rf"{_IGNORED}|(vision_model\.)?head\." if unused else _IGNORED
 
 
 def _block(tensors, width, hidden):

@@ -57,6 +57,11 @@ def parts_of(tensors: Tensors, config: dict) -> Parts:
     )
 
 
+def averages(vision: dict) -> bool:
+    """Returns whether a `vision_cfg` says that a tower of timm averages its patches."""
+    return "timm_model_name" in vision and vision.get("timm_pool", "avg") == "avg"
+
+
 def with_projection(parts: Parts, tensors: Tensors) -> Parts:
     """Returns a tower of timm with the projection that OpenCLIP puts behind it.
 

@@ -105,7 +105,8 @@ class Tensors:
 
         A bias that the source does not have is zeros.
         """
-        kernel = self.take(f"{name}.weight", outputs, inputs).T
+        # Laid out at once as it will be, so that it is in memory once.
+        kernel = np.ascontiguousarray(self.take(f"{name}.weight", outputs, inputs).T)
         bias = self.get(f"{name}.bias", kernel.shape[1])
         return Pair(kernel, zeros(kernel) if bias is None else bias)
 

@@ -46,7 +46,7 @@ def converted(model, options, images, engine="listed"):
     @tf.function(input_signature=[tf.TensorSpec(shape, dtype, "images")])
     def serve(images):
         images = scaled(images) if options.input == "uint8" else images
-        return {"logits": network.forward(images)}
+        return {model.config.output_name: network.forward(images)}
 
     network.serve = serve
     with tempfile.TemporaryDirectory() as folder:

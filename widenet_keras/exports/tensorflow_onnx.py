@@ -87,7 +87,8 @@ def _converted(model, options):
 
         @tf.function(input_signature=[spec])
         def serve(images):
-            return {"logits": network.forward(scaled(images) if pixels else images)}
+            answers = network.forward(scaled(images) if pixels else images)
+            return {model.config.output_name: answers}
 
         proto, _ = tf2onnx.convert.from_function(serve, [spec], opset=OPSET)
     return proto

@@ -1,4 +1,4 @@
-"""SavedModels: floats, pixels or encoded images in, logits out, each weight once."""
+"""SavedModels: floats, pixels or encoded images in, each weight once."""
 
 import json
 import tempfile
@@ -19,9 +19,10 @@ def write_saved_model(model, path, options, manifest):
     """Writes a SavedModel.
 
     Its signatures `serve`, `serve_uint8` and, for images of 1 or 3 channels,
-    `serve_jpeg` return a dict with "logits"; `serving_default` is the one that
-    `options.input` names. As attributes of the loaded object they return the
-    logits themselves. Its assets are the labels and what is done to images.
+    `serve_jpeg` return a dict with "logits", of a model without classes "features";
+    `serving_default` is the one that `options.input` names. As attributes of the loaded
+    object they return the array itself. Its assets are the labels and what is done to
+    images.
 
     Args:
         model: The model, on the TensorFlow backend, in float32.
@@ -34,7 +35,7 @@ def write_saved_model(model, path, options, manifest):
     """
     served = _served(model, options)
     signatures = {
-        name: _as_dict(getattr(served, name))
+        name: _as_dict(getattr(served, name), model.config.output_name)
         for name in _SIGNATURES.values()
         if hasattr(served, name)
     }
@@ -96,14 +97,14 @@ def _served(model, options):
     return served
 
 
-def _as_dict(function):
+def _as_dict(function, output_name):
     """Returns a signature: the function with a named output."""
     [spec] = function.input_signature
     concrete = function.get_concrete_function()
 
     @tf.function(input_signature=[spec])
     def signature(images):
-        return {"logits": concrete(images)}
+        return {output_name: concrete(images)}
 
     return signature.get_concrete_function()
 

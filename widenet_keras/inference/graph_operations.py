@@ -43,9 +43,9 @@ lists: EmptyTensorList TensorListConcatV2 TensorListElementShape TensorListFromT
     TensorListSetItem TensorListSplit TensorListStack
 rounding: Dequantize FakeQuantWithMinMaxArgs FakeQuantWithMinMaxVars
     FakeQuantWithMinMaxVarsPerChannel QuantizeAndDequantizeV4 QuantizeV2
-images: AdjustContrastv2 CropAndResize DecodeBmp DecodeGif DecodeImage DecodeJpeg
-    DecodePng DecodeWebP ExtractJpegShape ResizeArea ResizeBicubic ResizeBilinear
-    ResizeNearestNeighbor ScaleAndTranslate
+images: AdjustContrastv2 CropAndResize DecodeAndCropJpeg DecodeBmp DecodeGif DecodeImage
+    DecodeJpeg DecodePng DecodeWebP ExtractJpegShape ResizeArea ResizeBicubic
+    ResizeBilinear ResizeNearestNeighbor ScaleAndTranslate
 texts: DecodeBase64 DecodePaddedRaw DecodeRaw StringJoin StringLength Substr
 checks: Assert
 """

@@ -25,7 +25,7 @@ class Predictor:
     Attributes:
         image_shape: (height, width, channels) of the images it takes.
         class_names: Names of the classes, in the order of the logits; of a model
-            without classes there are none, and its logits are features.
+            without classes there are none, and it has `features`.
         preprocessing: `Preprocessing`: how images of any size become its images.
         input: "float" or "uint8", what `run` takes.
         batch_size: The only number of images that `run` takes, or None.
@@ -53,7 +53,7 @@ class Predictor:
         raise NotImplementedError
 
     def logits(self, images):
-        """Returns the logits (B, classes) float32.
+        """Returns the logits (B, classes) float32; features without classes.
 
         Args:
             images: (B, height, width, channels) floats in [-1, 1], or whole pixels.
@@ -92,6 +92,22 @@ class Predictor:
             )
         return logits
 
+    def features(self, images):
+        """Returns the features (B, D) float32 of a model without classes.
+
+        Args:
+            images: As for `logits`.
+
+        Raises:
+            ValueError: As for `logits`, or if the model has classes.
+        """
+        if self.class_names:
+            raise ValueError(
+                f"{self.path} has {len(self.class_names)} classes, so it gives logits "
+                "and no features; export model.adapted(num_classes=0) for them."
+            )
+        return self.logits(images)
+
     def probabilities(self, images):
         """Returns the softmax of `logits`, (B, classes).
 
@@ -101,7 +117,7 @@ class Predictor:
         if not self.class_names:
             raise ValueError(
                 f"{self.path} has no classes (num_classes=0), so it gives features and "
-                "no probabilities; use open_predictor(path).logits(images) for them."
+                "no probabilities; use open_predictor(path).features(images)."
             )
         logits = self.logits(images).astype("float64")
         odds = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -53,5 +53,6 @@ class SavedModelPredictor(Predictor):
 def _interface(signature):
     """Returns what a signature takes and gives."""
     [images] = signature.structured_input_signature[1].values()
-    logits = signature.structured_outputs["logits"]
+    # Its name is "logits" or "features"; earlier versions had "logits" for both.
+    [logits] = signature.structured_outputs.values()
     return Interface(tuple(images.shape), images.dtype.name, tuple(logits.shape))

@@ -217,6 +217,11 @@ class WideNetConfig:
         """Numbers that the model gives per image: of each class, or features."""
         return self.num_classes or POOLINGS[self.pooling] * self.width
 
+    @property
+    def output_name(self):
+        """What the numbers that the model gives are called in its files."""
+        return "logits" if self.num_classes else "features"
+
     def replace(self, **fields):
         """Returns a copy with some fields changed.
 
