@@ -41,7 +41,7 @@ def training_crop(image, layout, augmentation, pair, draws):
             ),
             layout,
         )
-    image = _resized(decoded(image, layout.channels), layout)
+    image = evaluation_crop(image, layout)
     if augmentation.crop == "none":
         return image
     margin = max(1, layout.image_size // 8)
