@@ -283,6 +283,19 @@ def test_an_epoch_of_image_files_has_each_once(photos):
     np.testing.assert_array_equal(labels, np.eye(3)[which % 3])
 
 
+@pytest.mark.parametrize("size", [8, 64])
+def test_training_takes_what_the_model_takes(photos, tmp_path, size):
+    taken = Preprocessing(crop_pct=0.7)
+    pixels = np.random.default_rng(0).integers(0, 256, (13, 20, 40, 3), dtype="uint8")
+    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=np.arange(13) % 3)
+    for source in (photos, open_source(tmp_path / "set.npz", "train")):
+        wanted, _ = evaluation_batches(source, size, 3, 3, 13, preprocessing=taken)[0]
+        stream = training_batches(source, size, 3, 3, 13, STILL, preprocessing=taken)
+        found, _ = stream.from_batch(0)[0]
+        places = [batch.mean(axis=(1, 2, 3)).argsort() for batch in (found, wanted)]
+        np.testing.assert_array_equal(found[places[0]], wanted[places[1]])
+
+
 @pytest.mark.parametrize("size", [12, 64])
 def test_image_files_are_evaluated_as_they_are_predicted(photos, size, monkeypatch):
     monkeypatch.setattr(images, "has_tensorflow", lambda: False)

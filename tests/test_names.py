@@ -14,6 +14,7 @@ from widenet_keras.data import (
     Augmentation,
     evaluation_batches,
     open_source,
+    training_batches,
     write_tfrecords,
 )
 from widenet_keras.data.classes import facts_of
@@ -27,6 +28,7 @@ from widenet_keras.training.run import Run
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 COLOURS = dict(zip(NAMES, np.eye(5, 3) * 200 + 20 * np.arange(5)[:, None], strict=True))
+STILL = Augmentation(crop="none", flip=False, randaugment_ops=0, mixup=0, smoothing=0)
 SQUASH = Preprocessing(crop_mode="squash", crop_pct=1.0)
 
 
@@ -255,6 +257,9 @@ def test_the_rim_of_a_wide_photo_is_seen_where_it_was_trained_on(tmp_path):
         images, _ = next(iter(batches))
         expected = (np.rint((numpy(images)[0] + 1) * 127.5)).astype("uint8")
         np.testing.assert_array_equal(expected, found)
+        stream = training_batches(source, 64, 3, 2, 2, STILL, preprocessing=taken)
+        trained, _ = next(iter(stream.from_batch(0)))
+        np.testing.assert_array_equal(trained, images)
     assert rim == {"squash": (255, 255), "center": (0, 0)}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, slow
+from conftest import BACKEND, numpy, slow, tiny_model
 from matplotlib.image import imsave
 from pictures import noisy_folders, stored_by_tfds
 
@@ -18,10 +18,12 @@ pytest.importorskip("tyro")
 
 import widenet_keras
 from widenet_keras.cli.main import main
-from widenet_keras.data import labelled, write_tfrecords
+from widenet_keras.data import labelled, open_source, write_tfrecords
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.training.checkpoints import Checkpoints
 from widenet_keras.utils.command_line import run_command
+from widenet_keras.utils.roles import role_of
 
 ROOT = Path(__file__).parents[1]
 # 16 pixels, 4 patches; small enough to compile quickly.
@@ -262,6 +264,84 @@ def test_fine_tuning_at_another_resolution(tmp_path, arrays, capsys):
         numpy(tuned.head.representation_layer.kernel)
         != old["head/representation/kernel"]
     ).any()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A ViT with weights of its own, in a file of timm and in one of ours."""
+    model = tiny_model("vit", num_classes=3, representation=False, activation="gelu")
+    model.preprocessing = Preprocessing(crop_pct=0.9)
+    model.class_names = ("cat", "dog", "owl")
+    folder = tmp_path_factory.mktemp("trained")
+    widenet_keras.to_timm(model, folder / "model.safetensors")
+    model.save(folder / "model.keras")
+    return model, folder
+
+
+LEARNS = {
+    ("--train", "probe"): {"logits"},
+    ("--train", "norms_and_head"): {"norms", "head", "logits"},
+    ("--frozen", "core", "norms"): {"embedding", "head", "logits"},
+}
+
+
+# One of them in every run; all start a pipeline.
+WAYS = [slow(flags, when="probe" not in flags) for flags in LEARNS]
+
+
+@pytest.mark.parametrize("flags", WAYS, ids=" ".join)
+def test_a_model_is_taken_to_other_images(flags, tmp_path, trained):
+    model, folder = trained
+    # Grey images of a model that takes colour, and as many classes as it has.
+    random = np.random.default_rng(0)
+    pixels, labels = random.integers(0, 256, (12, 20, 26), "uint8"), np.arange(12) % 3
+    arrays = {"x_train": pixels, "y_train": labels, "x_test": pixels, "y_test": labels}
+    np.savez(tmp_path / "grey.npz", **arrays)
+    name = "model.safetensors" if "probe" in flags else "model.keras"
+    run(
+        "transfer",
+        *["--weights", folder / name, "--data", tmp_path / "grey.npz", *flags],
+        *["--output", tmp_path / "run", "--train-images", "8", "--batch-size", "4"],
+        *["--epochs", "1", "--learning-rate", "0.1"],
+    )
+    tuned = widenet_keras.load_model(tmp_path / "run" / "model.keras")
+    assert tuned.class_names is None
+    assert tuned.preprocessing == Preprocessing(crop_pct=0.9)
+    assert tuned.trained_on.startswith("8 of 12 images 20x26x1")
+    changed = {
+        "logits" if "/logits/" in weight.path else role_of(weight).group
+        for weight, old in zip(tuned.weights, model.weights, strict=True)
+        if (abs(numpy(weight) - numpy(old)) > 1e-5).any()
+    }
+    assert changed == LEARNS[flags]
+    assert (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_model_from_nothing_has_its_form_alone(trained, arrays, tmp_path):
+    model, folder = trained
+    module = recipe("transfer")
+    given = {"weights": str(folder / "model.keras"), "data": "", "output": tmp_path}
+    data = open_source(arrays, "train")
+    fresh = module.starting_model(module.Recipe(**given, train="from_nothing"), data)
+    assert fresh.config == model.config
+    assert fresh.preprocessing == model.preprocessing
+    kernel = fresh.embedding.weights[0]
+    assert not np.allclose(numpy(kernel), numpy(model.embedding.weights[0]), atol=0.01)
+
+
+def test_what_learns_is_said_once(trained, arrays, tmp_path, capsys):
+    given = ["--weights", trained[1] / "model.keras", "--data", arrays]
+    given += ["--output", tmp_path / "run", "--batch-size", "4"]
+    for flags, words in {
+        ("--train", "probe", "--frozen", "norms"): "leave one out",
+        ("--frozen", "heads"): "Did you mean 'head'",
+        ("--frozen", "head"): "give frozen=... without 'head'",
+    }.items():
+        with pytest.raises(SystemExit):
+            run("transfer", *given, *flags)
+        [line] = capsys.readouterr().err.splitlines()
+        assert words in line
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

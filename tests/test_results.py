@@ -33,6 +33,7 @@ CLAIMS = {
     "shared_norms": "| against shared norms |",
 }
 EPOCHS = (10, 20, 30, 39)
+WAYS = ("probe", "norms_and_head", "everything", "from_nothing")
 DIGITS = {
     "tensorflow_seed_0": "--seed 0",
     "tensorflow_seed_1": "--seed 1",
@@ -136,6 +137,31 @@ def test_the_claims_in_one_place():
         ]
         said = [cell.strip() for cell in row.split("|")[3:6]]
         assert [cell for cell in said if cell] == cells
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_transfers_on_the_page(way):
+    folders = sorted((RESULTS / "transfer" / way).glob("seed_*"))
+    read = lambda name: [json.loads((f / name).read_text()) for f in folders]  # noqa: E731
+    seen = [each["accuracy"] for each in read("metrics.json")]
+    assert len(seen) == 3
+    settings = read("settings.json")[0]
+    assert (settings["train"], settings["train_images"]) == (way, 1000)
+    mean = statistics.mean(seen)
+    assert f"{mean:.3f}" in FRONT
+    each = ", ".join(f"{accuracy:.4f}" for accuracy in seen)
+    rate, epochs = settings["optimization"]["learning_rate"], settings["epochs"]
+    spread = f"{statistics.stdev(seen):.4f}"
+    cells = [f"{rate:g}", f"{epochs}", f"{mean:.4f}", spread, each]
+    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{way}` |")]
+    assert row.endswith(f"| {' | '.join(cells)} |")
+
+
+def test_how_the_transfers_were_tuned():
+    tries = read_rows(RESULTS / "transfer" / "tuning.csv")
+    assert {each["train"] for each in tries} == set(WAYS)
+    for tried in tries:
+        assert f"| {' | '.join(tried.values())} |" in PAGE
 
 
 def test_the_digits_of_the_front_page():

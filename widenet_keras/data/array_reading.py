@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from widenet_keras.data import pillow_images
-from widenet_keras.data.array_augmentation import evaluated, resized
+from widenet_keras.data.array_augmentation import evaluated
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.broken_images import reason_of
 from widenet_keras.data.colours import with_channels
@@ -47,28 +47,30 @@ class InMemory:
         self.count = source.count
 
     @functools.cached_property
-    def _resized(self):
-        return resized_once(self.source, self.layout, resized)
-
-    @functools.cached_property
-    def _middles(self):
+    def _taken(self):
         return resized_once(self.source, self.layout, self._evaluated)
 
     def training(self, rows, whole):
         """Returns images and labels to crop; images as they are if `whole`."""
+        if not whole:
+            return self.evaluation(rows)
         # A crop of "inception" is drawn before it is resized.
-        images = (self.source.images if whole else self._resized)[rows]
-        return with_channels(images, self.layout.channels), self.source.labels[rows]
+        images = with_channels(self.source.images[rows], self.layout.channels)
+        return images, self.source.labels[rows]
 
     def evaluation(self, rows):
-        """Returns what evaluation sees of the images of a slice, and their labels."""
-        images = with_channels(self._middles[rows], self.layout.channels)
+        """Returns what evaluation sees of some images, and their labels."""
+        images = with_channels(self._taken[rows], self.layout.channels)
         if images.shape[1:] != self.layout.image_shape:
             images = self._evaluated(images, self.layout.image_size)
         return images, self.source.labels[rows]
 
     def _evaluated(self, images, size):
         return evaluated(images, size, self.layout.preprocessing)
+
+
+def _as_it_is(image):
+    return image
 
 
 class InFiles:
@@ -108,7 +110,8 @@ class InFiles:
 
     def training(self, rows, whole):
         """Returns images and labels to crop, others in the place of broken ones."""
-        images, labels = self._images(rows), self.source.labels[rows]
+        images = self._images(rows, _as_it_is if whole else self._evaluated)
+        labels = self.source.labels[rows]
         good = [place for place, image in enumerate(images) if image is not None]
         if not good:
             raise ValueError(
@@ -125,15 +128,13 @@ class InFiles:
     def evaluation(self, rows):
         """Returns what evaluation sees of the images of a slice, and their labels."""
         places = self._readable[rows]
-        images = self._images(
-            places,
-            lambda image: evaluated(
-                image, self.layout.image_size, self.layout.preprocessing
-            ),
-        )
+        images = self._images(places, self._evaluated)
         return np.stack(images), self.source.labels[places]
 
-    def _images(self, places, function=lambda image: image):
+    def _evaluated(self, image):
+        return evaluated(image, self.layout.image_size, self.layout.preprocessing)
+
+    def _images(self, places, function=_as_it_is):
         """Returns images, None for one that cannot be read and is left out."""
         paths = [self.source.path(place) for place in places]
 

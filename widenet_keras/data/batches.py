@@ -90,6 +90,7 @@ def training_batches(
     augmentation: Augmentation | None = None,
     seed: int = 0,
     on_error: str = "raise",
+    preprocessing: Preprocessing | None = None,
 ) -> TrainingBatches:
     """Returns the training batches of a run.
 
@@ -104,6 +105,8 @@ def training_batches(
         on_error: "raise" stops at an image that cannot be read, with its name;
             "skip" names it on stderr and puts another image of the batch in its
             place.
+        preprocessing: `model.preprocessing`, where training is to take the part of
+            an image that it says; None for all of it. Inception crops draw their own.
 
     Returns:
         `TrainingBatches`.
@@ -113,14 +116,18 @@ def training_batches(
             fit.
         ImportError: If TensorFlow is needed and not installed.
     """
-    layout = checked_layout(source, image_size, channels, num_classes, batch_size)
+    augmentation = Augmentation() if augmentation is None else augmentation
+    if preprocessing is None:
+        preprocessing = augmentation.preprocessing(image_size)
+    layout = checked_layout(
+        source, image_size, channels, num_classes, batch_size, preprocessing
+    )
     check_integer("training_batches", "seed", seed, 0)
     if source.count < batch_size:
         raise ValueError(
             f"{source.name} has {source.count} training images, fewer than "
             f"batch_size={batch_size}; use a batch_size of at most {source.count}."
         )
-    augmentation = Augmentation() if augmentation is None else augmentation
     if not has_tensorflow() and augmentation.operations:
         require_tensorflow("Images that RandAugment changes are")
     if augmentation.operations and augmentation.randaugment == "keras_cv":

@@ -47,7 +47,7 @@ def in_classes_of(source: Source, model) -> Source:
 
 
 def trained_for(
-    model, data: Source, test: Source, augmentation: Augmentation
+    model, data: Source, test: Source, augmentation: Augmentation | None = None
 ) -> tuple[Source, Source]:
     """Tells a model what it is to be trained on; returns the data in its classes.
 
@@ -58,13 +58,15 @@ def trained_for(
         model: The `ImageClassifier` to train.
         data: What it is trained on.
         test: What it is evaluated on.
-        augmentation: What is done to the images that it is trained on.
+        augmentation: What is done to the images that it is trained on; None where the
+            model keeps what it takes of an image, and training takes the same.
 
     Raises:
         ValueError: If the test data have a class that the training data have not.
     """
     check_has_classes(data.name, model)
-    model.preprocessing = augmentation.preprocessing(model.config.image_size)
+    if augmentation is not None:
+        model.preprocessing = augmentation.preprocessing(model.config.image_size)
     if model.class_names is None and data.named:
         model.class_names = data.class_names
     before = f"; before that {model.trained_on}" if model.trained_on else ""

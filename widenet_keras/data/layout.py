@@ -19,7 +19,8 @@ class Layout:
         channels: 1 or 3.
         num_classes: Number of classes.
         batch_size: B, images per batch.
-        preprocessing: `Preprocessing` of evaluation; None for the usual one.
+        preprocessing: `Preprocessing`: what is taken of an image, but by crops that
+            are drawn; None for the usual one.
     """
 
     image_size: int

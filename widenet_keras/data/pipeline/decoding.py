@@ -40,7 +40,7 @@ def training_crop(image, layout, augmentation, pair, draws):
             layout.channels,
         )
         return _resized(image, layout)
-    image = _resized(decoded(image, layout.channels), layout)
+    image = evaluation_crop(image, layout)
     if augmentation.crop == "none":
         return image
     margin = max(1, layout.image_size // 8)
