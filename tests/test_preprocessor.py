@@ -124,6 +124,28 @@ def test_grey_and_colour(channels):
         np.testing.assert_allclose(numpy(layer(images)), wanted, atol=2e-7)
 
 
+def test_labels_are_handed_on():
+    layer = Preprocessor(12)
+    found, labels = layer(pixels(2, 31, 43, 3), [1, 2])
+    assert found.shape == (2, 12, 12, 3)
+    assert labels == [1, 2]
+
+
+def test_a_model_is_saved_without_a_layer_more():
+    """Keras asks for all that a model has when it saves it."""
+    model = tiny_model()
+    assert model.preprocessor.name == f"{model.name}_preprocessor"
+
+
+def test_what_is_no_geometry_is_told_at_once():
+    model = tiny_model()
+    for given in ("bicubic", 3, {"crop_mode": "squash"}):
+        with pytest.raises(ValueError, match="says no geometry"):
+            model.preprocessing = given
+        with pytest.raises(ValueError, match="says no geometry"):
+            Preprocessor(12, 3, given)
+
+
 def test_images_of_different_sizes():
     layer = Preprocessor(12)
     photos = [pixels(31, 43, 3), pixels(12, 12, 1)]

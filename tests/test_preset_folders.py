@@ -217,7 +217,7 @@ def test_what_is_missing_or_changed_is_told(trained, folder, tmp_path):
     config.write_text(json.dumps(json.loads(text)))
     assert_same(read(), trained)
     config.write_text(text.replace('"cat"', '"bat"'))
-    refused(read, folder, "config.json has changed", "remove its metadata.json")
+    refused(read, folder, "config.json has changed", "out of metadata.json")
     (folder / "metadata.json").unlink()
     assert read().class_names[2] == "bat"
     # Without checksums what does not fit is told all the same.
@@ -263,6 +263,23 @@ def test_what_is_missing_or_changed_is_told(trained, folder, tmp_path):
 def test_folders_of_others_are_told(tmp_path, config, piece):
     (tmp_path / "config.json").write_text(json.dumps(config))
     refused(lambda: ImageClassifier.from_preset(tmp_path), tmp_path, piece)
+
+
+def test_a_class_that_nothing_could_load_is_not_written(tmp_path):
+    class Own(ImageClassifier):
+        pass
+
+    model = Own(tiny_config())
+    refused(
+        lambda: model.save_to_preset(tmp_path / "own"), "register_keras_serializable"
+    )
+    assert not any(tmp_path.iterdir())
+
+
+def test_holes_in_files_allow_no_memory(folder):
+    with open(folder / "hole", "wb") as file:
+        file.truncate(10**13)
+    refused(lambda: ImageClassifier.from_preset(folder, max_memory=0), "would take")
 
 
 def test_the_other_doors_say_which_one_it_is(folder):

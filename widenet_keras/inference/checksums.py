@@ -41,6 +41,11 @@ def open_folder(folder):
     folder = Path(folder)
     path = folder / MANIFEST
     if not path.is_file():
+        if (folder / "model.weights.h5").is_file():
+            raise ValueError(
+                f"{folder} is a preset and no export; load it with "
+                "ImageClassifier.from_preset()."
+            )
         raise damaged(folder, f"it has no {MANIFEST}")
     manifest = read_manifest(_text(path.read_bytes(), path), path)
     if _OWN not in manifest:

@@ -1,7 +1,10 @@
 """What a model knows of where it comes from: classes, preprocessing, data."""
 
 from widenet_keras.models.class_names import checked_class_names
-from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
+from widenet_keras.models.preprocessing import (
+    checked_preprocessing,
+    usual_preprocessing,
+)
 from widenet_keras.models.preprocessor import Preprocessor
 
 
@@ -33,9 +36,7 @@ class Origin:
 
     @preprocessing.setter
     def preprocessing(self, preprocessing):
-        if isinstance(preprocessing, dict):
-            preprocessing = Preprocessing.from_dict(preprocessing)
-        self._preprocessing = preprocessing
+        self._preprocessing = checked_preprocessing(self.name, preprocessing)
 
     @property
     def preprocessor(self):
@@ -45,6 +46,8 @@ class Origin:
             self.config.channels,
             self.preprocessing,
             dtype=self.compute_dtype,
+            # Keras makes one whenever it saves the model; a number would count them.
+            name=f"{self.name}_preprocessor",
         )
 
     def set_origin(self, class_names=None, preprocessing=None, trained_on=None):

@@ -110,6 +110,26 @@ class Preprocessing:
         )
 
 
+def checked_preprocessing(owner: str, given) -> Preprocessing | None:
+    """Returns a `Preprocessing` that was given as one, as its dict, or as None.
+
+    Args:
+        owner: Who asks, for the message.
+        given: What was given.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if isinstance(given, dict) and "crop" in given:
+        return Preprocessing.from_dict(given)
+    if given is None or isinstance(given, Preprocessing):
+        return given
+    raise ValueError(
+        f"{owner}: preprocessing={given!r} says no geometry; give a Preprocessing(), "
+        "such as another model's, or what its to_dict() returns."
+    )
+
+
 def usual_preprocessing(image_size: int) -> Preprocessing:
     """Returns the geometry of a model of which nobody said how it was trained.
 

@@ -7,7 +7,11 @@ import numpy as np
 from keras import ops
 
 from widenet_keras.models.image_checks import dtype_name
-from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
+from widenet_keras.models.preprocessing import (
+    Preprocessing,
+    checked_preprocessing,
+    usual_preprocessing,
+)
 from widenet_keras.models.resizing import interpolated, whole
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer
@@ -25,7 +29,8 @@ class Preprocessor(keras.layers.Layer):
         dataset.map(model.preprocessor)
 
     They are cut, resized, rounded to whole pixels and scaled to [-1, 1] as evaluation
-    does it. In `tf.data` TensorFlow computes it, whatever the backend of Keras is.
+    does it. In `tf.data` TensorFlow computes it, whatever the backend of Keras is, and
+    what comes after the images, such as their labels, is handed on.
 
     Args:
         image_size: Side of the images that the model takes, pixels.
@@ -35,7 +40,8 @@ class Preprocessor(keras.layers.Layer):
         **kwargs: `name` and `dtype`, that of the result, as for `keras.layers.Layer`.
 
     Raises:
-        ValueError: If an argument is out of range, or images are not as described.
+        ValueError: If an argument is out of range, or images are not as described;
+            whether pixels run from 0 to 255 is looked at in NumPy arrays only.
     """
 
     def __init__(
@@ -49,32 +55,34 @@ class Preprocessor(keras.layers.Layer):
         super().__init__(autocast=False, **kwargs)
         check_integer("Preprocessor", "image_size", image_size, 1)
         check_integer("Preprocessor", "channels", channels, 1)
-        if isinstance(preprocessing, dict):
-            preprocessing = Preprocessing.from_dict(preprocessing)
+        preprocessing = checked_preprocessing("Preprocessor", preprocessing)
         self.image_size = image_size
         self.channels = channels
         self.preprocessing = preprocessing or usual_preprocessing(image_size)
         # XLA has not all of TensorFlow's operations on images.
         self.supports_jit = keras.backend.backend() != "tensorflow"
 
-    def __call__(self, images, *args, **kwargs):
+    def __call__(self, images, *labels, **kwargs):
         """Checks the images, then calls the layer as Keras does.
 
         Args:
             images: Array or tensor (height, width, C) or (B, height, width, C) of
                 pixels 0 to 255, whole or not; or a list of such images of any sizes.
-            *args: As for `keras.layers.Layer`.
+            *labels: What a dataset has besides: labels, and weights of them.
             **kwargs: As for `keras.layers.Layer`.
 
         Returns:
-            (size, size, channels) or (B, size, size, channels) in [-1, 1].
+            (size, size, channels) or (B, size, size, channels) in [-1, 1]; with labels
+            a tuple of this and of them.
         """
+        if labels:
+            return self(images, **kwargs), *labels
         if isinstance(images, list | tuple) and images:
-            return ops.stack([self(image, *args, **kwargs) for image in images])
+            return ops.stack([self(image, **kwargs) for image in images])
         self._check(images)
         if _is_of_tensorflow(images) and keras.backend.backend() != "tensorflow":
             return self._with_tensorflow(images)
-        return super().__call__(images, *args, **kwargs)
+        return super().__call__(images, **kwargs)
 
     def call(self, images):
         """Returns the images as a model takes them; see `__call__`."""
@@ -135,6 +143,8 @@ class Preprocessor(keras.layers.Layer):
                 f"{shape or 'an unknown shape'}; decode images with a known number of "
                 "channels, and leave transparency out."
             )
+        if 0 in shape[-3:-1]:
+            raise ValueError(f"{takes} of at least one pixel, and was given {shape}.")
         free = isinstance(images, keras.KerasTensor) or _is_of_tensorflow(images)
         if not free and not all(isinstance(side, int) for side in shape[-3:-1]):
             raise ValueError(

@@ -64,6 +64,11 @@ def write_preset(model, folder):
     for name in ("build_config", "compile_config"):
         config.pop(name, None)
     optimizer = getattr(model, "optimizer", None)
+    if class_of(config, type(model)) is None:
+        raise ValueError(
+            f"save_to_preset: {type(model).__name__} is a class that nothing could "
+            "load again; decorate it with @keras.saving.register_keras_serializable()."
+        )
     with replaced_when_done(folder) as fresh:
         fresh.mkdir()
         weights = fresh / _WEIGHTS
@@ -92,7 +97,8 @@ def read_preset(folder, model_class: type, changed: dict, max_memory: int):
         ValueError: If there is none, it is damaged, of another class or library, names
             what may not be loaded, or would take too much memory.
     """
-    folder, changed = Path(folder), {**changed}
+    folder, given = Path(folder), changed
+    changed = {**given}
     if "dtype" in changed:
         policy = keras.dtype_policies.get(changed["dtype"])
         changed["dtype"] = keras.saving.serialize_keras_object(policy)
@@ -110,7 +116,12 @@ def read_preset(folder, model_class: type, changed: dict, max_memory: int):
         model = found.from_config({**config["config"], **changed})
         model.load_weights(weights)
     except OF_CONTENT as error:
-        raise unloadable(folder, error) from error
+        if not given:
+            raise unloadable(folder, error) from error
+        asked = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        raise ValueError(
+            f"{folder} cannot be loaded with {asked} ({reason(error)})."
+        ) from error
     return model
 
 
@@ -159,7 +170,7 @@ def _check_sums(folder, config):
         if wanted.get(name, found) != found:
             raise ValueError(
                 f"{folder} is damaged ({name} has changed since it was written); copy "
-                f"it again, or remove its {_METADATA} if the change is yours."
+                f"it again, or take its sums out of {_METADATA} if the change is yours."
             )
 
 
@@ -181,8 +192,12 @@ def _check_target(folder):
         raise ValueError(
             f"save_to_preset: {folder} is a file; give the path of a folder."
         )
-    names = {each.name for each in folder.iterdir()}
-    others = sorted(names - _FILES if _is_ours(folder) else names)
+    kept = _FILES if _is_ours(folder) else ()
+    others = sorted(
+        each.name
+        for each in folder.iterdir()
+        if not (each.name in kept and each.is_file())
+    )
     if others:
         raise ValueError(
             f"save_to_preset: {folder} is a folder with {printable(others[0])}, which "

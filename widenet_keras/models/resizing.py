@@ -44,7 +44,8 @@ def interpolated(
         float32 (..., size, size, C).
     """
     product = product or functools.partial(np.tensordot, axes=1)
-    # Columns first, as TensorFlow and Pillow do, so that all round alike.
+    # Columns first, as TensorFlow and Pillow do, so that all round alike; from 13 on
+    # Pillow takes the rows of portraits first, and rounds between them otherwise.
     for axis in (-2, -3):
         old = pixels.shape[axis]
         if old == size:

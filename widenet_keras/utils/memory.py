@@ -38,7 +38,7 @@ def check_memory(path, what: str, needed: int, max_memory: int):
         max_memory: Bytes that are allowed beyond what the file weighs.
     """
     check_integer("open", "max_memory", max_memory, 0)
-    allowed = max_memory + weight_of(Path(path))
+    allowed = max_memory + _on_disk(Path(path))
     if needed > allowed:
         raise ValueError(
             f"{path} would take {_in_gib(needed)} of memory for {what}, more than the "
@@ -49,9 +49,22 @@ def check_memory(path, what: str, needed: int, max_memory: int):
 
 def weight_of(path: Path) -> int:
     """Returns the bytes of a file, or of all files of a folder."""
-    if path.is_dir():
-        return sum(each.stat().st_size for each in path.rglob("*") if each.is_file())
-    return path.stat().st_size
+    return sum(each.stat().st_size for each in _files_of(path))
+
+
+def _on_disk(path):
+    """Returns the same without the holes of files, which weigh nothing."""
+    stats = [each.stat() for each in _files_of(path)]
+    # Windows does not tell of blocks.
+    return sum(
+        min(each.st_size, 512 * getattr(each, "st_blocks", each.st_size))
+        for each in stats
+    )
+
+
+def _files_of(path):
+    files = path.rglob("*") if path.is_dir() else [path]
+    return [each for each in files if each.is_file()]
 
 
 def _in_gib(size):
