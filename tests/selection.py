@@ -26,6 +26,7 @@ ONCE = {
     "test_config_fields.py::test_exports_of_many_fields": READS,
     "test_config_fields.py::test_int8_files_of_many_fields": READS,
     "test_encoder.py::test_a_part_that_steps_share_is_one_layer": QUICK,
+    "test_encoder.py::test_a_part_is_of_a_block_before": QUICK,
     "test_encoder.py::test_which_block_holds_a_part": QUICK,
     "test_evaluation.py": QUICK,
     "test_evaluation.py::test_a_real_model_whatever_the_batch_size": EVERY,

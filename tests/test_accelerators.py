@@ -623,6 +623,9 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     assert not counters["graph_break"]
 
 
+ONE_ATTENTION = {"steps": 12, "sharing": "attention", "moe_blocks": "none"}
+
+
 @pytest.mark.parametrize(
     ("fields", "sizes"),
     [
@@ -633,6 +636,8 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         # Four blocks, each read by three neighbours; then by steps three apart.
         ({"steps": 12, "sharing": "sequence", "unique_blocks": 4}, [3] * 4),
         ({"steps": 12, "sharing": "cycle", "unique_blocks": 3}, [4] * 3),
+        # One attention for three neighbours, so that programs of four would differ.
+        ({**ONE_ATTENTION, "unique_blocks": 4}, [3] * 4),
         ({"steps": 8, "remat": "full"}, [1] * 8),
     ],
 )

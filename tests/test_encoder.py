@@ -3,11 +3,20 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, slow, tiny_config, tiny_images, tiny_model
+from conftest import (
+    BACKEND,
+    numpy,
+    one_line,
+    slow,
+    tiny_config,
+    tiny_images,
+    tiny_model,
+)
 from gradients import value_and_gradients
 from oracle import holders, model_forward, weights_by_path
 
 import widenet_keras
+from widenet_keras import layers
 from widenet_keras.layers.sharing import block_of_step
 
 PLANS = {
@@ -202,3 +211,21 @@ def test_a_part_that_steps_share_is_one_layer(part, other, quantization, tmp_pat
     assert again.count_params() == model.count_params()
     images = tiny_images(2)
     np.testing.assert_array_equal(numpy(again(images)), numpy(model(images)))
+
+
+@pytest.mark.parametrize("holder", [7, 1, -1, True])
+def test_a_part_is_of_a_block_before(holder):
+    config = tiny_model(steps=3, sharing="attention").encoder.get_config()
+    config["blocks"][1]["config"]["attention"] = holder
+    with pytest.raises(ValueError, match="block before it") as error:
+        type(tiny_model().encoder).from_config(config)
+    one_line(error)
+
+
+def test_blocks_of_other_widths_are_not_looped_over():
+    blocks = [layers.Block(layers.Attention(3), layers.FeedForward(n)) for n in (8, 16)]
+    tokens = np.random.default_rng(0).normal(size=(2, 5, 12)).astype("float32")
+    encoder = layers.Encoder(blocks, 2, "none", scan="always")
+    found = numpy(keras.ops.convert_to_tensor(encoder(tokens)[0]))
+    encoder.scan = "never"
+    np.testing.assert_allclose(found, numpy(encoder(tokens)[0]), atol=1e-6)

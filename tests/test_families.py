@@ -820,6 +820,17 @@ def test_google_scanned():
         found_in(arrays, {}, "a.npz")
 
 
+def test_scanned_arrays_that_claim_many_steps_end_at_the_first():
+    arrays = scanned(google_arrays(new=True, rows=N, cls=False, probe=True))
+    for shape in ((10**9, 0), (10**9, 1)):
+        claimed = {
+            name: np.broadcast_to(np.float32(0), shape) if "block/" in name else array
+            for name, array in arrays.items()
+        }
+        with pytest.raises(ValueError, match="encoderblock/"):
+            found_in(claimed, {}, "a.npz")
+
+
 def test_steps_of_scanned_arrays_are_no_copies(monkeypatch):
     arrays = scanned(google_arrays(new=True, rows=N, cls=False, probe=True))
     seen = []

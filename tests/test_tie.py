@@ -11,6 +11,7 @@ from conftest import (
     tiny_model,
 )
 
+import widenet_keras
 from widenet_keras import ImageClassifier
 from widenet_keras.models.tie import tie
 from widenet_keras.models.tied_weights import experts_of
@@ -315,6 +316,33 @@ def test_one_attention_may_be_all_that_is_shared(vit, base):
     np.testing.assert_allclose(whole[name.format(0)], wanted, rtol=1e-5, atol=1e-7)
     gamma = after["encoder/norm1/gamma"][[0, 0, 1, 1]]
     np.testing.assert_array_equal(whole["encoder/norm1/gamma"], gamma)
+
+
+def test_what_no_step_shares_starts_from_that_of_its_own_step():
+    source = tiny_model("vit_moe", steps=4, moe_blocks=(3,))
+    fields = {"sharing": "attention", "moe_blocks": (3,), "base": "stepwise"}
+    before, after = weights_of(source), weights_of(tie(source, **fields))
+    own = [path for path in before if "/feed_forward/" in path]
+    assert len(own) == 3 * 4 + 5
+    for path in own:
+        np.testing.assert_array_equal(after[path], before[path])
+
+
+@pytest.mark.parametrize("kind", ["int8", "lora"])
+def test_kernels_that_are_not_what_is_computed_with_are_refused(kind, tmp_path):
+    model = tiny_model("vit")
+    if kind == "int8":
+        model.quantize("int8")
+    else:
+        model.head.logits.enable_lora(2)
+    for convert in (
+        tie,
+        lambda model: model.adapted(dropout=0.1),
+        lambda model: widenet_keras.to_timm(model, tmp_path / "a.safetensors"),
+    ):
+        with pytest.raises(ValueError, match=r"quantised to 'int8'|has LoRA") as error:
+            convert(model)
+        one_line(error)
 
 
 def test_one_mixture_may_be_all_that_is_shared(vit):

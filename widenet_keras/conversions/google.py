@@ -82,13 +82,14 @@ def told() -> Told:
 
 
 def _views(tensors):
-    """Returns a view for each block; of a scanned file views on parts of its arrays."""
+    """Yields a view for each block; of a scanned file views on parts of its arrays."""
     names = [name for name in tensors.names() if name.startswith(_SCANNED)]
     if not names:
         prefixes = tensors.blocks(r"Transformer/encoderblock_(\d+)/")
-        return [tensors.under(prefix) for prefix in prefixes]
+        yield from (tensors.under(prefix) for prefix in prefixes)
+        return
     stacked = {n: np.asarray(tensors.arrays[tensors.prefix + n]) for n in names}
-    steps = {name: len(a) if a.ndim else 0 for name, a in stacked.items()}
+    steps = {name: len(a) if a.ndim and a.size else 0 for name, a in stacked.items()}
     depth = next(iter(steps.values()))
     other = next((name for name, count in steps.items() if count != depth), None)
     if other is not None or not depth:
@@ -97,16 +98,15 @@ def _views(tensors):
             tensors.prefix + name,
             f"has {steps[name]} steps and the first {depth}; all have as many",
         )
-    # The leading axis is that of the steps; a part of an array is no copy.
-    return [
-        Tensors(
+    # The leading axis is that of the steps; a part of an array is no copy. One after
+    # the other: a file may claim any number, and the first that does not fit ends it.
+    for step in range(depth):
+        yield Tensors(
             {tensors.prefix + name: array[step] for name, array in stacked.items()},
             tensors.origin,
             tensors.prefix + _SCANNED,
             tensors.used,
         )
-        for step in range(depth)
-    ]
 
 
 def _only(tensors, kind):

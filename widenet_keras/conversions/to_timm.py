@@ -8,7 +8,7 @@ import numpy as np
 
 from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.models.adapt import check_plain, weights_by_path
 from widenet_keras.utils.files import check_file, replaced_when_done
 
 # Names of its class `VisionTransformer` by the epsilon of their norms, which no other
@@ -66,6 +66,7 @@ def to_timm(model, path) -> tuple[Path, Path]:
 
 def _check(model):
     """Raises `ValueError` for what timm cannot express."""
+    check_plain("to_timm", model)
     config = model.config
     lacks = {
         "experts": config.routed_steps,
@@ -73,7 +74,6 @@ def _check(model):
         "output_activation": config.output_activation,
         "representation": config.representation,
         "gated": config.gated,
-        "quantization": model.quantization,
         "pooling='mean' over a class token or registers": config.pooling == "mean"
         and (config.class_token or config.registers),
         f"pooling={config.pooling!r}": config.pooling.startswith("token_"),

@@ -78,7 +78,7 @@ def other_owner(names, name: str) -> str | None:
         name: Of the file that is read.
     """
     own = name.split(".")[0]
-    if name in _ORDER:
+    if name in (*_ORDER, TASK):
         return None
     for pattern in _ORDER:
         for each in sorted(fnmatch.filter(names, pattern)):

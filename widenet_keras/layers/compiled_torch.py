@@ -16,6 +16,7 @@ from torch._inductor.exc import InductorError
 
 from widenet_keras.layers.block import BlockSpec
 from widenet_keras.layers.depth_torch import remat
+from widenet_keras.layers.sharing import ranks
 from widenet_keras.layers.step import step
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.random_torch import Seed
@@ -34,12 +35,14 @@ class _Key(NamedTuple):
         looked_at: Whether they return what they computed with.
         pieces: Tuple of the `Piece`s of every step.
         blocks: Which of the program's blocks each step reads.
+        parts: Which attentions and which feed-forward parts its blocks have.
     """
 
     spec: BlockSpec
     looked_at: bool
     pieces: tuple
     blocks: tuple[int, ...]
+    parts: tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def in_programs(tokens, private, weights, plans, depth):
@@ -94,6 +97,7 @@ def _key(plans, depth):
         plans[0].looked_at,
         depth.pieces,
         tuple(read.index(plan.block) for plan in plans),
+        tuple(map(ranks, zip(*(depth.parts[block] for block in read), strict=True))),
     )
 
 

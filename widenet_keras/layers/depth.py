@@ -29,6 +29,7 @@ class Depth(NamedTuple):
     Attributes:
         plans: `Plan` of every step.
         specs: `BlockSpec` of every unique block.
+        parts: Which attention and which feed-forward part every unique block has.
         pieces: The `Piece`s that every step has.
         scan: One of `SCANS`.
         remat: Whether activations are computed again for the gradients.
@@ -36,6 +37,7 @@ class Depth(NamedTuple):
 
     plans: tuple
     specs: tuple[BlockSpec, ...]
+    parts: tuple[tuple[int, int], ...]
     pieces: tuple
     scan: str
     remat: bool
@@ -55,7 +57,7 @@ def through(tokens, private, weights, depth):
 
 def _through(tokens, private, weights, depth):
     found, alone, rows = [], [], None
-    for segment in _segments(tokens, depth):
+    for segment in _segments(tokens, weights, depth):
         if segment.rounds > 1:
             found += [_stacked_outputs(alone)] if alone else []
             alone = []
@@ -74,7 +76,7 @@ def _through(tokens, private, weights, depth):
     return tokens, _present(found, _joined)
 
 
-def _segments(tokens, depth):
+def _segments(tokens, weights, depth):
     """Returns the `Segment`s, of which those of more than one round become loops."""
     whole = (Segment(0, depth.plans, 1),)
     # In a loop XLA needs every shape as a constant, the number of images too.
@@ -91,8 +93,10 @@ def _segments(tokens, depth):
     if always and len(segments) == len(depth.plans):
         # No step reads the block of another one, so blocks that are alike are looped
         # over; what differs in their weights is then copied into stacks.
-        first = depth.specs.index
-        alike = (p._replace(block=first(depth.specs[p.block])) for p in depth.plans)
+        forms = [mapped(lambda leaf: (leaf.shape, leaf.dtype), w) for w in weights]
+        kinds = list(zip(depth.specs, forms, strict=True))
+        first = [kinds.index(kind) for kind in kinds]
+        alike = (p._replace(block=first[p.block]) for p in depth.plans)
         segments = segments_of(tuple(alike))
     return tuple(
         segment

@@ -12,6 +12,7 @@ from widenet_keras.layers.shared_parts import (
     blocks_as_dicts,
     blocks_of_dicts,
     norm_rows,
+    parts_of,
     read_blocks,
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
@@ -84,6 +85,7 @@ class Encoder(keras.layers.Layer):
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
+        self._parts = parts_of(blocks)
         self.norm1, self.norm2 = (
             StackedNorms(
                 max(rows) + 1 if shared_norms else steps,
@@ -177,6 +179,7 @@ class Encoder(keras.layers.Layer):
         return depth.Depth(
             plans_of(self.block_of_step, look_at),
             tuple(each.spec(training, hands_out) for each in self.blocks),
+            self._parts,
             self.pieces,
             "never" if must_unroll() else self.scan,
             bool(self.remat == "full" and training),

@@ -98,7 +98,7 @@ class ClassifierHead(keras.layers.Layer):
         check_integer(owner, "leading_tokens", leading_tokens, 0)
         check_positive(owner, "norm_epsilon", norm_epsilon)
         check_pooling(owner, pooling, norm_after_pooling, representation)
-        if type(attention) is not _ATTENTIONS.get(pooling, type(None)):
+        if not isinstance(attention, _ATTENTIONS.get(pooling, type(None))):
             raise ValueError(
                 f"{owner}: pooling={pooling!r} and attention={attention!r}; give an "
                 "AttentionPooling with pooling='attention', a TokenAttentionPooling "

@@ -31,6 +31,16 @@ def read_blocks(blocks, block_of_step, read, training, width=None):
     ]
 
 
+def parts_of(blocks):
+    """Returns which attention and which feed-forward part blocks have, U pairs.
+
+    Args:
+        blocks: List of `Block`s.
+    """
+    columns = (ranks(getattr(block, part) for block in blocks) for part in PART_PLANS)
+    return tuple(zip(*columns, strict=True))
+
+
 def norm_rows(blocks, block_of_step):
     """Returns the rows of the steps, two tuples, where norms are shared with a part.
 
@@ -38,8 +48,8 @@ def norm_rows(blocks, block_of_step):
         blocks: As for `read_blocks`.
         block_of_step: As for `read_blocks`.
     """
-    rows = (ranks(getattr(block, part) for block in blocks) for part in PART_PLANS)
-    return tuple(tuple(each[block] for block in block_of_step) for each in rows)
+    parts = parts_of(blocks)
+    return tuple(zip(*(parts[block] for block in block_of_step), strict=True))
 
 
 def blocks_as_dicts(blocks):
@@ -56,15 +66,24 @@ def blocks_as_dicts(blocks):
 
 
 def blocks_of_dicts(configs):
-    """Returns the blocks of configs, with the parts that they share."""
+    """Returns the blocks of configs, with the parts that they share.
+
+    Raises:
+        ValueError: If a part shall be that of a block that does not come before.
+    """
     blocks = []
     for each in configs:
-        inner = each["config"]
-        shared = {
-            part: getattr(blocks[inner[part]], part)
-            for part in PART_PLANS
-            if isinstance(inner[part], int)
-        }
+        inner, shared = each["config"], {}
+        for part in PART_PLANS:
+            holder = inner[part]
+            if not isinstance(holder, int):
+                continue
+            if isinstance(holder, bool) or not 0 <= holder < len(blocks):
+                raise ValueError(
+                    f"Encoder: block {len(blocks)} has {part}={holder!r}; give the "
+                    "index of a block before it, or a layer."
+                )
+            shared[part] = getattr(blocks[holder], part)
         each = {**each, "config": {**inner, **shared}}
         blocks.append(keras.saving.deserialize_keras_object(each))
     return blocks

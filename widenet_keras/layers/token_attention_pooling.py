@@ -34,16 +34,13 @@ class TokenAttentionPooling(Attention):
 
     Args:
         num_heads: H; must divide the width D of the tokens.
-        **kwargs: Passed to `keras.layers.Layer`.
+        **kwargs: Passed to `Attention`.
 
     Raises:
         ValueError: If H is no positive integer, or D does not split into it.
     """
 
     role = Role("head", "head")
-
-    def __init__(self, num_heads, **kwargs):
-        super().__init__(num_heads, **kwargs)
 
     def call(self, tokens):
         """Returns what was pooled, (B, D), of tokens (B, T, D)."""
@@ -53,8 +50,3 @@ class TokenAttentionPooling(Attention):
     def compute_output_shape(self, tokens_shape):
         """Returns (B, D)."""
         return tokens_shape[0], tokens_shape[-1]
-
-    def get_config(self):
-        """Returns the constructor's arguments."""
-        config = keras.layers.Layer.get_config(self)
-        return {**config, "num_heads": self.num_heads}

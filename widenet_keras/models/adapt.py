@@ -30,11 +30,7 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
             shape of another weight, or a last layer that starts anew would be frozen;
             one line names it.
     """
-    if model.quantization is not None:
-        raise ValueError(
-            f"adapted: {model.name} is quantised to {model.quantization!r}; adapt the "
-            "float model, then quantise the copy."
-        )
+    check_plain("adapted", model)
     if class_names is not None:
         fields.setdefault("num_classes", len(class_names))
     config = model.config.replace(**fields)
@@ -96,6 +92,26 @@ def _carried(model, fresh_head):
         for weight in head.logits.weights:
             del weights[path_of(weight)]
     return weights
+
+
+def check_plain(owner: str, model):
+    """Raises `ValueError` for kernels that are int8, or that LoRA of Keras adds to.
+
+    Args:
+        owner: Who asks, for the message.
+        model: A `WideNet` or `ImageClassifier`.
+    """
+    if model.quantization is not None:
+        raise ValueError(
+            f"{owner}: {model.name} is quantised to {model.quantization!r}; give the "
+            "float model, and quantise the result."
+        )
+    added = [path for path in weights_by_path(model) if "/lora_" in path]
+    if added:
+        raise ValueError(
+            f"{owner}: {model.name} has LoRA factors ({added[0]}); save it and load "
+            "the file, which adds them to their kernels."
+        )
 
 
 def weights_by_path(model):

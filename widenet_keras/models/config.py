@@ -76,8 +76,8 @@ class WideNetConfig:
             "sorted", "slots", "one_hot" or "all_experts". Same numbers.
         scan: Whether steps that share a block compile as one loop: "auto" (in
             graphs on JAX and TensorFlow), "always" (blocks of one kind too where
-            none is shared, their weights copied into stacks) or "never". torch compiles
-            nothing, so it always takes them one by one. Same numbers.
+            none is shared, their weights copied into stacks) or "never". torch has no
+            loop and takes them one by one. Same numbers.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations, "none" keeps them. Same numbers.
         pieces: What every step keeps for itself besides its norms: `Piece`s of

@@ -7,7 +7,7 @@ import numpy as np
 
 from widenet_keras.layers.pooling import POOLINGS, WEIGHED
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import weights_by_path
+from widenet_keras.models.adapt import check_plain, weights_by_path
 from widenet_keras.models.tied_weights import (
     attention_values,
     feed_forward_values,
@@ -123,15 +123,15 @@ def tie(
         A new, uncompiled model of the same class and dtype policy.
 
     Raises:
-        ValueError: If the source shares blocks already, or a field asks for
-            weights that it does not have.
+        ValueError: If the source shares blocks, or lacks weights that a field asks for.
     """
     check_integer("tie", "seed", seed, 0)
     if not isinstance(model, WideNet):
         raise ValueError(
             f"tie: a {type(model).__name__} is not a model of this package; give an "
-            "ImageClassifier, such as widenet_keras.load_model() returns."
+            "ImageClassifier, such as load_model() returns."
         )
+    check_plain("tie", model)
     check_choice("tie", "base", base, BASES)
     config, groups = _tied_config(model.config, base, fields)
     if frozen is None:

@@ -37,7 +37,8 @@ def groups_of(config, source, base, part):
     unique, groups = sorted(set(of_steps)), {}
     for number, block in enumerate(unique):
         steps = [step for step, holder in enumerate(of_steps) if holder == block]
-        if base == "stepwise":
+        # What no step shares starts from that of its own step.
+        if base == "stepwise" and len(unique) < source.steps:
             of_its_kind = [
                 step
                 for step in range(source.steps)
