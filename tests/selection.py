@@ -166,8 +166,6 @@ ONLY = {
         "torch",
     ),
     # On the others two processes compile for long; the slow test has them.
-    "test_distribution.py::test_a_lost_worker_ends_the_others": ("torch",),
-    "test_distribution.py::test_a_lost_worker_ends_the_others_and_one": EVERY,
     "test_distribution.py::test_scaled_gradients_are_not_clipped_apart": READS,
     "test_distribution.py::test_a_keras_that_shares_torch_batches": ("torch",),
     # Everything but `.keras` is written by TensorFlow; others start a process of it.

@@ -236,10 +236,6 @@ def lose_a_worker(tmp_path, victim):
     return command
 
 
-def test_a_lost_worker_ends_the_others(tmp_path):
-    lose_a_worker(tmp_path, 1)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [1, 0])
 def test_a_lost_worker_ends_the_others_and_one_goes_on_alone(tmp_path, victim):
