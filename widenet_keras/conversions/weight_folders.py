@@ -1,11 +1,11 @@
 """Folders of weights: which file has them, what belongs to it, what lies beside it."""
 
 import fnmatch
-import json
 import os
 from pathlib import Path
 
 from widenet_keras.conversions.reading import reading, shown
+from widenet_keras.utils.json_files import dict_in
 
 # What the libraries keep beside their weights.
 COMPANIONS = (
@@ -39,8 +39,6 @@ _ORDER = (
     "*.pth",
     "*.pt",
 )
-# More than any configuration has.
-_LARGEST_JSON = 2**24
 
 
 def first_weights(names, where: str) -> str:
@@ -114,7 +112,7 @@ def shards(folder, name: str) -> dict[str, list[str]]:
         return {}
     path = Path(folder) / name
     with reading(path, "an index of weight files"):
-        places = _json(path)["weight_map"].items()
+        places = dict_in(path)["weight_map"].items()
         found = {key: [f] if isinstance(f, str) else list(f) for key, f in places}
         for file in {file for files in found.values() for file in files}:
             if (
@@ -142,15 +140,5 @@ def companions_in(folder) -> dict[str, dict]:
         path = Path(folder) / name
         if path.is_file():
             with reading(path, "a JSON object"):
-                found[name] = _json(path)
+                found[name] = dict_in(path)
     return found
-
-
-def _json(path):
-    size = path.stat().st_size
-    if size > _LARGEST_JSON:
-        raise ValueError(f"it has {size} bytes")
-    content = json.loads(path.read_bytes())
-    if not isinstance(content, dict):
-        raise ValueError("no dict is in it")
-    return content

@@ -30,13 +30,26 @@ def read_json(path, remedy) -> dict:
     Raises:
         ValueError: If there is none in it.
     """
-    path = Path(path)
     try:
-        if path.stat().st_size > _LARGEST:
-            raise ValueError(f"it has {path.stat().st_size:,} bytes")
-        content = json.loads(path.read_bytes())
+        return dict_in(Path(path))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None
+
+
+def dict_in(path: Path) -> dict:
+    """Returns the dict in a file.
+
+    Args:
+        path: The file.
+
+    Raises:
+        ValueError: The reason alone, if there is none in it.
+        RecursionError: If too much stands inside each other.
+    """
+    size = path.stat().st_size
+    if size > _LARGEST:
+        raise ValueError(f"it has {size:,} bytes")
+    content = json.loads(path.read_bytes())
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged (no dict is in it); {remedy}.")
+        raise ValueError("no dict is in it")
     return content
