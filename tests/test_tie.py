@@ -13,8 +13,8 @@ from conftest import (
 
 import widenet_keras
 from widenet_keras import ImageClassifier
-from widenet_keras.models.tie import tie
-from widenet_keras.models.tied_weights import experts_of
+from widenet_keras.conversions.tie import tie
+from widenet_keras.conversions.tied_weights import experts_of
 from widenet_keras.models.widenet import WideNet
 
 

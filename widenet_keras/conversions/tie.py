@@ -5,16 +5,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from widenet_keras.layers.pooling import POOLINGS, WEIGHED
-from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import check_plain, weights_by_path
-from widenet_keras.models.tied_weights import (
+from widenet_keras.conversions.tied_weights import (
     attention_values,
     feed_forward_values,
     groups_of,
     mean_of_groups,
-    read,
 )
+from widenet_keras.layers.pooling import POOLINGS, WEIGHED
+from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.weights import check_plain, read, weights_by_path
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of

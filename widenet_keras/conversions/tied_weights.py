@@ -1,19 +1,14 @@
 """The weights that blocks share when they were trained apart: means and experts."""
 
-import keras
 import numpy as np
 
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.weights import read
 
 # Logits of a normalised token vary by about this much under a fresh router.
 ROUTER_SPREAD = 0.1
 # Noise on a repeated FFN, relative to the spread of each of its kernels.
 REPEAT_NOISE = 0.01
-
-
-def read(weight):
-    """Returns a weight as float64, for exact means."""
-    return keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")).astype(float)
 
 
 def groups_of(config, source, base, part):
