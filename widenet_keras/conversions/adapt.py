@@ -6,6 +6,7 @@ from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
 from widenet_keras.models.frozen import checked_groups
 from widenet_keras.models.weights import check_plain, path_of, weights_by_path
+from widenet_keras.utils.roles import role_of
 
 
 def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
@@ -14,7 +15,16 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     For fine-tuning: another `image_size` resamples the position table (bicubic),
     other classes start the last layer anew, `num_classes=0` leaves it out, and fields
     that touch no weight (dropout, capacity, loss weights, engine, remat ...) just
-    change. All other weights are equal. The copy is not compiled.
+    change. `pieces` may be added, which start anew, or left out. All other weights are
+    equal. The copy is not compiled.
+
+    ```python
+    adapters = [{"kind": "lora", "rank": 4}]
+    tuned = vit.adapted(pieces=adapters, frozen=("embedding", "core", "norms"))
+    ```
+
+    Pieces that start without effect, as those of "lora" do, leave the logits as they
+    are, bit for bit.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.
@@ -22,13 +32,15 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
         class_names: Names of the classes of the copy; `num_classes` follows. If they
             are those of the model, in whatever order, last layer and order stay.
         frozen: Groups of weights that the copy does not train, such as
-            `("embedding", "core")`; None for those of the model.
-        **fields: Fields of `WideNetConfig` to change.
+            `("embedding", "core")`; None for those of the model without what starts
+            anew.
+        **fields: Fields of `WideNetConfig` to change. `pieces` are those that the copy
+            has, `Piece`s or dicts.
 
     Raises:
         ValueError: If the model is quantised, a field is unknown, or would change the
-            shape of another weight, or a last layer that starts anew would be frozen;
-            one line names it.
+            shape of another weight, or what starts anew, a last layer or pieces,
+            would be frozen; one line names it.
     """
     check_plain("adapted", model)
     if class_names is not None:
@@ -40,16 +52,8 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     elif model.class_names is not None and not fresh_head:
         fresh_head = not same_classes(class_names, model.class_names)
         class_names = class_names if fresh_head else model.class_names
-    fresh_layer = fresh_head and config.num_classes > 0
-    if frozen is None:
-        kept = {"head"} if fresh_layer else ()
-        frozen = [group for group in model.frozen if group not in kept]
-    frozen = checked_groups("adapted", frozen)
-    if fresh_layer and "head" in frozen:
-        raise ValueError(
-            "adapted: the last layer starts anew for other classes and 'head' in "
-            "frozen would leave it so; give frozen=... without 'head'."
-        )
+    if frozen is not None:
+        frozen = checked_groups("adapted", frozen)
     dtype = model.dtype_policy if dtype is None else dtype
     other = type(model)(
         config,
@@ -62,16 +66,31 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
             "class_names": class_names,
             "preprocessing": model.preprocessing.to_dict(),
         },
-        frozen=frozen,
     )
     mine, theirs = _carried(model, fresh_head), _carried(other, fresh_head)
-    if mine.keys() != theirs.keys():
-        name = sorted(mine.keys() ^ theirs.keys())[0]
+    may_change = ("pieces",) if "pieces" in fields else ()
+    for path in sorted(mine.keys() ^ theirs.keys()):
+        if role_of(mine.get(path, theirs.get(path))).group not in may_change:
+            raise ValueError(
+                f"adapted: {_listed(fields)} would change the weights themselves "
+                f"({path}); build a new model, or change only fields that keep them."
+            )
+    anew = {}
+    if fresh_head and config.num_classes:
+        anew["head"] = "the last layer starts anew for other classes"
+    if theirs.keys() - mine.keys():
+        anew["pieces"] = "pieces start anew"
+    if frozen is None:
+        frozen = [group for group in model.frozen if group not in anew]
+    for group in [group for group in anew if group in frozen]:
         raise ValueError(
-            f"adapted: {_listed(fields)} would change the weights themselves ({name}); "
-            "build a new model, or change only fields that keep them."
+            f"adapted: {anew[group]} and {group!r} in frozen would leave it so; give "
+            f"frozen=... without {group!r}."
         )
+    other.frozen = frozen
     for path, weight in theirs.items():
+        if path not in mine:
+            continue
         value = keras.ops.convert_to_numpy(mine[path])
         if mine[path] is model.embedding.position:
             value = resample_positions(value, model.config.grid, config.grid)
