@@ -5,37 +5,18 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from widenet_keras.conversions.tied_config import tied_config
 from widenet_keras.conversions.tied_weights import (
     attention_values,
     feed_forward_values,
-    groups_of,
     mean_of_groups,
 )
-from widenet_keras.layers.pooling import POOLINGS, WEIGHED
-from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.weights import check_plain, read, weights_by_path
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
 
-BASES = ("auto", "stepwise", "average")
-# What the weights that are carried over were made for.
-_KEPT = (
-    "image_size",
-    "channels",
-    "patch_size",
-    "width",
-    "steps",
-    "heads",
-    "mlp_dim",
-    "activation",
-    "output_activation",
-    "num_classes",
-    "norm_epsilon",
-    "gated",
-    "embedding_norm",
-    "registers",
-)
+BASES = ("auto", "stepwise", "average", "lower")
 
 
 def tie(
@@ -50,15 +31,17 @@ def tie(
     wide.fit(images, labels)
     ```
 
-    What a step keeps for itself stays as it is: norms of step t are those of block t.
+    What a step keeps for itself stays as it is: norms of step t are those of block t,
+    and so are pieces.
     Embedding, final norm and head are copied. What a group of blocks shall share
-    starts from them in one of two ways:
+    starts from them in one of three ways:
 
     - "stepwise": block u of U is a copy of block round(u (L - 1) / (U - 1)) of L, so
       that the first and the last are kept; of one block it is the first. Its experts,
       where the source has none, are copies of one FFN, see below.
     - "average": the mean of the group, entry by entry, so that every block of the
       source goes in, and every FFN into an expert.
+    - "lower": block u is a copy of block u.
 
     In detail:
 
@@ -79,8 +62,8 @@ def tie(
       scale and often of another width, and would make all experts more alike.
       Those blocks give their norms and their attention.
     - A shared block without experts (`moe_blocks`) has the mean of the group's
-      FFNs; mixtures in the group are left out. "stepwise" counts the dense blocks of
-      the source alone.
+      FFNs; mixtures in the group are left out. "stepwise" and "lower" count the dense
+      blocks of the source alone, and for a mixture its mixtures if it has any.
     - `shared_norms=True`: norms start like the rest of their block.
     - `sharing="attention"` or "feed_forward": only that part is shared. The other one
       of step t starts from block t alone.
@@ -100,17 +83,18 @@ def tie(
     into an expert, and two seeds of one small ViT do not settle that. Only if all
     blocks are equal the logits are those of the source, within the spread of the gates.
 
-    Sources: "stepwise" and "average", "Relaxed Recursive Transformers" (arXiv
+    Sources: the three starts, "Relaxed Recursive Transformers" (arXiv
     2410.20672); copied FFNs as experts under a new router, "Sparse Upcycling" (arXiv
     2212.05055); private norms over shared blocks, arXiv 2107.11817.
 
     Args:
         model: A `WideNet` or `ImageClassifier` whose steps share a part at most.
-        base: "stepwise", "average", or "auto": "average" if the result has experts,
-            else "stepwise".
+        base: "stepwise", "average", "lower", or "auto": "average" if the result has
+            experts, else "stepwise".
         seed: Seed of the new routers and of the noise on repeated FFNs.
         frozen: Groups of weights that the result does not train; None for those of
-            the model without what starts anew: "core", and "norms" that are shared.
+            the model without what starts anew: "core", "norms" that are shared, and
+            "pieces" that are added.
         **fields: Fields of `WideNetConfig` for the result; the others are those of
             the source. By default all steps share one mixture and have private
             norms: `sharing="all"`, `moe_blocks="all"`, `shared_norms=False`. With
@@ -132,16 +116,13 @@ def tie(
         )
     check_plain("tie", model)
     check_choice("tie", "base", base, BASES)
-    config, groups = _tied_config(model.config, base, fields)
-    if frozen is None:
-        anew = ("core", "norms") if config.shared_norms else ("core",)
-        frozen = [group for group in model.frozen if group not in anew]
+    config, groups = tied_config(model.config, base, fields)
     tied = type(model)(
         config,
         seed=model.seed,
         dtype=model.dtype_policy,
         origin=model.origin(),
-        frozen=frozen,
+        frozen=frozen or (),
     )
     random = np.random.default_rng(seed)
     for part, values in (
@@ -151,10 +132,14 @@ def tie(
         for index, group in groups[part].items():
             for weight, value in values(model, tied, index, group):
                 weight.assign(value.astype("float32"))
+    anew = {"core", "norms"} if config.shared_norms else {"core"}
     sources = weights_by_path(model)
     for path, weight in weights_by_path(tied).items():
         role = role_of(weight)
         if role.group == "core":
+            continue
+        if role.group == "pieces" and path not in sources:
+            anew.add("pieces")
             continue
         value = read(sources[path])
         if weight is tied.embedding.position:
@@ -165,85 +150,13 @@ def tie(
             value = value[[*model.config.norm_rows(part)]]
             if config.shared_norms:
                 value = mean_of_groups(value, groups[part].values())
+        elif value.shape != tuple(weight.shape):
+            raise ValueError(
+                f"tie: {path} would have shape {tuple(weight.shape)} and has "
+                f"{value.shape}; leave that piece out with pieces=..., or keep the "
+                "kinds of blocks."
+            )
         weight.assign(value.astype("float32"))
+    if frozen is None:
+        tied.frozen = [group for group in model.frozen if group not in anew]
     return tied
-
-
-def _tied_config(source, base, fields):
-    """Returns the `WideNetConfig` of the result, and what each block comes from."""
-    if source.num_unique_blocks < source.steps:
-        raise ValueError(
-            f"tie: the model shares its blocks already (sharing={source.sharing!r}); "
-            "give one with sharing='none', such as a ViT."
-        )
-    shared = {
-        "sharing": "all",
-        "unique_blocks": None,
-        "moe_blocks": "all",
-        "shared_norms": False,
-    }
-    config = source.replace(**{**shared, **fields})
-    kept = _KEPT if _pools_by_same_weights(config, source) else (*_KEPT, "pooling")
-    for field in kept:
-        if getattr(config, field) != getattr(source, field):
-            raise ValueError(
-                f"tie: {field}={getattr(config, field)!r} does not fit the weights of "
-                f"the model, which has {getattr(source, field)!r}; leave it out."
-            )
-    for field in ("class_token", "representation"):
-        if getattr(config, field) and not getattr(source, field):
-            raise ValueError(
-                f"tie: {field}=True needs weights that the model does not have; leave "
-                "it out."
-            )
-    own = tuple(range(config.steps))
-    if config.steps > 1 and all(config.holders(part) == own for part in PART_PLANS):
-        raise ValueError(
-            f"tie: sharing={config.sharing!r} leaves each of the {config.steps} steps "
-            "a block of its own; use 'all', or fewer unique_blocks."
-        )
-    if base == "auto":
-        base = "average" if config.routed_blocks else "stepwise"
-    groups = {part: groups_of(config, source, base, part) for part in PART_PLANS}
-    return _with_expert_dim(config, source, groups["feed_forward"], fields), groups
-
-
-def _pools_by_same_weights(config, source):
-    """Whether the weights of a head fit both poolings."""
-    if config.pooling in WEIGHED:
-        return source.pooling == config.pooling
-    return POOLINGS[config.pooling] == POOLINGS[source.pooling]
-
-
-def _with_expert_dim(config, source, groups, fields):
-    """Returns the config with the width of the experts that it starts from."""
-    widths = {}
-    for block, (mixtures, dense) in groups.items():
-        if block in config.routed_blocks:
-            widths[source.expert_dim if mixtures else source.mlp_dim] = block
-            if mixtures and config.num_experts != source.num_experts:
-                raise ValueError(
-                    f"tie: num_experts={config.num_experts} was asked for and the "
-                    f"mixtures of the model have {source.num_experts}; leave it out."
-                )
-        elif not dense:
-            raise ValueError(
-                f"tie: block {block} shall have no experts and all blocks that it "
-                "starts from are mixtures; name it in moe_blocks."
-            )
-    if len(widths) > 1:
-        of_mixtures, of_ffns = widths[source.expert_dim], widths[source.mlp_dim]
-        raise ValueError(
-            f"tie: block {of_mixtures} starts from experts of width "
-            f"{source.expert_dim} and block {of_ffns} from FFNs of width "
-            f"{source.mlp_dim}; leave one of them out of moe_blocks."
-        )
-    if not widths:
-        return config
-    [width] = widths
-    if fields.get("expert_dim", width) != width:
-        raise ValueError(
-            f"tie: expert_dim={config.expert_dim} was asked for and the weights that "
-            f"the experts start from have width {width}; leave it out."
-        )
-    return config.replace(expert_dim=width)
