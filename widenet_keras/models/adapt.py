@@ -106,7 +106,7 @@ def check_plain(owner: str, model):
             f"{owner}: {model.name} is quantised to {model.quantization!r}; give the "
             "float model, and quantise the result."
         )
-    added = [path for path in weights_by_path(model) if "/lora_" in path]
+    added = [path for path in weights_by_path(model) if "/lora_kernel_" in path]
     if added:
         raise ValueError(
             f"{owner}: {model.name} has LoRA factors ({added[0]}); save it and load "
