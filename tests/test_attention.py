@@ -6,7 +6,8 @@ import pytest
 from conftest import numpy, shake, tiny_images, tiny_model
 
 from widenet_keras.layers import Attention
-from widenet_keras.layers.attention import attention, joined_inner
+from widenet_keras.layers.attention import attention
+from widenet_keras.layers.heads import joined_inner
 from widenet_keras.routing.random_draws import SILENT
 
 TOKENS = np.random.default_rng(0).normal(size=(2, 7, 12)).astype("float32")

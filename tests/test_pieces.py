@@ -167,8 +167,14 @@ def test_what_cannot_be_is_one_line():
         with pytest.raises(ValueError, match=words) as error:
             tiny_model(pieces=pieces)
         one_line(error)
-    with pytest.raises(ValueError, match="blocks of one size") as error:
-        tiny_model("vit_moe", pieces=(Idle(),))
+    layers = widenet_keras.layers
+    blocks = [
+        layers.Block(layers.Attention(2), layers.FeedForward(hidden))
+        for hidden in (5, 6)
+    ]
+    encoder = layers.Encoder(blocks, 2, sharing="none", pieces=(Idle(),))
+    with pytest.raises(ValueError, match="hidden is 5 and 6") as error:
+        encoder.build((None, 4, 8))
     one_line(error)
 
 

@@ -17,6 +17,10 @@ from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.exports import ExportReport as ExportReport
 from widenet_keras.exports import export as export
 from widenet_keras.inference import open_predictor as open_predictor
+from widenet_keras.layers.pieces import Bottleneck as Bottleneck
+from widenet_keras.layers.pieces import KeyValuePrompt as KeyValuePrompt
+from widenet_keras.layers.pieces import LoRA as LoRA
+from widenet_keras.layers.pieces import Prompt as Prompt
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
 from widenet_keras.models.fields import parse_fields as parse_fields
 from widenet_keras.models.flops import forward_flops as forward_flops

@@ -4,6 +4,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from widenet_keras.exports.routers import is_router
+
 # Smaller weights cost nothing.
 _SMALLEST = 1024
 
@@ -54,7 +56,7 @@ def stored_smaller(model, quantize, kept):
             stored = f"{tensor.name}_float16"
             tensors.append(numpy_helper.from_array(value.astype("float16"), stored))
             nodes.append(_cast(stored, tensor.name))
-        elif value.ndim < 2 or any(np.array_equal(value, kernel) for kernel in kept):
+        elif value.ndim < 2 or is_router(value, kept):
             tensors.append(tensor)
         else:
             largest = np.abs(value).max(axis=-2, keepdims=True)
@@ -92,11 +94,7 @@ def router_nodes(model, kernels):
     names = {
         tensor.name
         for tensor in model.graph.initializer
-        if any(
-            tuple(tensor.dims) == kernel.shape
-            and np.array_equal(numpy_helper.to_array(tensor), kernel)
-            for kernel in kernels
-        )
+        if is_router(numpy_helper.to_array(tensor), kernels)
     }
     return [
         node.name

@@ -77,15 +77,6 @@ def counted(names):
     return dict(sorted(collections.Counter(names).items()))
 
 
-def router_kernels(model):
-    """Returns the kernels of the routers as NumPy, which no file may round."""
-    return [
-        keras.ops.convert_to_numpy(weight)
-        for weight in model.weights
-        if role_of(weight).part == "router"
-    ]
-
-
 def _is_large(weight):
     return (
         len(weight.shape) >= 2

@@ -1,10 +1,9 @@
 """LiteRT models in int8: products of weights, with ranges calibrated on images."""
 
-import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports.calibration import calibration_batches
-from widenet_keras.exports.tensorflow_graphs import router_kernels
+from widenet_keras.exports.routers import is_router, router_kernels
 from widenet_keras.inference.litert import (
     interpreter_of,
     operations_of,
@@ -48,7 +47,7 @@ def quantized(converter, model, options, images):
 
 def _router_nodes(content, operations, model):
     """Returns the names of what the products with routers' kernels give."""
-    kernels = [kernel.T for kernel in router_kernels(model)]
+    kernels = router_kernels(model)
     interpreter = interpreter_of(content)
     tensors = {each["index"]: each for each in interpreter.get_tensor_details()}
     nodes = []
@@ -56,11 +55,9 @@ def _router_nodes(content, operations, model):
         if operation["op_name"] != "FULLY_CONNECTED":
             continue
         weight = operation["inputs"][1]
-        shape = tuple(tensors[weight]["shape"])
-        if any(
-            shape == kernel.shape
-            and np.array_equal(interpreter.get_tensor(weight), kernel)
-            for kernel in kernels
+        shape = tuple(tensors[weight]["shape"][::-1])
+        if any(shape == kernel.shape for kernel in kernels) and is_router(
+            interpreter.get_tensor(weight).T, kernels
         ):
             nodes.append(tensors[operation["outputs"][0]]["name"])
     return nodes

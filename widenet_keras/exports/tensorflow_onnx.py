@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports import onnx_weights
+from widenet_keras.exports.routers import router_kernels
 from widenet_keras.exports.tensorflow_graphs import (
     Network,
     counted,
-    router_kernels,
     scaled,
 )
 from widenet_keras.inference.checksums import sealed_onnx

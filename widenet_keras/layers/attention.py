@@ -5,14 +5,13 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from widenet_keras.layers.heads import Heads, made_apart, split, with_more
 from widenet_keras.layers.linear import Linear, Product, built_linear, linear
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number
 from widenet_keras.utils.roles import Role
-
-_SMALL_WIDTH = 128
 
 
 class AttentionSpec(NamedTuple):
@@ -44,56 +43,7 @@ class AttentionWeights(NamedTuple):
     output: Product
 
 
-class Heads(NamedTuple):
-    """Queries, keys and values of one step.
-
-    Each as `numerics.attended` takes them; `tokens_first` makes them (B, T, H, d).
-    """
-
-    queries: object
-    keys: object
-    values: object
-
-    def tokens_first(self):
-        """Returns them as (B, T, H, d)."""
-        return Heads(*map(numerics.tokens_first, self))
-
-
-def joins_inner(width, reads):
-    """Whether query, key and value shall be one product.
-
-    It pays where a block is read more than once, or where kernels are so small that
-    the number of products is what counts. On JAX it does not: XLA copies the three
-    parts out of the product, and their gradients into one array, which moves more than
-    reading the tokens three times does (`benchmarks/gpu_program.py`).
-
-    Args:
-        width: D.
-        reads: How many steps read the block.
-    """
-    on_jax = keras.backend.backend() == "jax"
-    return not on_jax and (width <= _SMALL_WIDTH or reads > 1)
-
-
-def joined_inner(weights):
-    """Returns `AttentionWeights` with one product for query, key and value.
-
-    One large product is faster than three where joining the kernels, a copy, is paid
-    once for many of them. What is quantised, or of unequal sizes, stays apart.
-    """
-    sizes = {product.kernel.shape[1] for product in weights.inner}
-    if len(sizes) > 1 or any(
-        not isinstance(product.scale, tuple) for product in weights.inner
-    ):
-        return weights
-    kernels, biases, _ = zip(*weights.inner, strict=True)
-    joined = Product(
-        numerics.concatenated(kernels, -1), numerics.concatenated(biases, -1)
-    )
-    return weights._replace(inner=(joined,))
-
-
-def attention(tokens, weights, spec, draws, pieces=NO_PIECES):
+def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
     """Returns the attended tokens, (B, T, D), and the `Heads` they were made of.
 
     Args:
@@ -102,32 +52,25 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES):
         spec: `AttentionSpec`.
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
+        prompts: Normalised rows that are attended to as well, (B or 1, P, D) each.
     """
     if len(weights.inner) == 1:
         made = linear(tokens, weights.inner[0])
         heads = Heads(*numerics.split_joined(made, spec.heads))
+        attended = heads
     else:
-        heads = _heads_apart(tokens, weights, spec, draws, pieces)
+        made = made_apart(tokens, weights, draws, pieces)
+        heads = split(made, spec)
+        made = with_more(made, prompts, weights, draws, pieces)
+        attended = split(made, spec) if pieces else heads
     if spec.key_dim != spec.value_dim or (spec.dropout and not draws.silent):
-        mixed = _attended_in_parts(*heads, spec, draws)
+        mixed = _attended_in_parts(*attended, spec, draws)
     else:
-        mixed = numerics.attended(*heads)
+        mixed = numerics.attended(*attended)
     output = linear(mixed, weights.output)
     if pieces:
         output = pieces.linear("output", mixed, output, draws)
     return output, heads
-
-
-def _heads_apart(tokens, weights, spec, draws, pieces):
-    """Returns the `Heads` by a product for each of query, key and value."""
-    made = [linear(tokens, product) for product in weights.inner]
-    if pieces:
-        names = ("query", "key", "value")
-        made = [
-            pieces.linear(name, tokens, each, draws)
-            for name, each in zip(names, made, strict=True)
-        ]
-    return Heads(*(numerics.split_heads(each, spec.heads) for each in made))
 
 
 def _attended_in_parts(query, key, value, spec, draws):

@@ -12,9 +12,10 @@ from widenet_keras.layers.attention import (
     AttentionSpec,
     AttentionWeights,
     attention,
-    joined_inner,
 )
+from widenet_keras.layers.expert_runs import bank_of
 from widenet_keras.layers.feed_forward import feed_forward
+from widenet_keras.layers.heads import joined_inner
 from widenet_keras.layers.mlp import Mlp
 from widenet_keras.layers.normalization import EPSILON, layer_norm
 from widenet_keras.layers.pieces.piece import Sizes
@@ -22,6 +23,7 @@ from widenet_keras.layers.pieces.step_pieces import NO_PIECES
 from widenet_keras.layers.routed_experts import (
     RoutedExperts,
     RoutedSpec,
+    RoutedWeights,
     routed_experts,
 )
 from widenet_keras.routing.random_draws import SILENT
@@ -88,12 +90,21 @@ def block(tokens, norms, weights, spec, draws, drop_path=0.0, pieces=NO_PIECES):
         return tokens + draws.drop_path(branch, drop_path)
 
     normal = layer_norm(tokens, norms.gamma1, norms.beta1, spec.epsilon)
-    branch, heads = attention(normal, weights.attention, spec.attention, draws, pieces)
+    prompts = [
+        layer_norm(rows, norms.gamma1, norms.beta1, spec.epsilon)
+        for rows in pieces.prompts(tokens, draws)
+    ]
+    branch, heads = attention(
+        normal, weights.attention, spec.attention, draws, pieces, prompts
+    )
     tokens = residual(tokens, branch)
     normal = layer_norm(tokens, norms.gamma2, norms.beta2, spec.epsilon)
     own, part = weights.feed_forward, spec.feed_forward
     facts = ()
     if spec.is_routed:
+        if pieces:
+            router, changed = pieces.routed(own.router, own.bank.stacked)
+            own = RoutedWeights(router, bank_of(changed, part.engine))
         branch, facts = routed_experts(normal, own, part, draws)
     else:
         branch = feed_forward(normal, own, part, draws, pieces)
@@ -144,10 +155,13 @@ class Block(keras.layers.Layer):
         Args:
             width: D.
         """
-        inner, part = self.attention.spec, self.feed_forward
-        hidden = part.experts if self.is_routed else part
-        experts = hidden.num_experts if self.is_routed else 0
-        return Sizes(width, *inner[:3], hidden.hidden_dim, experts)
+        sizes, part = Sizes(width, *self.attention.spec[:3]), self.feed_forward
+        if self.is_routed:
+            bank = part.experts
+            return sizes._replace(
+                experts=bank.num_experts, expert_hidden=bank.hidden_dim
+            )
+        return sizes._replace(hidden=part.hidden_dim, gated=part.gated)
 
     def spec(self, training, hands_out=True):
         """Returns the `BlockSpec` of a forward pass.
@@ -170,15 +184,19 @@ class Block(keras.layers.Layer):
         own = self.attention.read(read)
         return joined_inner(own) if joins else own
 
-    def read_feed_forward(self, read, training):
+    def read_feed_forward(self, read, training, changes=False):
         """Returns the `RoutedWeights`, or the `Product`s of a dense part.
 
         Args:
             read: Function from a Keras variable to its tensor.
             training: As for `spec`.
+            changes: Whether every step changes the weights of its mixture, and so
+                makes the `Bank` of them itself.
         """
         part = self.feed_forward
-        return part.read(read, training) if self.is_routed else part.read(read)
+        if not self.is_routed:
+            return part.read(read)
+        return part.read_stacked(read) if changes else part.read(read, training)
 
     def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
         """Returns the tokens after this block and its routing record.

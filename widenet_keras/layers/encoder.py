@@ -14,6 +14,7 @@ from widenet_keras.layers.shared_parts import (
     norm_rows,
     parts_of,
     read_blocks,
+    sizes_of,
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
 from widenet_keras.layers.step import Private, outputs_spec
@@ -99,8 +100,9 @@ class Encoder(keras.layers.Layer):
         # Without pieces there is no such layer, so that files stay as they were.
         self.stacked_pieces = None
         if self.pieces:
+            routed = tuple(blocks[block].is_routed for block in self.block_of_step)
             self.stacked_pieces = StackedPieces(
-                self.pieces, steps, dtype=self.dtype_policy, name="pieces"
+                self.pieces, routed, dtype=self.dtype_policy, name="pieces"
             )
 
     # Of the tokens, which `summary` shows.
@@ -120,13 +122,7 @@ class Encoder(keras.layers.Layer):
                 "the same router, experts and top_k, and all a capacity or none."
             )
         if self.pieces:
-            sizes = {each.sizes(tokens_shape[-1]) for each in self.blocks}
-            if len(sizes) > 1:
-                raise ValueError(
-                    f"Encoder: pieces need blocks of one size and these have "
-                    f"{len(sizes)}; give all blocks the same."
-                )
-            build_once(self.stacked_pieces, sizes.pop())
+            build_once(self.stacked_pieces, sizes_of(self.blocks, tokens_shape[-1]))
 
     def __call__(self, tokens, *args, look_at=(), **kwargs):
         """Checks which steps are looked at, then calls the layer as Keras does."""
@@ -166,9 +162,8 @@ class Encoder(keras.layers.Layer):
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
-            width = None if self.pieces else tokens.shape[-1]
-            reads = self.block_of_step
-            weights = read_blocks(self.blocks, reads, read, training, width)
+            how_read = (read, training, tokens.shape[-1], bool(self.pieces))
+            weights = read_blocks(self.blocks, self.block_of_step, *how_read)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])
                 private = mapped(lambda leaf: leaf[:steps], private)

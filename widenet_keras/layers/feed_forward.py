@@ -48,6 +48,8 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
         return pieces.linear("outer", hidden, output, draws) if pieces else output
 
     gate = [linear(tokens, product) for product in weights[2:]]
+    if pieces and gate:
+        gate = [pieces.linear("gate", tokens, *gate, draws)]
     return mlp.finished(numerics.recomputed(outer)(hidden, weights[1], *gate))
 
 

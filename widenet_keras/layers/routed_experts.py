@@ -182,6 +182,14 @@ class RoutedExperts(keras.layers.Layer):
         bank = bank_of(self.experts.read(read), engine)
         return RoutedWeights(read(self.router.kernel), bank)
 
+    def read_stacked(self, read):
+        """Returns the `RoutedWeights` with a `Bank` that is not taken apart.
+
+        Args:
+            read: As for `read`.
+        """
+        return RoutedWeights(read(self.router.kernel), Bank(self.experts.read(read)))
+
     @property
     def softmaxes(self):
         """How many softmaxes the probabilities of a token consist of."""

@@ -2,12 +2,13 @@
 
 import keras
 
-from widenet_keras.layers.attention import joins_inner
 from widenet_keras.layers.block import BlockWeights
+from widenet_keras.layers.heads import joins_inner
+from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.sharing import PART_PLANS, ranks
 
 
-def read_blocks(blocks, block_of_step, read, training, width=None):
+def read_blocks(blocks, block_of_step, read, training, width, pieces):
     """Returns the `BlockWeights` of every unique block, read once for all steps.
 
     Args:
@@ -15,20 +16,44 @@ def read_blocks(blocks, block_of_step, read, training, width=None):
         block_of_step: The block that each step reads, a tuple of length L.
         read: Function from a Keras variable to its tensor.
         training: As for `Block.spec`.
-        width: D where query, key and value may become one product, else None.
+        width: D.
+        pieces: Whether steps have pieces, which act on each product and each bank.
     """
     attentions = [blocks[block].attention for block in block_of_step]
     known = {}
     for each in blocks:
         if each.attention not in known:
             reads = attentions.count(each.attention)
-            joins = width is not None and joins_inner(width, reads)
+            joins = not pieces and joins_inner(width, reads)
             known[each.attention] = each.read_attention(read, joins)
         if each.feed_forward not in known:
-            known[each.feed_forward] = each.read_feed_forward(read, training)
+            known[each.feed_forward] = each.read_feed_forward(read, training, pieces)
     return [
         BlockWeights(known[each.attention], known[each.feed_forward]) for each in blocks
     ]
+
+
+def sizes_of(blocks, width):
+    """Returns the `Sizes` of blocks, of which some may be dense and others mixtures.
+
+    Args:
+        blocks: List of `Block`s.
+        width: D.
+
+    Raises:
+        ValueError: If two of a kind differ.
+    """
+    each = [block.sizes(width) for block in blocks]
+    found = []
+    for name, values in zip(Sizes._fields, zip(*each, strict=True), strict=True):
+        values = {value for value in values if value}
+        if len(values) > 1:
+            raise ValueError(
+                f"Encoder: pieces need blocks of one size and {name} is "
+                f"{' and '.join(map(str, sorted(values)))}; give all blocks the same."
+            )
+        found.append(values.pop() if values else 0)
+    return Sizes(*found)
 
 
 def parts_of(blocks):

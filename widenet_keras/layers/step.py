@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import keras
 
-from widenet_keras.layers.attention import Heads
 from widenet_keras.layers.block import block
+from widenet_keras.layers.heads import Heads
 from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.routing.random_draws import RandomDraws

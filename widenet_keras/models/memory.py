@@ -39,14 +39,14 @@ def parameter_count(fields: dict) -> int:
     dense = _two_layers(d, c["mlp_dim"]) + bool(c["gated"]) * (d + 1) * c["mlp_dim"]
     experts = c["num_experts"]
     routed = experts * (d + _two_layers(d, c["expert_dim"]))
-    mixtures = _routed_blocks(c, unique) * of_dense // unique
+    mixtures = len(_routed_blocks(c, unique)) * of_dense // unique
     norms = 4 * d * c["steps"]
     if c["shared_norms"] is True:
         norms = 2 * d * (of_attention + of_dense)
     head = 2 * d + _of_head(c)
     blocks = of_attention * attention
     blocks += mixtures * routed + (of_dense - mixtures) * dense
-    return embedding + blocks + norms + head + c["steps"] * _of_pieces(c)
+    return embedding + blocks + norms + head + _of_pieces(c, unique)
 
 
 def built_size(fields: dict) -> int:
@@ -88,11 +88,11 @@ def _holders(c, part, unique):
 
 
 def _routed_blocks(c, unique):
-    """Returns how many of the unique blocks are mixtures of experts."""
+    """Returns which of the unique blocks are mixtures of experts: a range or a set."""
     blocks = c["moe_blocks"]
     if isinstance(blocks, list | tuple):
-        return len({block % unique for block in blocks if isinstance(block, int)})
-    return 0 if blocks == "none" else unique
+        return {block % unique for block in blocks if isinstance(block, int)}
+    return range(0 if blocks == "none" else unique)
 
 
 def _of_head(c):
@@ -115,14 +115,27 @@ def _two_layers(width, hidden):
     return 2 * width * hidden + hidden + width
 
 
-def _of_pieces(c):
-    """Returns the number of parameters that a step has in pieces."""
+def _of_pieces(c, unique):
+    """Returns the number of parameters that all steps have in pieces."""
     key_dim = c["width"] // c["heads"]
-    hidden = c["mlp_dim"] if c["moe_blocks"] == "none" else c["expert_dim"]
-    experts = 0 if c["moe_blocks"] == "none" else c["num_experts"]
-    sizes = Sizes(c["width"], c["heads"], key_dim, key_dim, hidden, experts)
+    sizes, steps = Sizes(c["width"], c["heads"], key_dim, key_dim), c["steps"]
+    routed = _routed_steps(c, unique)
+    counts = {"all": steps, "dense": steps - routed, "routed": routed}
+    if counts["dense"]:
+        sizes = sizes._replace(hidden=c["mlp_dim"], gated=bool(c["gated"]))
+    if counts["routed"]:
+        sizes = sizes._replace(experts=c["num_experts"], expert_hidden=c["expert_dim"])
     return sum(
-        math.prod(weight.shape)
+        math.prod(weight.shape) * counts[weight.steps]
         for piece in pieces_of(OWNER, c["pieces"])
         for weight in piece.weights(sizes).values()
     )
+
+
+def _routed_steps(c, unique):
+    """Returns how many steps read a mixture of experts."""
+    blocks, (rounds, rest) = _routed_blocks(c, unique), divmod(c["steps"], unique)
+    if len(blocks) == unique:
+        return c["steps"]
+    # Of "cycle" the last round may be cut short.
+    return rounds * len(blocks) + sum(block < rest for block in blocks)

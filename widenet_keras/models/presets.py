@@ -5,6 +5,7 @@ from widenet_keras.utils.checks import suggest
 
 # What makes a WideNet a ViT or a ViT-MoE. Plain ViT reads its class token.
 _VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
+_CYCLE = {"sharing": "cycle", "unique_blocks": 4}
 _BASE = {"width": 768, "steps": 12, "heads": 12, "mlp_dim": 3072}
 _LARGE = {"width": 1024, "steps": 24, "heads": 16, "mlp_dim": 4096}
 _HUGE = {"width": 1280, "steps": 32, "heads": 16, "mlp_dim": 5120}
@@ -52,6 +53,16 @@ PRESETS = {
     "widenet_small_32": _SMALL_32,
     "vit_small_32": {**_SMALL_32, **_VIT},
     "vit_moe_small_32": {**_SMALL_32, "sharing": "none", "moe_blocks": (-2, -1)},
+    # "Recurrent multiple shared layers" (arXiv 2108.10417): the whole stack repeats,
+    # norms and all, so that no weight depends on the number of steps.
+    "rmsl_small_32": {**_SMALL_32, **_VIT, **_CYCLE, "shared_norms": True},
+    # "Relaxed Recursive Transformers" (arXiv 2410.20672); ours keeps its norms too.
+    "relaxed_small_32": {
+        **_SMALL_32,
+        **_VIT,
+        **_CYCLE,
+        "pieces": ({"kind": "lora", "rank": 8},),
+    },
     "widenet_digits": _DIGITS,
     "vit_digits": {**_DIGITS, **_VIT},
     "vit_moe_digits": {**_DIGITS, "sharing": "none", "moe_blocks": (-2, -1)},

@@ -8,7 +8,7 @@ _STEP, _SITE, _PART = 0x632BE5AB, 0x1E3779B1, 0x2545F491
 
 
 class RandomDraws:
-    """Draws of one step of a forward pass: dropout, dropped paths, router noise.
+    """Draws of one step of a forward pass: dropout, dropped paths, noise, copies.
 
     A layer that is called once per step must not own random state: under remat
     and `scan` such state is redrawn or lost (wrong gradients), and a shared
@@ -83,6 +83,14 @@ class RandomDraws:
             return x
         noise = numerics.normal(numerics.shape(x), self._next(), stddev)
         return x + numerics.cast(noise, x.dtype)
+
+    def one_of(self, count):
+        """Returns (count,) float32: a 1 in a place that is drawn evenly, else 0."""
+        drawn = numerics.uniform((), self._next()) * count
+        places = ((drawn >= place, drawn < place + 1) for place in range(count))
+        return numerics.stacked(
+            [numerics.cast(low & high, "float32") for low, high in places]
+        )
 
     def _next(self):
         self.site += 1

@@ -72,24 +72,24 @@ def of_even_length(query, key, value, kernel):
 
     Args:
         query: (B, T, H, d).
-        key: (B, T, H, d).
-        value: (B, T, H, d).
+        key: (B, T', H, d), T' keys, more than queries where a step has prompts.
+        value: (B, T', H, d).
         kernel: "cudnn" or "xla".
     """
-    batch, length = query.shape[:2]
-    if length % 2 == 0:
+    batch, queries = query.shape[:2]
+    keys = key.shape[1]
+    if queries % 2 == 0 and keys % 2 == 0:
         return jax.nn.dot_product_attention(query, key, value, implementation=kernel)
     query, key, value = (
-        jnp.pad(heads, ((0, 0), (0, 1), (0, 0), (0, 0)))
+        jnp.pad(heads, ((0, 0), (0, heads.shape[1] % 2), (0, 0), (0, 0)))
         for heads in (query, key, value)
     )
-    lengths = jnp.full((batch,), length, "int32")
     made = jax.nn.dot_product_attention(
         query,
         key,
         value,
-        query_seq_lengths=lengths,
-        key_value_seq_lengths=lengths,
+        query_seq_lengths=jnp.full((batch,), queries, "int32"),
+        key_value_seq_lengths=jnp.full((batch,), keys, "int32"),
         implementation=kernel,
     )
-    return made[:, :length]
+    return made[:, :queries]

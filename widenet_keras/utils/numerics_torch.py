@@ -18,6 +18,7 @@ ACTIVATIONS = {
 }
 concatenated = torch.cat
 mean = torch.mean
+product = torch.matmul
 product_of_float32 = torch.matmul
 stacked = torch.stack
 tanh = torch.tanh

@@ -18,6 +18,7 @@ ACTIVATIONS = {
 cast = ops.cast
 concatenated = ops.concatenate
 mean = ops.mean
+product = ops.matmul
 product_of_float32 = ops.matmul
 reshaped = ops.reshape
 shape = ops.shape

@@ -1,7 +1,13 @@
 """What a step of the depth keeps for itself besides its norms: a file for each kind."""
 
+from widenet_keras.layers.pieces.bottleneck import Bottleneck as Bottleneck
+from widenet_keras.layers.pieces.key_value_prompt import (
+    KeyValuePrompt as KeyValuePrompt,
+)
 from widenet_keras.layers.pieces.kinds import KINDS as KINDS
 from widenet_keras.layers.pieces.kinds import as_dicts as as_dicts
 from widenet_keras.layers.pieces.kinds import pieces_of as pieces_of
+from widenet_keras.layers.pieces.lora import LoRA as LoRA
 from widenet_keras.layers.pieces.piece import Piece as Piece
 from widenet_keras.layers.pieces.piece import Weight as Weight
+from widenet_keras.layers.pieces.prompt import Prompt as Prompt

@@ -2,11 +2,15 @@
 
 import dataclasses
 
+from widenet_keras.layers.pieces.bottleneck import Bottleneck
+from widenet_keras.layers.pieces.key_value_prompt import KeyValuePrompt
+from widenet_keras.layers.pieces.lora import LoRA
 from widenet_keras.layers.pieces.piece import Piece
+from widenet_keras.layers.pieces.prompt import Prompt
 from widenet_keras.utils.checks import check_choice
 
 # Kind -> frozen dataclass of its settings.
-KINDS = {}
+KINDS = {kind.kind: kind for kind in (LoRA, Bottleneck, Prompt, KeyValuePrompt)}
 
 
 def pieces_of(owner, given):
@@ -41,7 +45,7 @@ def _piece_of(owner, given):
     if not isinstance(given, dict) or "kind" not in given:
         raise ValueError(
             f"{owner}: pieces has {given!r}; give a dict with a 'kind', one of "
-            f"{', '.join(map(repr, KINDS)) or 'none so far'}."
+            f"{', '.join(map(repr, KINDS))}."
         )
     settings = dict(given)
     kind = settings.pop("kind")
@@ -54,4 +58,11 @@ def _piece_of(owner, given):
 
 def as_dicts(pieces):
     """Returns pieces as dicts that JSON can hold, a list."""
-    return [{"kind": piece.kind, **dataclasses.asdict(piece)} for piece in pieces]
+    found = []
+    for piece in pieces:
+        settings = {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in dataclasses.asdict(piece).items()
+        }
+        found.append({"kind": piece.kind, **settings})
+    return found

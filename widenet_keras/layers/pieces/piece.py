@@ -11,16 +11,20 @@ class Sizes(NamedTuple):
         heads: H.
         key_dim: Size of a head's queries and keys.
         value_dim: Size of a head's values.
-        hidden: F of the dense part or of each expert.
-        experts: E, or 0 for a dense block.
+        hidden: Hidden width of the dense parts; 0 without any.
+        gated: Whether dense parts have a gate.
+        experts: E of the mixtures; 0 without any.
+        expert_hidden: F, hidden width of each expert; 0 without any.
     """
 
     width: int
     heads: int
     key_dim: int
     value_dim: int
-    hidden: int
-    experts: int
+    hidden: int = 0
+    gated: bool = False
+    experts: int = 0
+    expert_hidden: int = 0
 
 
 class Weight(NamedTuple):
@@ -30,11 +34,21 @@ class Weight(NamedTuple):
         shape: Its shape without the leading axis of the steps.
         initializer: A Keras initializer or the name of one.
         decayed: Whether weight decay applies.
+        steps: Which steps have one: "all", or those whose feed-forward part is "dense"
+            or "routed".
+        trainable: Whether it is ever trained.
+        exact: As for `Role`.
+        int8_axis: Axis, from the last, along which int8 numbers share a scale; None
+            where quantised models keep floats.
     """
 
     shape: tuple
     initializer: object
     decayed: bool = True
+    steps: str = "all"
+    trainable: bool = True
+    exact: bool = False
+    int8_axis: int | None = None
 
 
 class Piece:
@@ -52,23 +66,52 @@ class Piece:
         """Returns a dict from the names of the weights to their `Weight`s.
 
         Args:
-            sizes: `Sizes` of the block.
+            sizes: `Sizes` of the blocks.
+
+        Raises:
+            ValueError: If it does not fit such blocks.
         """
         raise NotImplementedError
 
     def linear(self, w, name, inputs, output, draws):
-        """Changes a product: "query", "key", "value", "output", "hidden" or "outer".
+        """Changes a product: "query", "key", "value", "output", "hidden", ...
 
         Those of experts are not among them: their rows are of many steps' tokens.
 
         Args:
             w: Weights of this step.
-            name: Which product.
+            name: Which product; one of `lora.MAPS`.
             inputs: (B, T, Din).
             output: (B, T, Dout), the product with its bias.
             draws: `RandomDraws` of the step.
         """
         return output
+
+    def prompts(self, w, tokens, draws):
+        """Returns rows that are attended to like tokens, (B or 1, P, D), or None.
+
+        The norm of the step is still to come; what is attended at them is not computed.
+
+        Args:
+            w: Weights of this step.
+            tokens: (B, T, D).
+            draws: `RandomDraws` of the step.
+        """
+        return None
+
+    def keys_and_values(self, w):
+        """Returns further keys and values of all heads, (p, H d) each, or None."""
+        return None
+
+    def routed(self, w, router, experts):
+        """Changes the weights of a mixture of experts.
+
+        Args:
+            w: Weights of this step.
+            router: (D, E).
+            experts: `ExpertWeights`.
+        """
+        return router, experts
 
     def feed_forward(self, w, output, draws):
         """Changes what the feed-forward part gives, (B, T, D), before the residual."""

@@ -2,52 +2,151 @@
 
 import collections
 import itertools
+from typing import NamedTuple
 
 import keras
+import numpy as np
+from keras import ops
 
+from widenet_keras.layers.pieces.step_pieces import StepPieces
+from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role, weight_with_role
+from widenet_keras.utils.trees import rows_of
+
+
+class _Stack(NamedTuple):
+    """A weight of all steps that have it, (S, ...), and how it is read.
+
+    Attributes:
+        variable: What is stored.
+        weight: Its `Weight`.
+        scale: What int8 numbers are multiplied by, or None for floats.
+    """
+
+    variable: keras.Variable
+    weight: object
+    scale: keras.Variable | None = None
 
 
 class StackedPieces(keras.layers.Layer):
     """Holds the weights of pieces, each with a leading axis of the steps: (L, ...).
 
+    What only some steps have, such as changes of experts, has a row for these alone.
+
     Args:
         pieces: Tuple of `Piece`s.
-        steps: L.
+        routed: Whether each step is a mixture of experts, a tuple of length L.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, pieces, steps, **kwargs):
+    def __init__(self, pieces, routed, **kwargs):
         super().__init__(**kwargs)
         self.pieces = pieces
-        self.steps = steps
+        self.routed = routed
+        self._stacks = []
 
     def build(self, sizes):
         """Makes the weights for blocks of these `Sizes`."""
-        kinds, variables = [], []
+        self._kinds = []
         for piece in self.pieces:
             wanted = piece.weights(sizes)
-            kinds.append(collections.namedtuple(piece.kind, wanted))
+            self._kinds.append(collections.namedtuple(piece.kind, wanted))
             for name, weight in wanted.items():
-                role = Role("pieces", "pieces", decayed=weight.decayed, stacked="steps")
                 variable = weight_with_role(
                     self,
-                    role,
+                    _role(weight),
                     name=f"{piece.kind}_{name}",
-                    shape=(self.steps, *weight.shape),
+                    shape=(sum(self._has(weight)), *weight.shape),
                     initializer=keras.initializers.get(weight.initializer),
+                    trainable=weight.trainable,
                 )
-                variables.append(variable)
-        self._kinds, self._variables = kinds, variables
+                self._stacks.append(_Stack(variable, weight))
         self.built = True
+
+    def _has(self, weight):
+        """Returns whether each step has a weight, a list of length L."""
+        kinds = {"all": (False, True), "dense": (False,), "routed": (True,)}
+        return [routed in kinds[weight.steps] for routed in self.routed]
 
     def read(self, read):
         """Returns the weights of all steps, a tuple of a NamedTuple for each piece.
 
+        Each has a leading axis L; a step that has no such weight, and so never reads
+        it, finds that of another one there.
+
         Args:
             read: Function from a Keras variable to its tensor.
         """
-        values = map(read, self._variables)
+        values = (self._value(stack, read) for stack in self._stacks)
         return tuple(
             kind(*itertools.islice(values, len(kind._fields))) for kind in self._kinds
         )
+
+    def of_steps(self, read):
+        """Returns the `StepPieces` of every step, a list.
+
+        Args:
+            read: As for `read`.
+        """
+        rows = rows_of(self.read(read), len(self.routed), numerics.rows_of)
+        return [StepPieces(self.pieces, row) for row in rows]
+
+    def _value(self, stack, read):
+        value = read(stack.variable)
+        if stack.scale is not None:
+            value = ops.cast(value, "float32") * read(stack.scale)
+        has = self._has(stack.weight)
+        if all(has):
+            return value
+        rows = np.maximum(np.cumsum(has) - 1, 0)
+        return ops.take(value, ops.convert_to_tensor(rows, "int32"), axis=0)
+
+    def quantize(self, mode, type_check=True, config=None):
+        """Stores factors and prompts as int8, with a scale for each row of a step.
+
+        Of factors a row is what one of the r inner numbers is read or written by.
+        `keras.Model.quantize` calls it. What is computed stays in float.
+
+        Args:
+            mode: "int8".
+            type_check: Not used; for Keras.
+            config: Not used; for Keras.
+
+        Raises:
+            NotImplementedError: If the mode is another one.
+        """
+        if mode != "int8":
+            raise NotImplementedError(f"StackedPieces: mode={mode!r}; use 'int8'.")
+        self._stacks = [self._quantized(stack) for stack in self._stacks]
+
+    def _quantized(self, stack):
+        """Returns a `_Stack` of int8 where the weight says along which axis."""
+        variable, weight, _ = stack
+        if weight.int8_axis is None:
+            return stack
+        value = ops.convert_to_numpy(variable).astype("float32")
+        largest = np.abs(value).max(axis=weight.int8_axis, keepdims=True)
+        scale = np.maximum(largest, 1e-12) / 127
+        self._untrack_variable(variable)
+        parts = []
+        for name, stored, dtype in (
+            (variable.name, np.rint(value / scale), "int8"),
+            (f"{variable.name}_scale", scale, "float32"),
+        ):
+            part = weight_with_role(
+                self,
+                _role(weight),
+                name=name,
+                shape=stored.shape,
+                initializer="zeros",
+                dtype=dtype,
+                trainable=False,
+            )
+            part.assign(stored.astype(dtype))
+            parts.append(part)
+        return _Stack(parts[0], weight, parts[1])
+
+
+def _role(weight):
+    """Returns the `Role` of a `Weight`."""
+    return Role("pieces", "pieces", weight.decayed, "steps", weight.exact)

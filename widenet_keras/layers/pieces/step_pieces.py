@@ -23,6 +23,22 @@ class StepPieces:
             output = piece.linear(weights, name, inputs, output, draws)
         return output
 
+    def prompts(self, tokens, draws):
+        """Returns a list of rows (B or 1, P, D); see `Piece.prompts`."""
+        found = (piece.prompts(w, tokens, draws) for piece, w in self._pairs)
+        return [rows for rows in found if rows is not None]
+
+    def keys_and_values(self):
+        """Returns a list of pairs, (p, H d) each; see `Piece.keys_and_values`."""
+        found = (piece.keys_and_values(w) for piece, w in self._pairs)
+        return [pair for pair in found if pair is not None]
+
+    def routed(self, router, experts):
+        """Returns the weights of a mixture of experts; see `Piece.routed`."""
+        for piece, weights in self._pairs:
+            router, experts = piece.routed(weights, router, experts)
+        return router, experts
+
     def feed_forward(self, output, draws):
         """Returns the output of the feed-forward part; see `Piece.feed_forward`."""
         for piece, weights in self._pairs:

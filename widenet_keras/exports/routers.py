@@ -1,0 +1,40 @@
+"""The weights that decide where tokens go, which no exported file may round."""
+
+import keras
+import numpy as np
+
+from widenet_keras.utils import numerics
+from widenet_keras.utils.roles import role_of
+
+
+def router_kernels(model):
+    """Returns NumPy arrays of what routers multiply tokens with.
+
+    Those of the blocks, and where steps change them those of the steps with the
+    changes: which of the two a file has is up to its converter.
+
+    Args:
+        model: A `WideNet` in float32.
+    """
+    encoder = model.encoder
+    kernels = [weight for weight in model.weights if role_of(weight).part == "router"]
+    with numerics.weights_as_stored() as read:
+        pieces = encoder.stacked_pieces.of_steps(read) if encoder.pieces else ()
+        for step in encoder.routed_steps if pieces else ():
+            part = encoder.blocks[encoder.block_of_step[step]].feed_forward
+            own = part.read_stacked(read)
+            kernels.append(pieces[step].routed(own.router, own.bank.stacked)[0])
+    return [keras.ops.convert_to_numpy(kernel) for kernel in kernels]
+
+
+def is_router(value, kernels):
+    """Whether an array is one of `router_kernels`, but for how a sum was rounded.
+
+    Args:
+        value: NumPy array.
+        kernels: List of NumPy arrays.
+    """
+    return any(
+        value.shape == kernel.shape and np.allclose(value, kernel, 1e-6, 1e-7)
+        for kernel in kernels
+    )
