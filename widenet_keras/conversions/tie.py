@@ -5,6 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from widenet_keras.conversions.remade import check_model
 from widenet_keras.conversions.tied_config import tied_config
 from widenet_keras.conversions.tied_weights import (
     attention_values,
@@ -12,7 +13,6 @@ from widenet_keras.conversions.tied_weights import (
     mean_of_groups,
 )
 from widenet_keras.models.weights import check_plain, read, weights_by_path
-from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
 
@@ -108,16 +108,17 @@ def tie(
     Raises:
         ValueError: If the source shares blocks, or lacks weights that a field asks for.
     """
-    check_integer("tie", "seed", seed, 0)
-    if not isinstance(model, WideNet):
-        raise ValueError(
-            f"tie: a {type(model).__name__} is not a model of this package; give an "
-            "ImageClassifier, such as load_model() returns."
-        )
-    check_plain("tie", model)
-    check_choice("tie", "base", base, BASES)
-    config, groups = tied_config(model.config, base, fields)
-    tied = type(model)(
+    return tied("tie", model, base, seed, frozen, fields)
+
+
+def tied(owner: str, model, base: str, seed, frozen, fields: dict):
+    """Returns what `tie` does; `owner` starts the messages, the others are as there."""
+    check_integer(owner, "seed", seed, 0)
+    check_model(owner, model)
+    check_plain(owner, model)
+    check_choice(owner, "base", base, BASES)
+    config, groups = tied_config(owner, model.config, base, fields)
+    other = type(model)(
         config,
         seed=model.seed,
         dtype=model.dtype_policy,
@@ -130,11 +131,11 @@ def tie(
         ("feed_forward", functools.partial(feed_forward_values, random=random)),
     ):
         for index, group in groups[part].items():
-            for weight, value in values(model, tied, index, group):
+            for weight, value in values(model, other, index, group):
                 weight.assign(value.astype("float32"))
     anew = {"core", "norms"} if config.shared_norms else {"core"}
     sources = weights_by_path(model)
-    for path, weight in weights_by_path(tied).items():
+    for path, weight in weights_by_path(other).items():
         role = role_of(weight)
         if role.group == "core":
             continue
@@ -142,7 +143,7 @@ def tie(
             anew.add("pieces")
             continue
         value = read(sources[path])
-        if weight is tied.embedding.position:
+        if weight is other.embedding.position:
             # Without a class token its row, the first, is left out.
             value = value[len(value) - weight.shape[0] :]
         elif role.group == "norms":
@@ -152,11 +153,11 @@ def tie(
                 value = mean_of_groups(value, groups[part].values())
         elif value.shape != tuple(weight.shape):
             raise ValueError(
-                f"tie: {path} would have shape {tuple(weight.shape)} and has "
+                f"{owner}: {path} would have shape {tuple(weight.shape)} and has "
                 f"{value.shape}; leave that piece out with pieces=..., or keep the "
                 "kinds of blocks."
             )
         weight.assign(value.astype("float32"))
     if frozen is None:
-        tied.frozen = [group for group in model.frozen if group not in anew]
-    return tied
+        other.frozen = [group for group in model.frozen if group not in anew]
+    return other
