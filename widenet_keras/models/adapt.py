@@ -5,7 +5,7 @@ import numpy as np
 
 from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
-from widenet_keras.models.frozen import checked_groups
+from widenet_keras.models.frozen import checked_parts
 
 
 def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
@@ -44,7 +44,7 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     if frozen is None:
         kept = {"head"} if fresh_layer else ()
         frozen = [group for group in model.frozen if group not in kept]
-    frozen = checked_groups("adapted", frozen)
+    frozen = checked_parts("adapted", frozen)
     if fresh_layer and "head" in frozen:
         raise ValueError(
             "adapted: the last layer starts anew for other classes and 'head' in "
