@@ -39,10 +39,12 @@ class Rows:
 
     Args:
         folder: Folder of the study.
+        kind: Dataclass of a row, with a variant and a seed.
     """
 
-    def __init__(self, folder):
+    def __init__(self, folder, kind=Row):
         self.folder = folder / "rows"
+        self.kind = kind
 
     def path(self, variant, seed):
         """Returns the file of a run."""
@@ -58,7 +60,7 @@ class Rows:
 
     def of(self, variant, seed):
         """Returns the row of a finished run."""
-        return _row(self.path(variant, seed))
+        return self._row(self.path(variant, seed))
 
     def all(self, order):
         """Returns the rows of all finished runs.
@@ -66,18 +68,17 @@ class Rows:
         Args:
             order: Names of the variants, in the order of the rows; others are last.
         """
-        rows = [_row(path) for path in sorted(self.folder.glob("*.json"))]
+        rows = [self._row(path) for path in sorted(self.folder.glob("*.json"))]
         places = {name: place for place, name in enumerate(order)}
         return sorted(
             rows, key=lambda row: (places.get(row.variant, len(order)), row.seed)
         )
 
-
-def _row(path):
-    """Returns the row in a file."""
-    remedy = "remove it, and the run is trained again"
-    row = read_json(path, remedy)
-    try:
-        return Row(**row)
-    except TypeError as error:
-        raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None
+    def _row(self, path):
+        """Returns the row in a file."""
+        remedy = "remove it, and the run is trained again"
+        row = read_json(path, remedy)
+        try:
+            return self.kind(**row)
+        except TypeError as error:
+            raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None

@@ -99,6 +99,19 @@ def test_files_and_copies_keep_it(tmp_path):
     assert tuned.frozen == ("embedding", "core")
 
 
+def test_layers_are_named_by_their_paths(tmp_path):
+    model = tiny_model("vit", representation=False)
+    parts = ("embedding", "core", "norms", "head/norm")
+    model.frozen = parts
+    trained = [weight.path.split("/", 1)[1] for weight in model.trainable_weights]
+    assert trained == ["head/logits/kernel", "head/logits/bias"]
+    model.save(tmp_path / "model.keras")
+    again = widenet_keras.load_model(tmp_path / "model.keras")
+    assert model.frozen == again.frozen == model.adapted().frozen == parts
+    model.frozen = ("encoder/block_0",)
+    assert {layer.split("/")[1] for layer in model.frozen} == {"block_0"}
+
+
 def test_presets_take_it():
     model = widenet_keras.ImageClassifier.from_preset(
         "vit_digits", frozen=("embedding", "core")
@@ -129,6 +142,7 @@ def test_what_is_trained_is_counted():
         ("core", ["frozen='core' is no tuple"]),
         (None, ["frozen=None is no tuple"]),
         ((3,), ["frozen=3"]),
+        (("head/nrom",), ["frozen='head/nrom'", "Did you mean 'head/norm'?"]),
     ],
 )
 def test_unknown_groups_are_refused_with_one_line(groups, pieces):

@@ -4,7 +4,7 @@ import keras
 
 from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
-from widenet_keras.models.frozen import checked_groups
+from widenet_keras.models.frozen import checked_parts, parts_kept, weights_of_part
 from widenet_keras.models.weights import check_plain, path_of, weights_by_path
 from widenet_keras.utils.roles import role_of
 
@@ -31,9 +31,8 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
         dtype: Dtype policy of the copy; None for that of the model.
         class_names: Names of the classes of the copy; `num_classes` follows. If they
             are those of the model, in whatever order, last layer and order stay.
-        frozen: Groups of weights that the copy does not train, such as
-            `("embedding", "core")`; None for those of the model without what starts
-            anew.
+        frozen: What the copy does not train, such as `("embedding", "core")`; None for
+            that of the model without what starts anew.
         **fields: Fields of `WideNetConfig` to change. `pieces` are those that the copy
             has, `Piece`s or dicts.
 
@@ -53,7 +52,7 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
         fresh_head = not same_classes(class_names, model.class_names)
         class_names = class_names if fresh_head else model.class_names
     if frozen is not None:
-        frozen = checked_groups("adapted", frozen)
+        frozen = checked_parts("adapted", frozen)
     dtype = model.dtype_policy if dtype is None else dtype
     other = type(model)(
         config,
@@ -75,19 +74,21 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
                 f"adapted: {_listed(fields)} would change the weights themselves "
                 f"({path}); build a new model, or change only fields that keep them."
             )
-    anew = {}
+    new = [theirs[path] for path in theirs.keys() - mine.keys()]
+    anew = {"pieces start anew": new}
     if fresh_head and config.num_classes:
-        anew["head"] = "the last layer starts anew for other classes"
-    if theirs.keys() - mine.keys():
-        anew["pieces"] = "pieces start anew"
-    if frozen is None:
-        frozen = [group for group in model.frozen if group not in anew]
-    for group in [group for group in anew if group in frozen]:
-        raise ValueError(
-            f"adapted: {anew[group]} and {group!r} in frozen would leave it so; give "
-            f"frozen=... without {group!r}."
-        )
-    other.frozen = frozen
+        anew["the last layer starts anew for other classes"] = other.head.logits.weights
+    other.frozen = (
+        parts_kept(model, other, [w for weights in anew.values() for w in weights])
+        if frozen is None
+        else frozen
+    )
+    for what, weights in anew.items():
+        for part in [p for p in frozen or () if _has(other, p, weights)]:
+            raise ValueError(
+                f"adapted: {what} and {part!r} in frozen would leave it so; give "
+                f"frozen=... without {part!r}."
+            )
     for path, weight in theirs.items():
         if path not in mine:
             continue
@@ -111,6 +112,12 @@ def _carried(model, fresh_head):
         for weight in head.logits.weights:
             del weights[path_of(weight)]
     return weights
+
+
+def _has(model, part, weights):
+    """Whether a part of a model has any of some weights."""
+    found = {id(weight) for weight in weights_of_part(model, part)}
+    return not found.isdisjoint(map(id, weights))
 
 
 def _listed(fields):

@@ -71,8 +71,8 @@ def relax(
             "lower"; "auto" is "average" with LoRA, else "stepwise".
         start: "svd"; or "zero", for comparison: a random down, and all else zero.
         seed: Seed of that down.
-        frozen: Groups of weights that the result does not train; None for those of the
-            model without "core" and "pieces".
+        frozen: What the result does not train; None for that of the model without
+            "core" and "pieces".
         say: Function of a line about ranks that are smaller, or that save nothing.
         **fields: Further fields of `WideNetConfig` for the result, as for `tie`.
 

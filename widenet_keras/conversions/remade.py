@@ -1,5 +1,6 @@
 """A model with another configuration and the weights of the one that it is made of."""
 
+from widenet_keras.models.frozen import parts_kept
 from widenet_keras.models.weights import weights_by_path
 from widenet_keras.models.widenet import WideNet
 
@@ -33,8 +34,8 @@ def remade(model, config, values):
         dtype=model.dtype_policy,
         name=model.name,
         origin=model.origin(),
-        frozen=model.frozen,
     )
+    other.frozen = parts_kept(model, other)
     sources = weights_by_path(model)
     for path, weight in weights_by_path(other).items():
         weight.assign(values[path] if path in values else sources[path])

@@ -12,6 +12,7 @@ from widenet_keras.conversions.tied_weights import (
     feed_forward_values,
     mean_of_groups,
 )
+from widenet_keras.models.frozen import parts_kept
 from widenet_keras.models.weights import check_plain, read, weights_by_path
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
@@ -92,9 +93,8 @@ def tie(
         base: "stepwise", "average", "lower", or "auto": "average" if the result has
             experts, else "stepwise".
         seed: Seed of the new routers and of the noise on repeated FFNs.
-        frozen: Groups of weights that the result does not train; None for those of
-            the model without what starts anew: "core", "norms" that are shared, and
-            "pieces" that are added.
+        frozen: What the result does not train; None for that of the model without what
+            starts anew: "core", "norms" that are shared, and "pieces" that are added.
         **fields: Fields of `WideNetConfig` for the result; the others are those of
             the source. By default all steps share one mixture and have private
             norms: `sharing="all"`, `moe_blocks="all"`, `shared_norms=False`. With
@@ -133,14 +133,15 @@ def tied(owner: str, model, base: str, seed, frozen, fields: dict):
         for index, group in groups[part].items():
             for weight, value in values(model, other, index, group):
                 weight.assign(value.astype("float32"))
-    anew = {"core", "norms"} if config.shared_norms else {"core"}
+    shared = ("core", "norms") if config.shared_norms else ("core",)
+    anew = []
     sources = weights_by_path(model)
     for path, weight in weights_by_path(other).items():
         role = role_of(weight)
-        if role.group == "core":
-            continue
-        if role.group == "pieces" and path not in sources:
-            anew.add("pieces")
+        is_new = role.group == "pieces" and path not in sources
+        if role.group in shared or is_new:
+            anew.append(weight)
+        if role.group == "core" or is_new:
             continue
         value = read(sources[path])
         if weight is other.embedding.position:
@@ -159,5 +160,5 @@ def tied(owner: str, model, base: str, seed, frozen, fields: dict):
             )
         weight.assign(value.astype("float32"))
     if frozen is None:
-        other.frozen = [group for group in model.frozen if group not in anew]
+        other.frozen = parts_kept(model, other, anew)
     return other

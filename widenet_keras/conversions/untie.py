@@ -5,6 +5,7 @@ import numpy as np
 from widenet_keras.conversions.low_rank import private_blocks
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.frozen import weights_of_part
 from widenet_keras.models.weights import check_plain, read, weights_by_path
 
 
@@ -73,4 +74,23 @@ def apart(model):
             path = f"encoder/{norm}/{name}"
             rows = np.array(config.norm_rows(part))
             values[path] = read(sources[path])[rows]
-    return remade(model, private, values)
+    other = remade(model, private, values)
+    parts = _frozen_of_steps(model)
+    other.frozen = [part for part in parts if weights_of_part(other, part)]
+    return other
+
+
+def _frozen_of_steps(model):
+    """Returns what is not trained where every step has a block of its own."""
+    config, start, found = model.config, "encoder/block_", []
+    for part in model.frozen:
+        if not part.startswith(start):
+            found.append(part)
+            continue
+        block, place = part.removeprefix(start).split("/", 1)
+        holders = config.holders(place.split("/")[0])
+        reads = [holders[each] == int(block) for each in config.block_of_step]
+        found += [
+            f"{start}{step}/{place}" for step, is_one in enumerate(reads) if is_one
+        ]
+    return found

@@ -1,0 +1,130 @@
+"""What `systems.py` compares: a row for each way to a smaller or a tuned model."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import widenet_keras
+from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
+
+# All but pieces and the last layer; what a model does not have is left out.
+BACKBONE = ("embedding", "core", "norms", "head/norm", "head/representation")
+ADAPTER = 8
+COPIES = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A way to a model, and how it is trained.
+
+    Attributes:
+        group: Which of `--rows` it belongs to.
+        start: Function of the model that it starts from, to the model to train.
+        against: The method that it is held against, or None.
+        of: The method whose trained model it starts from; None for the source.
+        shifted: Whether its images are those of the shifted task.
+        learning_rate: That of the shifted task; None for `--learning-rate`.
+        teacher: Alpha of the distillation from the source, or None.
+        consistency: Weight of the consistency of two passes.
+    """
+
+    group: str
+    start: Callable
+    against: str | None = None
+    of: str | None = None
+    shifted: bool = False
+    learning_rate: float | None = None
+    teacher: float | None = None
+    consistency: float = 0.0
+
+
+def _tied(source, blocks, base):
+    return widenet_keras.tie(source, base=base, **_shared(source, blocks))
+
+
+def _relaxed(source, blocks, rank, base="average", start="svd"):
+    fields = _shared(source, blocks)
+    return widenet_keras.relax(source, rank, base=base, start=start, **fields)
+
+
+def _shared(source, blocks):
+    unique = max(1, round(blocks * source.config.steps))
+    return {"sharing": "cycle", "unique_blocks": unique, "moe_blocks": "none"}
+
+
+def _relax(start, against="tie_average", **how):
+    return Method("relax", start, against, **how)
+
+
+_half = functools.partial(functools.partial, blocks=0.5)
+_one = functools.partial(functools.partial, blocks=0)
+_RELAX = {
+    "tie_average": _relax(_half(_tied, base="average"), None),
+    "tie_lower": _relax(_half(_tied, base="lower")),
+    "tie_stepwise": _relax(_half(_tied, base="stepwise")),
+    "rank_4": _relax(_half(_relaxed, rank=4)),
+    "rank_4_stepwise": _relax(_half(_relaxed, rank=4, base="stepwise"), "tie_stepwise"),
+    "rank_8": _relax(_half(_relaxed, rank=8)),
+    "rank_16": _relax(_half(_relaxed, rank=16)),
+    "rank_8_zero_start": _relax(_half(_relaxed, rank=8, start="zero"), "rank_8"),
+    "rank_8_teacher": _relax(_half(_relaxed, rank=8), "rank_8", teacher=0.9),
+    "rank_16_teacher": _relax(_half(_relaxed, rank=16), "rank_16", teacher=0.9),
+    "tie_stepwise_teacher": _relax(
+        _half(_tied, base="stepwise"), "tie_stepwise", teacher=0.9
+    ),
+    "one_block_average": _relax(_one(_tied, base="average"), None),
+    "one_block_stepwise": _relax(_one(_tied, base="stepwise"), "one_block_average"),
+    "one_block_rank_4": _relax(_one(_relaxed, rank=4), "one_block_average"),
+    "one_block_rank_8": _relax(_one(_relaxed, rank=8), "one_block_average"),
+}
+
+
+def _tune(group, pieces, learning_rate, against="head", frozen=BACKBONE, **how):
+    def start(source):
+        without = () if source.config.representation else ("head/representation",)
+        left = [part for part in frozen if part not in without]
+        return source.adapted(pieces=pieces, frozen=left)
+
+    return Method(group, start, against, None, True, learning_rate, **how)
+
+
+def _fewer_prompts(tuned, images, labels):
+    return widenet_keras.prune_prompts(tuned, images, labels, keep=0.5)
+
+
+_BANK = Bottleneck(ADAPTER, bank=COPIES)
+_TUNE = {
+    "nothing": Method("heads", None, None, shifted=True),
+    "head": _tune("heads", (), 1e-2, "nothing"),
+    "norms_and_head": _tune("heads", (), 1e-2, frozen=("embedding", "core")),
+    "everything": _tune("heads", (), 1e-3, frozen=()),
+    "prompts": _tune("prompts", (Prompt(8, dropout=0.0),), 1e-2),
+    "prompts_half": Method("prompts", _fewer_prompts, "prompts", "prompts", True, 1e-2),
+    "pairs": _tune("prompts", (KeyValuePrompt(5),), 1e-2),
+    "prompts_and_pairs": _tune(
+        "prompts", (Prompt(8, dropout=0.0), KeyValuePrompt(5)), 1e-2
+    ),
+    "lora": _tune("adapters", (LoRA(4),), 1e-2),
+    "bottleneck": _tune("adapters", (Bottleneck(ADAPTER),), 1e-2),
+    "bank": _tune("adapters", (_BANK,), 1e-2, "bottleneck"),
+    "bank_consistency": _tune("adapters", (_BANK,), 1e-2, "bank", consistency=1.0),
+}
+METHODS = {**_RELAX, **_TUNE}
+# Those whose model has copies that can be looked at one by one.
+BANKS = ("bank", "bank_consistency")
+GROUPS = tuple(dict.fromkeys(method.group for method in METHODS.values()))
+
+
+def members(tuned):
+    """Yields a model of each copy of the banks of a model.
+
+    Args:
+        tuned: A model whose only bank is a `Bottleneck` that shares "up".
+    """
+    one = widenet_keras.merge(tuned)
+    mine = {weight.name: weight for weight in one.encoder.stacked_pieces.weights}
+    bank = {weight.name: weight for weight in tuned.encoder.stacked_pieces.weights}
+    for copy in range(COPIES):
+        for name in ("bottleneck_down", "bottleneck_down_bias"):
+            mine[name].assign(bank[name][:, copy])
+        yield one

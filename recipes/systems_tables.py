@@ -1,0 +1,99 @@
+"""The tables of what `systems.py` found."""
+
+import dataclasses
+import statistics
+
+from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.json_files import write_json
+from widenet_keras.utils.tables import markdown_table
+
+
+@dataclasses.dataclass(frozen=True)
+class SystemRow:
+    """One finished run.
+
+    Attributes:
+        variant: Name of the method.
+        group: Its group.
+        against: The method that it is held against, or None.
+        seed: Its seed.
+        parameters: Of the model.
+        trained: Of these trained.
+        gflops: 1e9 operations of one image's forward pass.
+        accuracies: Of the test images: at once, and after each epoch.
+        members: Those of every copy of a bank alone, after the last epoch.
+        minutes: From start to end; None of a run that was stopped and went on.
+    """
+
+    variant: str
+    group: str
+    against: str | None
+    seed: int
+    parameters: int
+    trained: int
+    gflops: float
+    accuracies: list
+    members: list
+    minutes: float | None
+
+
+def write_tables(folder, rows):
+    """Writes the rows as JSON, and their means as Markdown.
+
+    Args:
+        folder: Folder of the results.
+        rows: List of `SystemRow`.
+    """
+    write_json(folder / "results.json", [dataclasses.asdict(row) for row in rows])
+    with replaced_when_done(folder / "results.md") as path:
+        path.write_text(markdown(rows))
+
+
+def markdown(rows):
+    """Returns the means over the seeds as Markdown, a table for each task."""
+    relaxed = [row for row in rows if row.group == "relax"]
+    tuned = [row for row in rows if row.group != "relax"]
+    return "\n\n".join(table(some) for some in (relaxed, tuned) if some) + "\n"
+
+
+def table(rows):
+    """Returns a table of rows, a line for each method."""
+    means = {name: mean_of(group) for name, group in by_method(rows).items()}
+    header = ("method", "parameters", "trained", "GFLOP", "at once", "after epoch 1")
+    header += ("at the end", "±", "of each seed", "against", "difference", "minutes")
+    lines = []
+    for name, group in by_method(rows).items():
+        first, ends = group[0], [row.accuracies[-1] for row in group]
+        was_trained = len(first.accuracies) > 1
+        against = means.get(first.against)
+        minutes = [row.minutes for row in group if row.minutes]
+        lines.append(
+            (
+                f"`{name}`",
+                f"{first.parameters:,}",
+                f"{first.trained:,}",
+                f"{first.gflops:.4f}",
+                f"{mean_of(group, 0):.3f}",
+                f"{mean_of(group, 1):.3f}" if was_trained else "",
+                f"{mean_of(group):.3f}",
+                f"{statistics.stdev(ends):.3f}" if len(ends) > 1 else "",
+                ", ".join(f"{end:.3f}" for end in ends),
+                f"`{first.against}`" if against else "",
+                f"{means[name] - against:+.3f}" if against else "",
+                f"{statistics.mean(minutes):.1f}" if minutes else "",
+            )
+        )
+    return markdown_table(header, lines)
+
+
+def by_method(rows):
+    """Returns a dict from the names of methods to their rows."""
+    found = {}
+    for row in rows:
+        found.setdefault(row.variant, []).append(row)
+    return found
+
+
+def mean_of(rows, epoch=-1):
+    """Returns the mean accuracy of rows after an epoch."""
+    return statistics.mean(row.accuracies[epoch] for row in rows)
