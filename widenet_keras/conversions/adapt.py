@@ -78,17 +78,15 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     anew = {"pieces start anew": new}
     if fresh_head and config.num_classes:
         anew["the last layer starts anew for other classes"] = other.head.logits.weights
-    other.frozen = (
-        parts_kept(model, other, [w for weights in anew.values() for w in weights])
-        if frozen is None
-        else frozen
-    )
+    if frozen is None:
+        frozen = parts_kept(model, other, sum(anew.values(), []))
     for what, weights in anew.items():
-        for part in [p for p in frozen or () if _has(other, p, weights)]:
+        for part in [part for part in frozen if _has(other, part, weights)]:
             raise ValueError(
                 f"adapted: {what} and {part!r} in frozen would leave it so; give "
                 f"frozen=... without {part!r}."
             )
+    other.frozen = frozen
     for path, weight in theirs.items():
         if path not in mine:
             continue

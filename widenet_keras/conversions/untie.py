@@ -89,8 +89,7 @@ def _frozen_of_steps(model):
             continue
         block, place = part.removeprefix(start).split("/", 1)
         holders = config.holders(place.split("/")[0])
-        reads = [holders[each] == int(block) for each in config.block_of_step]
-        found += [
-            f"{start}{step}/{place}" for step, is_one in enumerate(reads) if is_one
-        ]
+        for step, each in enumerate(config.block_of_step):
+            if holders[each] == int(block):
+                found.append(f"{start}{step}/{place}")
     return found
