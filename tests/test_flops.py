@@ -2,6 +2,8 @@
 
 import widenet_keras
 from widenet_keras import WideNetConfig, forward_flops
+from widenet_keras.layers.pieces import KINDS
+from widenet_keras.models import piece_flops
 
 
 def test_a_small_model_by_hand():
@@ -20,6 +22,37 @@ def test_a_small_model_by_hand():
     plain = forward_flops(config.replace(representation=False, class_token=False))
     # T = 4: 2 * (1536 + 1488) + 768 + 120
     assert plain == 6936
+
+
+def test_pieces_by_hand():
+    """T = 5, D = 6, F = 7, E = 3, K = 2; steps 1 and 3 of four are dense, with 5."""
+    config = WideNetConfig(
+        image_size=8, channels=1, patch_size=4, width=6, steps=4, heads=2, mlp_dim=5,
+        num_experts=3, expert_dim=7, top_k=2, num_classes=10, moe_blocks=(0,),
+        sharing="cycle", unique_blocks=2,
+    )  # fmt: skip
+    plain = forward_flops(config)
+
+    def more(**piece):
+        return forward_flops(config.replace(pieces=[piece])) - plain
+
+    assert more(kind="bottleneck", rank=2) == 4 * 4 * 5 * 6 * 2
+    assert more(kind="key_value_prompt", count=2) == 4 * 4 * 5 * 2 * 6
+    prompts = 4 * (4 * 3 * 36 + 4 * 5 * 3 * 6)
+    assert more(kind="prompt", count=3) == prompts
+    attention = 4 * 4 * 2 * 5 * 2 * (6 + 6)
+    dense, experts = (2 * 2 * 2 * 5 * 2 * (6 + f) for f in (5, 7))
+    assert more(kind="lora", rank=2) == attention + dense + 2 * experts
+    # The rank of a router is at most E.
+    assert more(kind="lora", rank=4, on=["router"]) == 2 * 2 * 5 * 3 * (6 + 3)
+    # Prompts pass the products of keys and values.
+    both = [{"kind": "prompt", "count": 3}, {"kind": "lora", "rank": 2, "on": ["key"]}]
+    found = forward_flops(config.replace(pieces=both)) - plain
+    assert found == prompts + 4 * 2 * (5 + 3) * 2 * (6 + 6)
+
+
+def test_every_kind_of_piece_is_counted():
+    assert piece_flops._OF_KINDS.keys() == KINDS.keys()
 
 
 def test_vit_b16_costs_what_is_published():

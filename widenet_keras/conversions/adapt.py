@@ -79,7 +79,8 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     if fresh_head and config.num_classes:
         anew["the last layer starts anew for other classes"] = other.head.logits.weights
     if frozen is None:
-        frozen = parts_kept(model, other, sum(anew.values(), []))
+        fresh = [weight for weights in anew.values() for weight in weights]
+        frozen = parts_kept(model, other, fresh)
     for what, weights in anew.items():
         for part in [part for part in frozen if _has(other, part, weights)]:
             raise ValueError(

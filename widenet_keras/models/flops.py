@@ -1,6 +1,7 @@
 """What a model costs, by formula: the arithmetic that its definition asks for."""
 
 from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.models.piece_flops import piece_flops
 
 
 def forward_flops(config):
@@ -9,8 +10,8 @@ def forward_flops(config):
     Counted are the matrix products, at 2 per multiply-add: 8 T D^2 for the
     projections of a step's attention, 4 T^2 D for its two products, 4 T D F for
     a dense MLP (6 T D F for a gated one), K * 4 T D F + 2 T D E for a mixture of
-    experts (the K experts that a token uses), and embedding and head with its pooling.
-    Training costs three times that.
+    experts (the K experts that a token uses), what `piece_flops` says of pieces, and
+    embedding and head with its pooling. Training costs three times that.
 
     Args:
         config: `WideNetConfig`.
@@ -34,4 +35,4 @@ def forward_flops(config):
         # Keys and values of all tokens, for the query of one.
         head += 4 * tokens * c.width**2 + 4 * tokens * c.width + 4 * c.width**2
     steps = c.steps * attention + mixtures * routed + (c.steps - mixtures) * dense
-    return embedding + steps + head
+    return embedding + steps + piece_flops(c) + head
