@@ -24,7 +24,12 @@ COMMANDS = {
     "convert": ("widenet_keras.cli.convert", "Convert"),
     "evaluate": ("widenet_keras.cli.evaluate", "Evaluate"),
     "export": ("widenet_keras.cli.export", "Export"),
+    "merge": ("widenet_keras.cli.merge", "Merge"),
     "predict": ("widenet_keras.cli.predict", "Predict"),
+    "prune-prompts": ("widenet_keras.cli.prune_prompts", "PrunePrompts"),
+    "relax": ("widenet_keras.cli.relax", "Relax"),
+    "tie": ("widenet_keras.cli.tie", "Tie"),
+    "untie": ("widenet_keras.cli.untie", "Untie"),
 }
 _USAGE = f"usage: widenet {{{','.join(COMMANDS)}}} ... (widenet COMMAND --help)"
 
@@ -89,7 +94,7 @@ def _help():
     lines = [
         "usage: widenet [--backend {tensorflow,jax,torch}] COMMAND ...",
         "",
-        *(f"  {name:<10}{_kind(name).__doc__.splitlines()[0]}" for name in COMMANDS),
+        *(f"  {name:<14}{_kind(name).__doc__.splitlines()[0]}" for name in COMMANDS),
         "",
         "widenet COMMAND --help lists its flags; widenet --version says the version.",
     ]

@@ -4,15 +4,54 @@ import numpy as np
 
 from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.batches import evaluation_batches
+from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.classes import in_classes_of
 from widenet_keras.data.digits import CLASSES, load_digits
+from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.sources import open_source
 from widenet_keras.utils.checks import check_choice
+from widenet_keras.utils.plain_errors import plain_errors
 
 _DIGITS = {"train": 0, "test": 1, "validation": 1}
 
 
-def labelled_batches(model, data, split, data_dir, batch_size, on_error):
+def labelled_images(model, data, split, data_dir, count, on_error):
+    """Returns some images of all classes and their labels as arrays, in any order.
+
+    Of what is read record by record they are the first.
+
+    Args:
+        model: As for `labelled_batches`.
+        data: As for `labelled_batches`.
+        split: As for `labelled_batches`.
+        data_dir: As for `labelled_batches`.
+        count: Number of images; fewer if there are no more.
+        on_error: As for `labelled_batches`.
+
+    Returns:
+        (images (N, height, width, channels), labels (N,), line that describes the
+        data).
+
+    Raises:
+        ValueError: As for `labelled_batches`.
+    """
+    where = (data, split, data_dir)
+    batches, _, description = labelled_batches(model, *where, 64, on_error, count)
+    images, labels, found = [], [], 0
+    with plain_errors(broken_image_message):
+        for some, of_some in batches:
+            images.append(np.asarray(some))
+            labels.append(np.asarray(of_some))
+            found += len(images[-1])
+            if found >= count:
+                break
+    images, labels = (np.concatenate(parts)[:count] for parts in (images, labels))
+    labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
+    order = np.random.default_rng(0).permutation(len(labels))
+    return images[order], labels[order], description
+
+
+def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=None):
     """Returns batches of images and labels for a model, and what they are.
 
     Args:
@@ -24,6 +63,8 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error):
         data_dir: Where prepared data sets are, or None.
         batch_size: Images per batch.
         on_error: "raise" or "skip" for images that cannot be read.
+        most: How many images to take, evenly spaced where they can be picked; None
+            for all.
 
     Returns:
         (batches, class names in the order of the logits, line that describes the
@@ -33,8 +74,9 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error):
         ValueError: If the data do not exist or have a class that the model has not.
     """
     if data == "digits":
-        return _digits(model, split, batch_size)
+        return _digits(model, split, batch_size, most)
     source = in_classes_of(open_source(data, split, data_dir=data_dir), model)
+    source = _some(source, most)
     config = model.config
     batches = evaluation_batches(
         source,
@@ -48,7 +90,14 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error):
     return batches, source.class_names, source.description
 
 
-def _digits(model, split, batch_size):
+def _some(source, most):
+    """Returns a source of at most so many images, where they can be picked."""
+    if most is None or not is_pickable(source) or source.count <= most:
+        return source
+    return evenly_spaced(source, most)
+
+
+def _digits(model, split, batch_size, most):
     check_choice("digits", "split", split, tuple(_DIGITS))
     images, labels = load_digits()[_DIGITS[split]]
     source = in_classes_of(
@@ -63,8 +112,10 @@ def _digits(model, split, batch_size):
         ),
         model,
     )
+    source = _some(source, most)
+    images, labels = source.images, source.labels
     batches = [
-        (images[first : first + batch_size], source.labels[first : first + batch_size])
+        (images[first : first + batch_size], labels[first : first + batch_size])
         for first in range(0, len(images), batch_size)
     ]
     return batches, source.class_names, source.description

@@ -1,0 +1,85 @@
+"""`widenet prune-prompts`: the prompts that matter most, to be tuned once more."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+from widenet_keras.cli.checks import check_at_least, check_data, check_exists
+from widenet_keras.cli.conversion import Conversion, say
+
+
+@dataclasses.dataclass(kw_only=True)
+class PrunePrompts(Conversion):
+    """Take out the prompts that matter least; those that are left begin anew.
+
+    Train the result: it is a start.
+    """
+
+    command = "prune-prompts"
+    exact = "all weights but prompts"
+    compares = False
+
+    data: str
+    """"digits", which need no data, or where the images are: class folders,
+    TFRecords, an .npz file, or tfds:NAME."""
+    data_dir: Path | None = None
+    """Where TFDS keeps its data sets."""
+    split: str = "train"
+    """Part of the data."""
+    images: int = 512
+    """How many of the images to look at, at most."""
+    batch_size: int = 32
+    """Images per batch."""
+    keep: float = 0.5
+    """Which part of the prompts stays."""
+    segments_keep: float = 1.0
+    """Which part of the segments of these stays."""
+    start: Path | None = None
+    """The .keras file before it was tuned, whose prompts those that stay return to;
+    otherwise they are drawn."""
+    seed: int = 0
+    """Seed of that draw."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with an image that cannot be read."""
+
+    def check(self):
+        """Says what is wrong with the words, before Keras is imported."""
+        super().check()
+        check_at_least("prune-prompts", "--images", self.images)
+        check_at_least("prune-prompts", "--batch-size", self.batch_size)
+        check_at_least("prune-prompts", "--seed", self.seed, 0)
+        check_data(self.data, self.split)
+        if self.start is not None:
+            check_exists(self.start, "the .keras file before it was tuned")
+
+    def convert(self, model):
+        """Returns the model with fewer prompts."""
+        from widenet_keras.conversions.prune_prompts import prune_prompts
+        from widenet_keras.data.labelled import labelled_images
+        from widenet_keras.models.loading import load_classifier
+        from widenet_keras.utils.memory import memory_of
+        from widenet_keras.utils.quiet import quiet
+
+        start = self.start
+        if start is not None:
+            start = load_classifier(start, max_memory=memory_of(self.max_memory))
+        with quiet():
+            images, labels, description = labelled_images(
+                model,
+                self.data,
+                self.split,
+                self.data_dir,
+                self.images,
+                self.on_error,
+            )
+        say(f"importance on {len(images):,} images of {description}")
+        return prune_prompts(
+            model,
+            images,
+            labels,
+            keep=self.keep,
+            segments_keep=self.segments_keep,
+            batch_size=self.batch_size,
+            start=start,
+            seed=self.seed,
+        )
