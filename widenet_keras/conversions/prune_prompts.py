@@ -9,6 +9,7 @@ from widenet_keras.conversions.merge import has_banks, without_banks
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.pieces import Prompt
 from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.saliency import Saliency
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.roles import GROUPS
@@ -67,6 +68,11 @@ def prune_prompts(
             labels do not fit the model.
     """
     check_model("prune_prompts", model)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(
+            f"prune_prompts: a {type(model).__name__} is not trained by itself; give "
+            "an ImageClassifier."
+        )
     check_plain("prune_prompts", model)
     check_integer("prune_prompts", "batch_size", batch_size, 1)
     check_integer("prune_prompts", "seed", seed, 0)

@@ -1,0 +1,177 @@
+"""Commands that make one model of another: what they print, write and refuse."""
+
+import os
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+from conftest import numpy, tiny_images, tiny_model
+from test_cli import DIGITS, stopped
+
+import widenet_keras
+
+pytest.importorskip("tyro")
+
+from widenet_keras.cli.main import main
+from widenet_keras.models.weights import weights_by_path
+
+NAMES = ("ant", "bee", "cat", "dog", "eel")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a ViT of 12-pixel images, its class names in a file beside it."""
+    folder = tmp_path_factory.mktemp("models")
+    model = tiny_model("vit", steps=4)
+    model.class_names = NAMES
+    model.preprocessing = {**model.preprocessing.to_dict(), "interpolation": "bicubic"}
+    model.save(folder / "vit.keras")
+    (folder / "labels.txt").write_text("\n".join(NAMES) + "\n")
+    return folder
+
+
+def logits(path):
+    """Returns the logits of a file's model, for some images."""
+    model = widenet_keras.load_model(path)
+    images = tiny_images(3, size=model.config.image_size)
+    return numpy(model(images[..., : model.config.channels]))
+
+
+def converted(capsys, *words):
+    """Runs a command and returns what it printed."""
+    main([str(word) for word in words])
+    return capsys.readouterr().out
+
+
+def test_there_and_back_again(folder, tmp_path, capsys):
+    vit, relaxed = folder / "vit.keras", tmp_path / "new" / "relaxed.keras"
+    printed = converted(capsys, "relax", vit, "--rank", 2, "--output", relaxed)
+    assert "rank 2" not in printed
+    counts = re.findall(r"parameters +(\S+)", printed)
+    before, after = (
+        widenet_keras.load_model(path).count_params() for path in (vit, relaxed)
+    )
+    assert counts == [f"{before:,}", f"{after:,}"]
+    assert f"after / before: {after / before:.3g} parameters, 1." in printed
+    assert "exact: norms, biases, embedding and head" in printed
+    assert f"written: {relaxed}, {relaxed.with_name('labels.txt')}" in printed
+    untied = relaxed.with_name("untied.keras")
+    printed = converted(capsys, "untie", relaxed, "--output", untied)
+    # The list beside it is there already.
+    assert printed.endswith(f"written: {untied}\n")
+    apart = float(re.search(r"at most (\S+) of the largest", printed)[1])
+    assert apart < 1e-5
+    np.testing.assert_allclose(logits(untied), logits(relaxed), rtol=0, atol=1e-5)
+    assert sorted(os.listdir(relaxed.parent)) == [
+        "labels.txt",
+        "relaxed.keras",
+        "untied.keras",
+    ]
+    labels = relaxed.with_name("labels.txt").read_text().splitlines()
+    model = widenet_keras.load_model(untied)
+    assert model.class_names == tuple(labels) == NAMES
+    assert model.preprocessing.interpolation == "bicubic"
+    assert model.config == widenet_keras.load_model(vit).config
+
+
+def test_ranks_that_are_lower_are_told(folder, tmp_path, capsys):
+    arguments = ("--sharing", "all", "--output", tmp_path / "a.keras")
+    printed = converted(capsys, "relax", folder / "vit.keras", "--rank", 11, *arguments)
+    assert "relax: rank 11 is lower where less is exact: hidden 10" in printed
+
+
+def test_a_trained_widenet_is_untied(tmp_path, capsys):
+    output = tmp_path / "untied.keras"
+    printed = converted(capsys, "untie", DIGITS, "--output", output)
+    assert "exact: all answers" in printed
+    wanted = logits(DIGITS)
+    atol = 1e-5 * np.abs(wanted).max()
+    np.testing.assert_allclose(logits(output), wanted, rtol=0, atol=atol)
+
+
+def test_blocks_are_tied(folder, tmp_path, capsys):
+    output = tmp_path / "tied.keras"
+    plan = ("--sharing", "cycle", "--unique-blocks", 2, "--base", "lower")
+    words = ("tie", folder / "vit.keras", *plan, "--output", output)
+    assert "only where all blocks are equal" in converted(capsys, *words)
+    before, after = map(widenet_keras.load_model, (folder / "vit.keras", output))
+    assert after.config.routed_blocks == ()
+    path = "encoder/block_1/attention/key/kernel"
+    np.testing.assert_array_equal(
+        *(numpy(weights_by_path(model)[path]) for model in (before, after))
+    )
+    experts = ("--moe-blocks", "all", "--num-experts", 2, "--top-k", 1)
+    converted(capsys, *words, *experts)
+    config = widenet_keras.load_model(output).config
+    assert (config.num_experts, config.top_k) == (2, 1)
+
+
+def test_banks_are_merged(tmp_path, capsys):
+    vit, output = tmp_path / "vit.keras", tmp_path / "merged.keras"
+    tiny_model("vit", pieces=[widenet_keras.Bottleneck(2, bank=3)]).save(vit)
+    printed = converted(capsys, "merge", vit, "--output", output)
+    assert "differ by at most 0.0e+00" in printed
+    np.testing.assert_array_equal(logits(output), logits(vit))
+    stopped(capsys, ["merge", str(output), "--output", str(vit)], 1, "nothing to merge")
+
+
+def test_prompts_are_pruned(tmp_path, capsys):
+    before, after = tmp_path / "tuned.keras", tmp_path / "pruned.keras"
+    pieces = [widenet_keras.Prompt(4, segments=2)]
+    widenet_keras.ImageClassifier.from_preset("vit_digits", pieces=pieces).save(before)
+    printed = converted(
+        capsys,
+        *("prune-prompts", before, "--data", "digits", "--images", 40),
+        *("--segments-keep", 0.5, "--start", before, "--output", after),
+    )
+    assert "importance on 40 images of 40 of digits, train" in printed
+    [piece] = widenet_keras.load_model(after).config.pieces
+    assert piece == widenet_keras.Prompt(2, segments=2)
+
+
+@pytest.mark.parametrize("how", ["itself", "a link", "a hard link"])
+def test_the_model_is_not_overwritten(how, folder, tmp_path, capsys):
+    model, output = tmp_path / "vit.keras", tmp_path / "other.keras"
+    shutil.copy(folder / "vit.keras", model)
+    if how == "itself":
+        output = model
+    elif how == "a link":
+        output.symlink_to(model)
+    else:
+        os.link(model, output)
+    before = model.read_bytes()
+    words = ["relax", str(model), "--rank", "2", "--output", str(output)]
+    stopped(capsys, words, 1, "is the model itself", "--output")
+    assert model.read_bytes() == before
+
+
+def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):
+    vit, output = str(folder / "vit.keras"), str(tmp_path / "new.keras")
+    relax = ["relax", vit, "--output", output, "--rank"]
+    for words, status, *pieces in (
+        ([*relax, "-1"], 2, "--rank -1", "at least 0"),
+        ([*relax, "13"], 1, "rank=13 is more than 12"),
+        ([*relax, "2", "--unique-blocks", "0"], 2, "--unique-blocks 0"),
+        ([*relax, "2", "--sharing", "none"], 2, "--sharing"),
+        (relax[:4], 2, "--rank"),
+        (["relax", vit, "--rank", "2"], 2, "--output"),
+        (["untie", vit, "--output", output], 1, "share nothing"),
+        (["untie", "no.keras", "--output", output], 1, "no.keras does not exist"),
+        (["untie", vit, "--output", output[:-6]], 1, "must end in .keras"),
+        (["untie", vit, "--output", output, "--max-memory", "x"], 2, "--max-memory"),
+        (["tie", vit, "--output", output, "--top-k", "0"], 2, "--top-k 0"),
+        (["prune-prompts", vit, "--output", output], 2, "--data"),
+        (
+            ["prune-prompts", vit, "--output", output, "--data", "digts"],
+            1,
+            "digts does not exist",
+        ),
+    ):
+        stopped(capsys, words, status, *pieces)
+    other = tmp_path / "other.keras"
+    keras.Sequential([keras.layers.Input((2,)), keras.layers.Dense(2)]).save(other)
+    words = ["untie", str(other), "--output", output]
+    stopped(capsys, words, 1, "other.keras is a Sequential")
+    assert os.listdir(tmp_path) == ["other.keras"]

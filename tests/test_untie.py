@@ -1,0 +1,110 @@
+"""Every step with a block of its own again: the same answers."""
+
+import numpy as np
+import pytest
+from conftest import numpy, one_line, tiny_images, tiny_model
+from test_relax import assert_same_logits, quietly, source
+
+from widenet_keras import relax, untie
+from widenet_keras.models.weights import weights_by_path
+
+LORA = {"kind": "lora", "rank": 3}
+CYCLE = {"sharing": "cycle", "unique_blocks": 2, "steps": 5}
+SHARED = {
+    "widenet": {"steps": 3},
+    "a rest": {**CYCLE, "moe_blocks": (1,)},
+    "sequence": {"sharing": "sequence", "unique_blocks": 2, "steps": 4},
+    "norms": {**CYCLE, "shared_norms": True, "moe_blocks": "none"},
+    "attention": {"sharing": "attention", "steps": 3, "moe_blocks": (0,)},
+    "one mixture": {"sharing": "feed_forward", "steps": 3, "shared_norms": True},
+    "lora": {
+        **CYCLE,
+        "moe_blocks": (1,),
+        "pieces": [{**LORA, "on": ["router", "key"]}],
+    },
+    "gated": {**CYCLE, "moe_blocks": "none", "gated": True, "pieces": [LORA]},
+    "each expert": {**CYCLE, "moe_blocks": (1,), "pieces": [LORA]},
+    "all experts": {"steps": 3, "pieces": [{**LORA, "experts": "shared"}]},
+    "no biases": {"steps": 3, "pieces": [{**LORA, "bias": False}]},
+    "a bank": {
+        **CYCLE,
+        "moe_blocks": "none",
+        "pieces": [{**LORA, "bank": 2, "shared": "none"}],
+    },
+}
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_answers_are_the_same(name):
+    model = tiny_model(**SHARED[name])
+    apart = untie(model)
+    assert apart.config.sharing == "none"
+    assert apart.config.pieces == ()
+    assert apart.config.routed_steps == model.config.routed_steps
+    assert not apart.config.shared_norms
+    assert len({id(block.attention) for block in apart.encoder.blocks}) == (
+        model.config.steps
+    )
+    assert_same_logits(apart, model)
+
+
+@pytest.mark.parametrize("name", ["vit", "mixtures"])
+def test_relaxed_models_on_every_backend(name):
+    model = source(name, steps=2)
+    relaxed = relax(model, 3, say=quietly)
+    apart = untie(relaxed)
+    assert apart.config == model.config
+    assert_same_logits(apart, relaxed)
+
+
+def test_other_pieces_stay():
+    pieces = [
+        {"kind": "prompt", "count": 2, "segments": 3},
+        {**LORA, "on": ["query", "value"]},
+        {"kind": "bottleneck", "rank": 2, "bank": 2},
+        {"kind": "key_value_prompt", "count": 2},
+    ]
+    model = tiny_model(steps=3, pieces=pieces)
+    apart = untie(model)
+    kinds = [piece.kind for piece in apart.config.pieces]
+    assert kinds == ["prompt", "bottleneck", "key_value_prompt"]
+    assert_same_logits(apart, model)
+    before, after = weights_by_path(model), weights_by_path(apart)
+    for path in [path for path in after if "/pieces/" in path]:
+        np.testing.assert_array_equal(numpy(after[path]), numpy(before[path]))
+
+
+def test_what_is_frozen_stays_so():
+    model = tiny_model(**CYCLE, moe_blocks="none", pieces=[LORA])
+    query = "encoder/block_1/attention/query"
+    model.frozen = ("embedding", query, "encoder/pieces", "head/norm")
+    apart = untie(model)
+    # Steps 1 and 3 read block 1; there are no pieces any more.
+    wanted = {"embedding", "head/norm", query, query.replace("1", "3")}
+    assert set(apart.frozen) == wanted
+    model.frozen = ("core", "pieces")
+    assert untie(model).frozen == ("core",)
+
+
+def test_class_dtype_and_origin_are_kept():
+    model = tiny_model(dtype="mixed_bfloat16", steps=2)
+    model.class_names = ("a", "b", "c", "d", "e")
+    apart = untie(model)
+    assert apart.class_names == model.class_names
+    assert apart.dtype_policy.name == "mixed_bfloat16"
+    assert not apart.compiled
+
+
+def test_what_shares_nothing_is_one_line():
+    for model in (tiny_model("vit"), tiny_model("vit", pieces=[LORA])):
+        with pytest.raises(ValueError, match="share nothing") as error:
+            untie(model)
+        assert "merge()" in one_line(error)
+    model = tiny_model()
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="quantised") as error:
+        untie(model)
+    one_line(error)
+    with pytest.raises(ValueError, match="a ndarray is not a model") as error:
+        untie(tiny_images(1))
+    one_line(error)
