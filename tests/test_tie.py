@@ -13,8 +13,8 @@ from conftest import (
 
 import widenet_keras
 from widenet_keras import ImageClassifier
-from widenet_keras.models.tie import tie
-from widenet_keras.models.tied_weights import experts_of
+from widenet_keras.conversions.tie import tie
+from widenet_keras.conversions.tied_weights import experts_of
 from widenet_keras.models.widenet import WideNet
 
 
@@ -95,9 +95,10 @@ def test_defaults_are_those_of_a_widenet(vit):
         (8, {"sharing": "cycle", "unique_blocks": 2}, [0, 7]),
         (4, {"sharing": "cycle", "unique_blocks": 3}, [0, 2, 3]),
         (4, {}, [0]),
+        (4, {"sharing": "cycle", "unique_blocks": 3, "base": "lower"}, [0, 1, 2]),
     ],
 )
-def test_without_experts_blocks_are_copies_at_even_distances(steps, fields, copied):
+def test_without_experts_blocks_are_copies_in_order_of_depth(steps, fields, copied):
     source = tiny_model("vit", steps=steps)
     tied = tie(source, moe_blocks="none", shared_norms=True, **fields)
     before, after = weights_of(source), weights_of(tied)

@@ -11,7 +11,12 @@ _choose_backend()
 
 from widenet_keras import layers as layers
 from widenet_keras.conversions.from_weights import from_weights as from_weights
+from widenet_keras.conversions.merge import merge as merge
+from widenet_keras.conversions.prune_prompts import prune_prompts as prune_prompts
+from widenet_keras.conversions.relax import relax as relax
+from widenet_keras.conversions.tie import tie as tie
 from widenet_keras.conversions.to_timm import to_timm as to_timm
+from widenet_keras.conversions.untie import untie as untie
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.exports import ExportReport as ExportReport
 from widenet_keras.exports import export as export
@@ -29,7 +34,6 @@ from widenet_keras.models.presets import presets as presets
 from widenet_keras.models.reference_weights import (
     convert_reference_weights as convert_reference_weights,
 )
-from widenet_keras.models.tie import tie as tie
 from widenet_keras.plot import plot_class_experts as plot_class_experts
 from widenet_keras.plot import plot_history as plot_history
 from widenet_keras.plot import plot_load as plot_load

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 from widenet_keras.conversions.found import found_in
 from widenet_keras.conversions.weight_files import read_weights
-from widenet_keras.models.adapt import assign_all
 from widenet_keras.models.class_names import distinct_names
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.preprocessing import Preprocessing
+from widenet_keras.models.weights import assign_all
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.memory import MAX_MEMORY
 from widenet_keras.utils.printable import printable

@@ -8,7 +8,7 @@ import numpy as np
 
 from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import check_plain, weights_by_path
+from widenet_keras.models.weights import check_plain, weights_by_path
 from widenet_keras.utils.files import check_file, replaced_when_done
 
 # Names of its class `VisionTransformer` by the epsilon of their norms, which no other

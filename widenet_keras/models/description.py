@@ -29,10 +29,17 @@ def describe(model):
         + (f", {experts} at {len(c.routed_steps)} steps" if c.routed_steps else ""),
         *(f"  {part:<20}{count:>14,}" for part, count in counts.items()),
         f"  {'parameters':<20}{total:>14,}",
-        *([f"  {'of these trained':<20}{trained:>14,}"] if model.frozen else []),
-        f"  {'forward pass':<20}{forward_flops(c) / 1e9:>14,.3g} GFLOP per image",
     ]
+    if model.frozen:
+        lines.append(f"  {'trained':<20}{trained:>14,} of {_short(total)}")
+    flops = forward_flops(c) / 1e9
+    lines.append(f"  {'forward pass':<20}{flops:>14,.3g} GFLOP per image")
     return "\n".join(lines)
+
+
+def _short(count):
+    """Returns a number of parameters as a person reads it: 85.8 M."""
+    return f"{count / 1e6:,.1f} M" if count >= 1e6 else f"{count:,}"
 
 
 def parameters_of_parts(model):

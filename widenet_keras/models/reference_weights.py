@@ -45,7 +45,7 @@ import re
 import numpy as np
 
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import assign_all
+from widenet_keras.models.weights import assign_all
 
 # Layer kinds in their automatic names; "embedding" is the position table.
 _KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", "dense")

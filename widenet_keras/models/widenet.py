@@ -6,7 +6,6 @@ from widenet_keras.layers.embedding import embedded
 from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import head
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.adapt import adapted
 from widenet_keras.models.blocks import blocks_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.features import Features
@@ -172,7 +171,7 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
     def adapted(self, dtype=None, class_names=None, frozen=None, **fields):
         """Returns a copy with some fields changed and all weights that fit.
 
-        See `widenet_keras.models.adapt.adapted`: for another `image_size` the
+        See `widenet_keras.conversions.adapt.adapted`: for another `image_size` the
         position table is resampled, for other classes the last layer starts anew.
 
         Args:
@@ -181,6 +180,9 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
             frozen: Groups that the copy does not train; None for those of this model.
             **fields: Fields of `WideNetConfig` to change.
         """
+        # The verbs come after the network; only here a method hands on to one.
+        from widenet_keras.conversions.adapt import adapted
+
         return adapted(self, dtype, class_names, frozen, **fields)
 
     def with_image_size(self, image_size):

@@ -1,19 +1,14 @@
 """The weights that blocks share when they were trained apart: means and experts."""
 
-import keras
 import numpy as np
 
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.weights import read
 
 # Logits of a normalised token vary by about this much under a fresh router.
 ROUTER_SPREAD = 0.1
 # Noise on a repeated FFN, relative to the spread of each of its kernels.
 REPEAT_NOISE = 0.01
-
-
-def read(weight):
-    """Returns a weight as float64, for exact means."""
-    return keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")).astype(float)
 
 
 def groups_of(config, source, base, part):
@@ -23,7 +18,9 @@ def groups_of(config, source, base, part):
         config: `WideNetConfig` of the shared model.
         source: `WideNetConfig` of the unshared one.
         base: "average" for all that it replaces; "stepwise" for one, at even distances
-            from the first to the last. A block without experts is of a dense one.
+            from the first to the last; "lower" for one, from the first on. A block
+            without experts is of a dense one, one with experts of a mixture if there
+            is any.
         part: "attention" or "feed_forward".
 
     Returns:
@@ -38,14 +35,16 @@ def groups_of(config, source, base, part):
     for number, block in enumerate(unique):
         steps = [step for step, holder in enumerate(of_steps) if holder == block]
         # What no step shares starts from that of its own step.
-        if base == "stepwise" and len(unique) < source.steps:
-            of_its_kind = [
-                step
-                for step in range(source.steps)
-                if any_kind or block in config.routed_blocks or step not in routed
-            ]
+        if base != "average" and len(unique) < source.steps:
+            of_its_kind = [*range(source.steps)]
+            if not any_kind and block not in config.routed_blocks:
+                of_its_kind = [step for step in of_its_kind if step not in routed]
+            elif not any_kind and routed:
+                of_its_kind = [*routed]
             distance = (len(of_its_kind) - 1) / max(1, len(unique) - 1)
             place = round(number * distance)
+            if base == "lower":
+                place = min(number, len(of_its_kind) - 1)
             steps = of_its_kind[place : place + 1]
         mixtures = [step for step in steps if step in routed]
         groups[block] = mixtures, [step for step in steps if step not in mixtures]

@@ -1,0 +1,118 @@
+"""Products of blocks, and what LoRA adds to them at each step."""
+
+import numpy as np
+
+from widenet_keras.layers.pieces.lora import ATTENTION_MAPS
+from widenet_keras.models.weights import path_of, read
+
+
+def products_of(block):
+    """Returns kernel and bias of every product of a block, by the names of LoRA.
+
+    Args:
+        block: `Block`.
+
+    Returns:
+        Dict from names such as "query", "hidden", "experts_hidden" and "router" to
+        pairs of variables; a router has no bias, but None.
+    """
+    attention, part = block.attention, block.feed_forward
+    found = {name: getattr(attention, f"{name}_projection") for name in ATTENTION_MAPS}
+    if not block.is_routed:
+        found |= {"hidden": part.hidden, "outer": part.outer}
+        found |= {"gate": part.gate} if part.gated else {}
+        return {name: (each.kernel, each.bias) for name, each in found.items()}
+    bank = part.experts
+    return {
+        **{name: (each.kernel, each.bias) for name, each in found.items()},
+        "experts_hidden": (bank.hidden_kernel, bank.hidden_bias),
+        "experts_outer": (bank.outer_kernel, bank.outer_bias),
+        "router": (part.router.kernel, None),
+    }
+
+
+def block_of(model, step):
+    """Returns the `Block` that a step reads."""
+    return model.encoder.blocks[model.config.block_of_step[step]]
+
+
+def factors_of(model):
+    """Returns the variables of LoRA by their names, such as "query_down"; {} if none.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+    """
+    pieces = model.encoder.stacked_pieces
+    names = {w.name: w for w in (pieces.weights if pieces is not None else ())}
+    start = "lora_"
+    return {n.removeprefix(start): w for n, w in names.items() if n.startswith(start)}
+
+
+def row_of(config, name, step):
+    """Returns the row that a step has in the factors of a product.
+
+    Args:
+        config: `WideNetConfig`.
+        name: Name of the product.
+        step: A step that has it.
+    """
+    if name in ATTENTION_MAPS:
+        return step
+    routed = [each in config.routed_steps for each in range(step + 1)]
+    return routed.count(routed[step]) - 1
+
+
+def added(factors, name, row):
+    """Returns what LoRA adds to kernel and bias at inference, float64, or zeros.
+
+    Args:
+        factors: Dict of arrays as `factors_of` has them, of all steps.
+        name: Name of the product.
+        row: As of `row_of`.
+    """
+    if f"{name}_down" not in factors:
+        return 0.0, 0.0
+    down, up = (factors[f"{name}_{part}"][row] for part in ("down", "up"))
+    bias = factors[f"{name}_bias"][row] if f"{name}_bias" in factors else 0.0
+    if not name.startswith("experts_"):
+        # Of a bank inference takes the mean.
+        down = down.mean(axis=0) if down.ndim == 3 else down
+        if up.ndim == 3:
+            up, bias = up.mean(axis=0), np.mean(bias, axis=0)
+    return down @ up, bias
+
+
+def nearest(matrix, rank: int):
+    """Returns the two factors of the nearest matrix of a rank (Eckart and Young).
+
+    Args:
+        matrix: (..., D, F), NumPy.
+        rank: r.
+
+    Returns:
+        (..., D, r), whose columns are orthonormal, and (..., r, F).
+    """
+    left, sizes, right = np.linalg.svd(matrix, full_matrices=False)
+    return left[..., :rank], sizes[..., :rank, None] * right[..., :rank, :]
+
+
+def private_blocks(model):
+    """Returns the weights of a block for each step, with what LoRA adds to them.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+
+    Returns:
+        Dict from paths in a model that shares nothing to arrays.
+    """
+    config, found = model.config, {}
+    factors = {name: read(weight) for name, weight in factors_of(model).items()}
+    for step in range(config.steps):
+        for name, variables in products_of(block_of(model, step)).items():
+            deltas = added(factors, name, row_of(config, name, step))
+            for variable, delta in zip(variables, deltas, strict=True):
+                if variable is not None:
+                    _, _, place = path_of(variable).split("/", 2)
+                    value = (read(variable) + delta).astype("float32")
+                    found[f"encoder/block_{step}/{place}"] = value
+    return found

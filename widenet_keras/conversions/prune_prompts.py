@@ -1,0 +1,178 @@
+"""Prompts that matter little taken out of a tuned model."""
+
+import dataclasses
+
+import numpy as np
+from keras import ops
+
+from widenet_keras.conversions.merge import has_banks, without_banks
+from widenet_keras.conversions.remade import check_model, remade
+from widenet_keras.layers.pieces import Prompt
+from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.training.saliency import Saliency
+from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.roles import GROUPS
+
+_PROMPT, _MASK = "encoder/pieces/prompt_prompt", "encoder/pieces/prompt_mask"
+
+
+def prune_prompts(
+    model,
+    images,
+    labels=None,
+    keep: float = 0.5,
+    segments_keep: float = 1.0,
+    batch_size: int = 32,
+    start=None,
+    seed: int = 0,
+    loss="auto",
+):
+    """Returns a model with the prompts that matter most, to be tuned once more.
+
+    ```python
+    tuned = vit.adapted(pieces=[widenet_keras.Prompt(10)], frozen=("embedding", "core"))
+    ...
+    pruned = widenet_keras.prune_prompts(tuned, images, labels, keep=0.5)
+    ```
+
+    After "E2VPT" (arXiv 2307.13770): a segment of the channels of a prompt is worth the
+    mean over the batches of |d loss / d m|, of a factor m on this segment at all steps.
+    There a whole prompt is worth the same of a factor on all of it; but behind the norm
+    that follows nothing is seen of that, and what comes out is rounding. So here a
+    prompt is worth what its segments are together, or its channels where it has none.
+
+    Prompts that are worth least are removed from all steps alike; segments become zeros
+    in the mask, which nothing trains. Prompts that are left begin anew. All other
+    weights are those of the model.
+
+    Args:
+        model: An `ImageClassifier` with prompts.
+        images: (N, height, width, channels), or what else `fit` takes.
+        labels: (N,) integers, or as `loss` takes them; None if the images have them.
+        keep: Which part of the prompts stays; at least one does.
+        segments_keep: Which part of the segments of these stays; below 1 the prompts
+            need some, see `Prompt`.
+        batch_size: Images per batch.
+        start: The model before it was tuned, whose prompts those that stay return to;
+            None draws them by `seed`.
+        seed: Seed of that draw.
+        loss: As for `ImageClassifier.compile`.
+
+    Returns:
+        A new, uncompiled model of the same class and dtype policy; the same groups are
+        frozen.
+
+    Raises:
+        ValueError: If the model has no prompts, a part is not in (0, 1], or images and
+            labels do not fit the model.
+    """
+    check_model("prune_prompts", model)
+    check_plain("prune_prompts", model)
+    check_integer("prune_prompts", "batch_size", batch_size, 1)
+    check_integer("prune_prompts", "seed", seed, 0)
+    _check_part("keep", keep)
+    _check_part("segments_keep", segments_keep)
+    prompt = _prompt_of(model)
+    if prompt is None:
+        raise ValueError(
+            f"prune_prompts: {model.name} has no prompts; give one that was tuned with "
+            "pieces=[Prompt(10)]."
+        )
+    if segments_keep < 1 and not prompt.segments:
+        raise ValueError(
+            f"prune_prompts: segments_keep={segments_keep} needs prompts of segments "
+            f"and those of {model.name} have none; use segments_keep=1, or "
+            "adapted(pieces=[Prompt(..., segments=16)]), which keeps their weights."
+        )
+    shape = weights_by_path(model)[_PROMPT].shape
+    begin = _start(model, start, shape, seed)
+    worth = segment_importance(model, images, labels, batch_size, loss)
+    count = max(1, round(keep * prompt.count))
+    kept = np.sort(np.argsort(-worth.sum(axis=1), kind="stable")[:count])
+    values = {_PROMPT: begin[:, kept].astype("float32")}
+    if prompt.segments:
+        worth = worth[kept]
+        order = np.argsort(-worth, axis=None, kind="stable")
+        mask = np.zeros(worth.size, "float32")
+        mask[order[: max(1, round(segments_keep * worth.size))]] = 1.0
+        stacked = (shape[0], count, prompt.segments)
+        values[_MASK] = np.broadcast_to(mask.reshape(stacked[1:]), stacked)
+    pieces = [
+        dataclasses.replace(piece, count=count) if piece is prompt else piece
+        for piece in model.config.pieces
+    ]
+    return remade(model, model.config.replace(pieces=tuple(pieces)), values)
+
+
+def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
+    """Returns what each segment of each prompt is worth, (P, S); see `prune_prompts`.
+
+    Without segments, every channel is one.
+
+    Args:
+        model: An `ImageClassifier` with prompts.
+        images: As for `prune_prompts`.
+        labels: As for `prune_prompts`.
+        batch_size: As for `prune_prompts`.
+        loss: As for `prune_prompts`.
+    """
+    if has_banks(model.config):
+        model = without_banks(model)
+    prompt = _prompt_of(model)
+    pieces = [
+        dataclasses.replace(piece, dropout=0.0) if piece is prompt else piece
+        for piece in model.config.pieces
+    ]
+    # The task's loss of what inference computes, whatever the model was trained with.
+    looked_at = model.adapted(
+        dtype="float32",
+        dropout=0.0,
+        attention_dropout=0.0,
+        stochastic_depth=0.0,
+        router_noise=0.0,
+        capacity_factor=None,
+        balance_loss_weight=0.0,
+        router_z_loss_weight=0.0,
+        pieces=pieces,
+        frozen=tuple(group for group in GROUPS if group != "pieces"),
+    )
+    segments = prompt.segments or model.config.width
+
+    def of_segments(moves):
+        steps, count, width = moves.shape
+        moves = ops.reshape(moves, (steps, count, width // segments, segments))
+        return ops.sum(moves, axis=(0, 2))
+
+    saliency = Saliency(_PROMPT, of_segments)
+    looked_at.compile(saliency, loss=loss, metrics=None)
+    size = {} if labels is None else {"batch_size": batch_size, "shuffle": False}
+    looked_at.fit(images, labels, verbose=0, **size)
+    return saliency.mean()
+
+
+def _prompt_of(model):
+    """Returns the `Prompt` of a model, or None."""
+    found = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
+    return found[0] if found else None
+
+
+def _start(model, start, shape, seed):
+    """Returns the prompts of all steps that the model began with, (L, P, D)."""
+    if start is None:
+        limit = (3 / model.config.width) ** 0.5
+        return np.random.default_rng(seed).uniform(-limit, limit, shape)
+    check_model("prune_prompts", start)
+    prompts = weights_by_path(start).get(_PROMPT)
+    if prompts is None or prompts.shape != shape:
+        raise ValueError(
+            f"prune_prompts: start={start.name!r} has no prompts {tuple(shape)} as "
+            f"{model.name} has; give the model before it was tuned, or leave it out."
+        )
+    return read(prompts)
+
+
+def _check_part(name, value):
+    """Raises `ValueError` unless a number is in (0, 1]."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not (number and 0 < value <= 1):
+        raise ValueError(f"prune_prompts: {name}={value!r} must be a number in (0, 1].")

@@ -1,0 +1,41 @@
+"""A model with another configuration and the weights of the one that it is made of."""
+
+from widenet_keras.models.weights import weights_by_path
+from widenet_keras.models.widenet import WideNet
+
+
+def check_model(owner: str, model):
+    """Raises `ValueError` unless something is a model of this package.
+
+    Args:
+        owner: Who asks, for the message.
+        model: Anything.
+    """
+    if not isinstance(model, WideNet):
+        raise ValueError(
+            f"{owner}: a {type(model).__name__} is not a model of this package; give "
+            "an ImageClassifier, such as load_model() returns."
+        )
+
+
+def remade(model, config, values):
+    """Returns a new, uncompiled model of the same class, name and dtype policy.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+        config: `WideNetConfig` of the new one.
+        values: Dict from paths to arrays, of the weights that are not those of the
+            model at the same path.
+    """
+    other = type(model)(
+        config,
+        seed=model.seed,
+        dtype=model.dtype_policy,
+        name=model.name,
+        origin=model.origin(),
+        frozen=model.frozen,
+    )
+    sources = weights_by_path(model)
+    for path, weight in weights_by_path(other).items():
+        weight.assign(values[path] if path in values else sources[path])
+    return other

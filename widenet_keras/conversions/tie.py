@@ -1,0 +1,163 @@
+"""Starting a model that shares its blocks from one that does not."""
+
+import functools
+from collections.abc import Iterable
+
+import numpy as np
+
+from widenet_keras.conversions.remade import check_model
+from widenet_keras.conversions.tied_config import tied_config
+from widenet_keras.conversions.tied_weights import (
+    attention_values,
+    feed_forward_values,
+    mean_of_groups,
+)
+from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.utils.checks import check_choice, check_integer
+from widenet_keras.utils.roles import role_of
+
+BASES = ("auto", "stepwise", "average", "lower")
+
+
+def tie(
+    model, *, base: str = "auto", seed=0, frozen: Iterable[str] | None = None, **fields
+):
+    """Returns a model that shares its blocks, started from one that does not.
+
+    ```python
+    vit = widenet_keras.load_model("vit.keras")
+    wide = widenet_keras.tie(vit)  # one block, 4 experts, 2 of them per token
+    wide.compile()
+    wide.fit(images, labels)
+    ```
+
+    What a step keeps for itself stays as it is: norms of step t are those of block t,
+    and so are pieces.
+    Embedding, final norm and head are copied. What a group of blocks shall share
+    starts from them in one of three ways:
+
+    - "stepwise": block u of U is a copy of block round(u (L - 1) / (U - 1)) of L, so
+      that the first and the last are kept; of one block it is the first. Its experts,
+      where the source has none, are copies of one FFN, see below.
+    - "average": the mean of the group, entry by entry, so that every block of the
+      source goes in, and every FFN into an expert.
+    - "lower": block u is a copy of block u.
+
+    In detail:
+
+    - Experts from FFNs: the n blocks of a group are split by depth into E runs of
+      neighbours, and expert e is the mean of the FFNs of run e, since blocks next
+      to each other are the most alike. With more experts than blocks, FFNs repeat
+      in order of depth, the copies with a little noise (1 % of the spread of a
+      kernel), so that the router has something to choose between.
+    - Their router is new and nearly uniform: normal, with logits of about 0.1. A
+      gate is then about 1/E, K of them sum to K/E, and the output kernels and
+      biases are multiplied by E/K in return (E/K^2 for "grouped_top_1"), so that
+      the layer starts as the plain mean of the K experts, at the scale of an FFN.
+      An `output_activation` comes after that kernel: there it is a rough
+      correction.
+    - Mixtures in the source: where a group has any, expert e is the mean of their
+      experts e and the router the mean of their routers, both as they are. The
+      FFNs of the other blocks in that group are left out: they are of another
+      scale and often of another width, and would make all experts more alike.
+      Those blocks give their norms and their attention.
+    - A shared block without experts (`moe_blocks`) has the mean of the group's
+      FFNs; mixtures in the group are left out. "stepwise" and "lower" count the dense
+      blocks of the source alone, and for a mixture its mixtures if it has any.
+    - `shared_norms=True`: norms start like the rest of their block.
+    - `sharing="attention"` or "feed_forward": only that part is shared. The other one
+      of step t starts from block t alone.
+
+    A start, not an equivalent: each block has an order of its own for hidden units,
+    heads and experts, and the mean adds unit i to unit i all the same. So train: of a
+    ViT of 8 steps and width 32 (digits, 0.86 and 0.93 of two seeds), this many were
+    right at once and after four epochs:
+
+    | result | "average" | "stepwise" |
+    |---|---|---|
+    | 4 blocks | 0.20, 0.17; 0.91, 0.90 | 0.50, 0.50; 0.96, 0.93 |
+    | 1 block | 0.10, 0.10; 0.45, 0.61 | 0.16, 0.22; 0.92, 0.87 |
+    | 1 block, 4 experts | 0.09, 0.07; 0.62, 0.61 | 0.16, 0.23; 0.93, 0.89 |
+
+    With experts "auto" is "average" all the same: by it every FFN of the source goes
+    into an expert, and two seeds of one small ViT do not settle that. Only if all
+    blocks are equal the logits are those of the source, within the spread of the gates.
+
+    Sources: the three starts, "Relaxed Recursive Transformers" (arXiv
+    2410.20672); copied FFNs as experts under a new router, "Sparse Upcycling" (arXiv
+    2212.05055); private norms over shared blocks, arXiv 2107.11817.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier` whose steps share a part at most.
+        base: "stepwise", "average", "lower", or "auto": "average" if the result has
+            experts, else "stepwise".
+        seed: Seed of the new routers and of the noise on repeated FFNs.
+        frozen: Groups of weights that the result does not train; None for those of
+            the model without what starts anew: "core", "norms" that are shared, and
+            "pieces" that are added.
+        **fields: Fields of `WideNetConfig` for the result; the others are those of
+            the source. By default all steps share one mixture and have private
+            norms: `sharing="all"`, `moe_blocks="all"`, `shared_norms=False`. With
+            `sharing="sequence"` or "cycle" give `unique_blocks`. `expert_dim`
+            follows the weights. `class_token` and `representation` can be turned
+            off, not on.
+
+    Returns:
+        A new, uncompiled model of the same class and dtype policy.
+
+    Raises:
+        ValueError: If the source shares blocks, or lacks weights that a field asks for.
+    """
+    return tied("tie", model, base, seed, frozen, fields)
+
+
+def tied(owner: str, model, base: str, seed, frozen, fields: dict):
+    """Returns what `tie` does; `owner` starts the messages, the others are as there."""
+    check_integer(owner, "seed", seed, 0)
+    check_model(owner, model)
+    check_plain(owner, model)
+    check_choice(owner, "base", base, BASES)
+    config, groups = tied_config(owner, model.config, base, fields)
+    other = type(model)(
+        config,
+        seed=model.seed,
+        dtype=model.dtype_policy,
+        origin=model.origin(),
+        frozen=frozen or (),
+    )
+    random = np.random.default_rng(seed)
+    for part, values in (
+        ("attention", attention_values),
+        ("feed_forward", functools.partial(feed_forward_values, random=random)),
+    ):
+        for index, group in groups[part].items():
+            for weight, value in values(model, other, index, group):
+                weight.assign(value.astype("float32"))
+    anew = {"core", "norms"} if config.shared_norms else {"core"}
+    sources = weights_by_path(model)
+    for path, weight in weights_by_path(other).items():
+        role = role_of(weight)
+        if role.group == "core":
+            continue
+        if role.group == "pieces" and path not in sources:
+            anew.add("pieces")
+            continue
+        value = read(sources[path])
+        if weight is other.embedding.position:
+            # Without a class token its row, the first, is left out.
+            value = value[len(value) - weight.shape[0] :]
+        elif role.group == "norms":
+            part = "attention" if "/norm1/" in path else "feed_forward"
+            value = value[[*model.config.norm_rows(part)]]
+            if config.shared_norms:
+                value = mean_of_groups(value, groups[part].values())
+        elif value.shape != tuple(weight.shape):
+            raise ValueError(
+                f"{owner}: {path} would have shape {tuple(weight.shape)} and has "
+                f"{value.shape}; leave that piece out with pieces=..., or keep the "
+                "kinds of blocks."
+            )
+        weight.assign(value.astype("float32"))
+    if frozen is None:
+        other.frozen = [group for group in model.frozen if group not in anew]
+    return other

@@ -1,0 +1,76 @@
+"""Every step of a model with a block of its own again."""
+
+import numpy as np
+
+from widenet_keras.conversions.low_rank import private_blocks
+from widenet_keras.conversions.remade import check_model, remade
+from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.weights import check_plain, read, weights_by_path
+
+
+def untie(model):
+    """Returns a model that shares nothing and gives the same logits.
+
+    ```python
+    vit = widenet_keras.untie(widenet_keras.load_model("relaxed.keras"))
+    ```
+
+    Every step gets a copy of what it reads, with LoRA added to its products; so a
+    relaxed model becomes a plain ViT again. Other pieces belong to the steps and stay.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms.
+
+    Returns:
+        A new, uncompiled model of the same class and dtype policy, with
+        `sharing="none"`; the same groups are frozen.
+
+    Raises:
+        ValueError: If the model shares nothing, or is quantised.
+    """
+    check_model("untie", model)
+    check_plain("untie", model)
+    if shares_nothing(model.config):
+        raise ValueError(
+            f"untie: the steps of {model.name} share nothing "
+            f"(sharing={model.config.sharing!r}); to add LoRA to the products use "
+            "merge()."
+        )
+    return apart(model)
+
+
+def shares_nothing(config):
+    """Whether each step has a block of its own.
+
+    Args:
+        config: `WideNetConfig`.
+    """
+    own = tuple(range(config.steps))
+    return all(config.holders(part) == own for part in PART_PLANS)
+
+
+def apart(model):
+    """Returns the model whose steps share nothing, and that has no LoRA.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`, as `untie` takes or already apart.
+    """
+    config = model.config
+    routed = config.routed_steps
+    if len(routed) in (0, config.steps):
+        routed = "all" if routed else "none"
+    private = config.replace(
+        sharing="none",
+        unique_blocks=None,
+        shared_norms=False,
+        moe_blocks=routed,
+        pieces=tuple(piece for piece in config.pieces if piece.kind != "lora"),
+    )
+    values = private_blocks(model)
+    sources = weights_by_path(model)
+    for part, norm in zip(PART_PLANS, ("norm1", "norm2"), strict=True):
+        for name in ("gamma", "beta"):
+            path = f"encoder/{norm}/{name}"
+            rows = np.array(config.norm_rows(part))
+            values[path] = read(sources[path])[rows]
+    return remade(model, private, values)
