@@ -1,6 +1,5 @@
 """Distillation: a model learns the answers of another one, its teacher."""
 
-import math
 from typing import Literal
 
 import keras
@@ -60,14 +59,7 @@ class Distillation(Term):
                 f"{owner}: the teacher is a {type(teacher).__name__}; give a WideNet "
                 "or ImageClassifier, such as widenet_keras.load_model(path)."
             )
-        check_number(owner, "alpha", alpha, 0.0, below=math.nextafter(1.0, 2.0))
-        check_positive(owner, "temperature", temperature)
-        check_choice(owner, "kind", kind, ("soft", "hard"))
-        if kind == "hard" and temperature != 1.0:
-            raise ValueError(
-                f"{owner}: temperature={temperature} means nothing for kind='hard'; "
-                "leave it out, or use kind='soft'."
-            )
+        check_options(owner, alpha, temperature, kind)
         self.teacher = teacher
         self.alpha = float(alpha)
         self.temperature = float(temperature)
@@ -108,7 +100,28 @@ class Distillation(Term):
         return self.alpha * mean_over_images(losses, sample_weight)
 
 
-def check_teacher(teacher, model):
+def check_options(owner: str, alpha: float, temperature: float, kind: str):
+    """Raises `ValueError` unless these are as `Distillation` takes them.
+
+    Args:
+        owner: Who asks, for the message.
+        alpha: From 0 to 1.
+        temperature: Over 0.
+        kind: "soft" or "hard".
+    """
+    check_number(owner, "alpha", alpha, 0.0)
+    if alpha > 1.0:
+        raise ValueError(f"{owner}: alpha={alpha!r} must be a number from 0 to 1.")
+    check_positive(owner, "temperature", temperature)
+    check_choice(owner, "kind", kind, ("soft", "hard"))
+    if kind == "hard" and temperature != 1.0:
+        raise ValueError(
+            f"{owner}: temperature={temperature!r} means nothing where kind='hard'; "
+            "leave it out, or use kind='soft'."
+        )
+
+
+def check_teacher(teacher: WideNet, model: WideNet):
     """Raises `ValueError` unless a teacher knows the classes and images of a model.
 
     Args:
