@@ -77,15 +77,16 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
             )
     anew = {}
     if fresh_head and config.num_classes:
-        anew["head"] = "the last layer starts anew for other classes"
+        reason = "the last layer starts anew for other classes"
+        anew |= {"head": reason, "head/logits": reason}
     if theirs.keys() - mine.keys():
-        anew["pieces"] = "pieces start anew"
+        anew |= dict.fromkeys(("pieces", "encoder/pieces"), "pieces start anew")
     if frozen is None:
-        frozen = [group for group in model.frozen if group not in anew]
-    for group in [group for group in anew if group in frozen]:
+        frozen = [part for part in model.frozen if part not in anew]
+    for part in [part for part in anew if part in frozen]:
         raise ValueError(
-            f"adapted: {anew[group]} and {group!r} in frozen would leave it so; give "
-            f"frozen=... without {group!r}."
+            f"adapted: {anew[part]} and {part!r} in frozen would leave it so; give "
+            f"frozen=... without {part!r}."
         )
     other.frozen = frozen
     for path, weight in theirs.items():
