@@ -21,6 +21,11 @@ starts anew:
         --checkpoint runs/b16/model.keras --fields image_size 384 dropout 0.1 \
         --epochs 100 --batch-size 512 --optimizer sgd --learning-rate 0.03 \
         --warmup-epochs 0 --weight-decay 0 --mixup 0.5 --smoothing 0
+
+A small model that learns from a large one, what `--teacher` found on the same images:
+
+    python recipes/cifar10.py --data cifar10 --output runs/small \
+        --checkpoint relaxed.keras --teacher runs/vit/model.keras --alpha 0.9
 """
 
 import dataclasses
@@ -48,6 +53,7 @@ from widenet_keras.inference.keras_file import named_classifier
 from widenet_keras.models.description import describe
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
+from widenet_keras.training.terms_options import NO_TERMS, Terms
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
 
@@ -80,6 +86,9 @@ class Recipe:
     """The model, if there is no checkpoint."""
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig to change, for example: steps 6 dropout 0."""
+    frozen: tuple[str, ...] = ()
+    """Parts that do not learn: embedding, core, norms, pieces, head; those of the
+    checkpoint if not given."""
     epochs: int = 20
     """Passes over the data."""
     batch_size: int = 64
@@ -97,6 +106,7 @@ class Recipe:
     """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = FROM_SCRATCH
+    terms: OmitArgPrefixes[Terms] = NO_TERMS
     distribute: str = "auto"
     """auto: all devices, all workers of the job; none: one device; or a mode of
     widenet_keras.distribution.distribute."""
@@ -122,8 +132,12 @@ class Recipe:
             "distribute",
             "expert_devices",
             "dry_run",
+            "terms",
+            # Left out where nothing is, as in runs of earlier versions.
+            *(() if self.frozen else ("frozen",)),
         ):
             settings.pop(name)
+        settings |= self.terms.settings()
         return {**settings, "backend": keras.backend.backend()}
 
 
@@ -142,9 +156,18 @@ def starting_model(recipe, data):
     if recipe.checkpoint:
         model = named_classifier(recipe.checkpoint)
         names = data.class_names if data.named else None
-        return model.adapted(dtype=recipe.precision, class_names=names, **fields)
+        return model.adapted(
+            dtype=recipe.precision,
+            class_names=names,
+            frozen=recipe.frozen or None,
+            **fields,
+        )
     return widenet_keras.ImageClassifier.from_preset(
-        recipe.preset, seed=recipe.seed, dtype=recipe.precision, **fields
+        recipe.preset,
+        seed=recipe.seed,
+        dtype=recipe.precision,
+        frozen=recipe.frozen,
+        **fields,
     )
 
 
@@ -185,12 +208,14 @@ def train(recipe, distribution):
         f"{recipe.epochs} epochs of {batches} batches of {recipe.batch_size} images, "
         f"on {distribution.description}"
     )
+    terms = recipe.terms.build(model)
     if recipe.dry_run:
         return
 
     model.compile(
         recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        terms=terms,
     )
     settings = {**recipe.settings(), **facts_of(data, test)}
     run = Run(recipe.output, settings, distribution)

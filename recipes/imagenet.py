@@ -50,6 +50,7 @@ from widenet_keras.distribution import distribute
 from widenet_keras.models.description import describe
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
+from widenet_keras.training.terms_options import NO_TERMS, Terms
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
 
@@ -70,6 +71,8 @@ class Recipe:
     """The model."""
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     """Fields of WideNetConfig to change, for example: steps 6 remat full."""
+    frozen: tuple[str, ...] = ()
+    """Parts that do not learn: embedding, core, norms, pieces, head."""
     epochs: int = 300
     """Passes over the data."""
     batch_size: int = 4096
@@ -84,6 +87,7 @@ class Recipe:
     """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = OF_THE_PAPER[0]
     optimization: OmitArgPrefixes[Optimization] = OF_THE_PAPER[1]
+    terms: OmitArgPrefixes[Terms] = NO_TERMS
     distribute: str = "auto"
     """auto: all devices, all workers of the job; none: one device; or a mode of
     widenet_keras.distribution.distribute."""
@@ -107,8 +111,12 @@ class Recipe:
             "distribute",
             "expert_devices",
             "dry_run",
+            "terms",
+            # Left out where nothing is, as in runs of earlier versions.
+            *(() if self.frozen else ("frozen",)),
         ):
             settings.pop(name)
+        settings |= self.terms.settings()
         return {**settings, "backend": keras.backend.backend()}
 
 
@@ -129,6 +137,7 @@ def train(recipe, distribution):
         seed=recipe.seed,
         dtype=recipe.precision,
         num_classes=data.num_classes,
+        frozen=recipe.frozen,
         **widenet_keras.parse_fields(recipe.fields, settled=("num_classes",)),
     )
     data, test = trained_for(model, data, test, recipe.augmentation)
@@ -159,12 +168,14 @@ def train(recipe, distribution):
         f"{epochs} epochs of {batches} batches of {recipe.batch_size} images, on "
         f"{distribution.description}"
     )
+    terms = recipe.terms.build(model)
     if recipe.dry_run:
         return
 
     model.compile(
         recipe.optimization.build(epochs * batches, stream.batches_per_epoch),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        terms=terms,
     )
     settings = {**recipe.settings(), **facts_of(data, test)}
     run = Run(recipe.output, settings, distribution)

@@ -39,7 +39,8 @@ class Method:
 
 
 def _tied(source, blocks, base):
-    return widenet_keras.tie(source, base=base, **_shared(source, blocks))
+    fields = {**_shared(source, blocks), "moe_blocks": "none"}
+    return widenet_keras.tie(source, base=base, **fields)
 
 
 def _relaxed(source, blocks, rank, base="average", start="svd"):
@@ -49,7 +50,7 @@ def _relaxed(source, blocks, rank, base="average", start="svd"):
 
 def _shared(source, blocks):
     unique = max(1, round(blocks * source.config.steps))
-    return {"sharing": "cycle", "unique_blocks": unique, "moe_blocks": "none"}
+    return {"sharing": "cycle", "unique_blocks": unique}
 
 
 def _relax(start, against="tie_average", **how):

@@ -45,6 +45,7 @@ from widenet_keras.inference.keras_file import named_classifier
 from widenet_keras.models.description import describe
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
+from widenet_keras.training.terms_options import NO_TERMS, Terms
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
 
@@ -91,6 +92,7 @@ class Recipe:
     """What to do about a broken image."""
     augmentation: OmitArgPrefixes[Augmentation] = cifar10.SMALL_IMAGES
     optimization: OmitArgPrefixes[Optimization] = cifar10.FROM_SCRATCH
+    terms: OmitArgPrefixes[Terms] = NO_TERMS
 
     def __post_init__(self):
         check_integer("recipe", "epochs", self.epochs, 1)
@@ -104,8 +106,9 @@ class Recipe:
     def settings(self):
         """Returns what the weights at the end depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "data_dir", "validate_every", "on_error"):
+        for name in ("output", "data_dir", "validate_every", "on_error", "terms"):
             settings.pop(name)
+        settings |= self.terms.settings()
         return {**settings, "backend": keras.backend.backend()}
 
 
@@ -162,6 +165,7 @@ def train(recipe, distribution):
     model.compile(
         recipe.optimization.build(recipe.epochs * batches, batches),
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
+        terms=recipe.terms.build(model),
     )
     settings = {**recipe.settings(), **facts_of(data, test)}
     run = Run(recipe.output, settings, distribution)

@@ -40,5 +40,7 @@ from widenet_keras.plot import plot_load as plot_load
 from widenet_keras.plot import plot_load_history as plot_load_history
 from widenet_keras.plot import plot_patches as plot_patches
 from widenet_keras.plot import plot_routing as plot_routing
+from widenet_keras.training.consistency import Consistency as Consistency
+from widenet_keras.training.distillation import Distillation as Distillation
 from widenet_keras.training.image_classifier import ImageClassifier as ImageClassifier
 from widenet_keras.version import __version__ as __version__

@@ -1,6 +1,5 @@
 """The image classifier: the network with an objective, ready for `model.fit`."""
 
-import contextlib
 import functools
 import warnings
 
@@ -24,7 +23,8 @@ from widenet_keras.training.on_logits import (
     metrics_on_logits,
 )
 from widenet_keras.training.step import TrainStep
-from widenet_keras.training.trainable_variables import follow
+from widenet_keras.training.terms import checked_terms
+from widenet_keras.training.trainable_variables import FollowsTrainable
 from widenet_keras.utils.plain_errors import first_line, plain_errors, told_by
 
 # Errors that a check in a graph made are its line.
@@ -32,7 +32,7 @@ _plain_errors = functools.partial(plain_errors, data_message, broken_image_messa
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
-class ImageClassifier(TrainStep, WideNet):
+class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
     """A WideNet, ViT or ViT-MoE that classifies images.
 
     ```python
@@ -57,8 +57,6 @@ class ImageClassifier(TrainStep, WideNet):
 
     # What labels the loss takes, see `labels_kind`; `compile` says.
     labels_kind = None
-    # Which weights were trainable when the optimizer, and when any step, was made.
-    _followed = _traced = None
 
     def build(self, images_shape):
         """Makes trackers and weights; the constructor calls it."""
@@ -75,7 +73,9 @@ class ImageClassifier(TrainStep, WideNet):
         self.add_loss(self.auxiliary_loss(record))
         return logits
 
-    def compile(self, optimizer="adamw", loss="auto", metrics="auto", **kwargs):
+    def compile(
+        self, optimizer="adamw", loss="auto", metrics="auto", terms=(), **kwargs
+    ):
         """Configures training; as `keras.Model.compile`, with defaults.
 
         Args:
@@ -84,11 +84,15 @@ class ImageClassifier(TrainStep, WideNet):
                 by name or as a function of Keras is taken on logits as well.
             metrics: "auto" is accuracy: of the class, or with binary cross-entropy
                 of every label of an image. Others are taken on logits, as the loss.
+            terms: What is minimised beside the loss, such as
+                `[Distillation(teacher)]` and `Consistency()`. A model that is saved
+                and loaded has none: give them again to go on.
             **kwargs: As for `keras.Model.compile`; `weighted_metrics` as `metrics`.
 
         Raises:
-            ValueError: If a loss or metric would read the logits as probabilities, or
-                loss or optimizer do not work over the devices of this job.
+            ValueError: If a loss or metric would read the logits as probabilities,
+                loss or optimizer do not work over the devices of this job, or a term
+                does not fit.
         """
         with told_by("compile"):
             loss = loss_on_logits(loss)
@@ -96,6 +100,7 @@ class ImageClassifier(TrainStep, WideNet):
             weighted = metrics_on_logits(kwargs.pop("weighted_metrics", None), loss)
             optimizer = keras.optimizers.get(optimizer)
             self.check_training(optimizer, loss)
+            terms = checked_terms(terms, self, loss)
             super().compile(
                 optimizer=optimizer,
                 loss=loss,
@@ -103,6 +108,7 @@ class ImageClassifier(TrainStep, WideNet):
                 weighted_metrics=weighted,
                 **kwargs,
             )
+        self.set_terms(terms)
         self.labels_kind = labels_kind(loss)
         # Variables that are first made inside a train step make TensorFlow trace
         # that step twice, which doubles the wait before the first epoch.
@@ -161,7 +167,7 @@ class ImageClassifier(TrainStep, WideNet):
         options = checked_options("evaluate", args, kwargs)
         x, y = self._checked(x, y, options)
         self._follow_trainable()
-        with self.keeps_weights(), _plain_errors(), self.whole_batches():
+        with self.evaluates(), _plain_errors(), self.whole_batches():
             return super().evaluate(x, y, **options)
 
     def predict(self, x, *args, **kwargs):
@@ -171,7 +177,7 @@ class ImageClassifier(TrainStep, WideNet):
         if is_empty(x):
             return np.zeros((0, self.config.outputs), "float32")
         self._follow_trainable()
-        with self.keeps_weights(), _plain_errors(), self.whole_batches():
+        with self.evaluates(), _plain_errors(), self.whole_batches():
             return super().predict(x, **options)
 
     def train_on_batch(self, x, y=None, *args, **kwargs):
@@ -188,7 +194,8 @@ class ImageClassifier(TrainStep, WideNet):
         options = checked_options("test_on_batch", args, kwargs)
         x, y = self._checked(x, y, options)
         self._follow_trainable()
-        return super().test_on_batch(x, y, **options)
+        with self.without_terms():
+            return super().test_on_batch(x, y, **options)
 
     def predict_on_batch(self, x):
         """Returns the logits of one batch, as NumPy, after the checks."""
@@ -196,7 +203,8 @@ class ImageClassifier(TrainStep, WideNet):
         if is_empty(x):
             return np.zeros((0, self.config.outputs), "float32")
         self._follow_trainable()
-        return super().predict_on_batch(x)
+        with self.without_terms():
+            return super().predict_on_batch(x)
 
     def _checked(self, data, labels, options=None, needs_labels=True):
         """Returns data and labels that are checked now or as they come."""
@@ -223,28 +231,3 @@ class ImageClassifier(TrainStep, WideNet):
         images, labels = self._checked(images, labels, options)
         weights = options["sample_weight"]
         return keras.utils.pack_x_y_sample_weight(images, labels, weights)
-
-    def _follow_trainable(self, trains=False):
-        """Takes in which weights were frozen or unfrozen since the last call."""
-        variables = self.trainable_variables
-        if trains and not variables:
-            raise ValueError(
-                f"{self.name} has no trainable weight to train; set its trainable = "
-                "True, or that of one of its layers."
-            )
-        now = tuple(map(id, variables))
-        if now != self._traced:
-            # They were traced for the other weights.
-            self._traced = now
-            self.test_function = self.predict_function = None
-        # A `fit` that runs keeps what it trains until its end.
-        if not trains or now == self._followed:
-            return
-        self._followed = now
-        if self.compiled and self.optimizer is not None:
-            # Over the devices of a strategy, which TensorFlow has.
-            strategy = getattr(self, "distribute_strategy", None)
-            with strategy.scope() if strategy else contextlib.nullcontext():
-                follow(self.optimizer, variables)
-            self.unshare_buffers()
-        self.train_function = None

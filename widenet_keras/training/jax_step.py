@@ -9,7 +9,7 @@ from widenet_keras.training.jax_batches import (
     batches_on_all_devices,
     on_every_device,
 )
-from widenet_keras.training.objective import Objective
+from widenet_keras.training.objective import Objective, TrainingLoss
 
 
 class TrainStep(Objective):
@@ -17,28 +17,44 @@ class TrainStep(Objective):
 
     _lent = ()
 
+    @property
+    def non_trainable_variables(self):
+        """Those of the model, and in training what terms of the objective read.
+
+        This is what the loops of Keras hand to a compiled program as its state, and
+        take back; weights that it is not handed become constants of it.
+        """
+        return [*super().non_trainable_variables, *self.term_variables]
+
     def train_step(self, state, data):
         """Trains on one batch; returns the logs and the new state."""
         trainable, non_trainable, optimizer_variables, metrics_variables = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
 
         def scaled_loss(trainable):
-            loss, parts, non_trainable_after = self._forward_losses(
-                trainable, non_trainable, x, y, sample_weight, training=True
-            )
+            with self._scope(trainable, non_trainable) as scope:
+                loss = self.training_loss(
+                    lambda: self(x, training=True, return_routing=True),
+                    lambda logits: self.compute_loss(
+                        x, y, logits, sample_weight, training=True
+                    ),
+                    x,
+                    sample_weight,
+                )
+            after = [scope.get_current_value(v) for v in self.non_trainable_variables]
             mapping = zip(self.optimizer.variables, optimizer_variables, strict=True)
             with keras.StatelessScope(state_mapping=list(mapping)):
-                scaled = self.optimizer.scale_loss(loss)
-            return scaled, (loss, parts, non_trainable_after)
+                scaled = self.optimizer.scale_loss(loss.total)
+            return scaled, (loss, after)
 
-        gradients, (loss, parts, non_trainable) = jax.grad(scaled_loss, has_aux=True)(
+        gradients, (loss, non_trainable) = jax.grad(scaled_loss, has_aux=True)(
             trainable
         )
         trainable, optimizer_variables = self.optimizer.stateless_apply(
             optimizer_variables, gradients, trainable
         )
         logs, metrics_variables = self._logs(
-            metrics_variables, loss, parts, x, y, sample_weight
+            metrics_variables, loss, x, y, sample_weight
         )
         return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
 
@@ -46,12 +62,14 @@ class TrainStep(Objective):
         """Evaluates one batch; returns the logs, whose `loss` is the task loss."""
         trainable, non_trainable, metrics_variables = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        _, parts, non_trainable = self._forward_losses(
-            trainable, non_trainable, x, y, sample_weight, training=False
+        (logits, record), non_trainable = self.stateless_call(
+            trainable, non_trainable, x, training=False, return_routing=True
         )
-        task_loss = parts[0]
+        with self._scope(trainable, non_trainable):
+            loss = self.compute_loss(x, y, logits, sample_weight, training=False)
+        loss = TrainingLoss(loss, loss, {}, logits, record)
         logs, metrics_variables = self._logs(
-            metrics_variables, task_loss, parts, x, y, sample_weight
+            metrics_variables, loss, x, y, sample_weight
         )
         return logs, (trainable, non_trainable, metrics_variables)
 
@@ -71,22 +89,24 @@ class TrainStep(Objective):
         the buffers of the average; a second `fit` would donate them twice.
         """
         seen = set()
-        for variable in [*self.variables, *self.optimizer.variables]:
+        held = [*self.variables, *self.optimizer.variables, *self.term_variables]
+        for variable in held:
             if id(variable.value) in seen:
                 variable.assign(jax.numpy.copy(variable.value))
             seen.add(id(variable.value))
 
     @contextlib.contextmanager
-    def keeps_weights(self):
-        """Gives the weights back if evaluation or prediction ends in an error.
+    def evaluates(self):
+        """Context of evaluation and prediction; an error gives the weights back.
 
         Only `fit` does that by itself.
         """
-        try:
-            yield
-        except BaseException:
-            self.jax_state_sync()
-            raise
+        with super().evaluates():
+            try:
+                yield
+            except BaseException:
+                self.jax_state_sync()
+                raise
 
     def jax_state_sync(self):
         """Gives the model what the loops of Keras have, as it was lent if need be.
@@ -103,34 +123,25 @@ class TrainStep(Objective):
         if parts.get("purge_model_variables"):
             optimizer = getattr(getattr(self, "optimizer", None), "variables", [])
             lent = [*self.variables, *optimizer, *self.metrics_variables]
+            lent += self.term_variables
             # Not as an attribute, in which Keras would see new state.
             vars(self)["_lent"] = tuple((each, each.value) for each in lent)
         return super()._get_jax_state(**parts)
 
-    def _forward_losses(self, trainable, non_trainable, x, y, sample_weight, training):
-        """Total loss, (task loss, record, logits), and the new model state."""
-        (logits, record), non_trainable = self.stateless_call(
-            trainable, non_trainable, x, training=training, return_routing=True
-        )
-        mapping = [
-            *zip(self.trainable_variables, trainable, strict=True),
-            *zip(self.non_trainable_variables, non_trainable, strict=True),
-        ]
-        with keras.StatelessScope(state_mapping=mapping):
-            task_loss = self.compute_loss(
-                x, y, logits, sample_weight, training=training
-            )
-        loss = task_loss + self.auxiliary_loss(record)
-        return loss, (task_loss, record, logits), non_trainable
+    def _scope(self, trainable, non_trainable):
+        """Context in which the model has these values, and all that it reads."""
+        variables = [*self.trainable_variables, *self.non_trainable_variables]
+        values = [*trainable, *non_trainable]
+        mapping = list(zip(variables, values, strict=True))
+        return keras.StatelessScope(state_mapping=mapping)
 
-    def _logs(self, metrics_variables, loss, parts, x, y, sample_weight):
+    def _logs(self, metrics_variables, loss, x, y, sample_weight):
         """Updates all metrics statelessly; returns the logs and their state."""
-        task_loss, record, logits = parts
         mapping = zip(self.metrics_variables, metrics_variables, strict=True)
         with keras.StatelessScope(state_mapping=list(mapping)) as scope:
-            self._loss_tracker.update_state(loss, sample_weight=x.shape[0])
-            self.track(task_loss, record, x.shape[0])
-            logs = self.compute_metrics(x, y, logits, sample_weight=sample_weight)
+            self._loss_tracker.update_state(loss.total, sample_weight=x.shape[0])
+            self.track(loss, x.shape[0])
+            logs = self.compute_metrics(x, y, loss.logits, sample_weight=sample_weight)
         updated = []
         for variable, before in zip(
             self.metrics_variables, metrics_variables, strict=True

@@ -1,12 +1,32 @@
 """What is minimised, and what is reported beside it. The same on all backends."""
 
 import contextlib
+from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
 from widenet_keras.routing.losses import balance_of
+from widenet_keras.training.terms import Forward, variables_of
+
+
+class TrainingLoss(NamedTuple):
+    """What a batch is minimised by, and what is reported of it.
+
+    Attributes:
+        total: Scalar; the loss.
+        task: Scalar; the task loss.
+        terms: Dict from the names of the terms to scalars.
+        logits: (B, classes).
+        record: `RoutingRecord`, or `()` without experts.
+    """
+
+    total: object
+    task: object
+    terms: dict
+    logits: object
+    record: object
 
 
 class Objective:
@@ -14,7 +34,8 @@ class Objective:
 
     total loss = task loss + balance_loss_weight * sum over the steps of the
     balance loss + router_z_loss_weight * sum over the steps of the z-loss.
-    Source: "Go Wider Instead of Deeper", total loss.
+    Source: "Go Wider Instead of Deeper", total loss. Terms that `compile` was given
+    are added, see `Term`.
 
     Reported besides Keras' own `loss` and metrics:
         task_loss: The compiled loss (and regularisers) alone.
@@ -24,7 +45,10 @@ class Objective:
         utilization: Load of the busiest expert over the fair load, mean of the
             steps: 1.0 is fair, E/K the worst.
         dead_experts: Experts that no token of a batch chose at any step.
+        <name>_loss: A term, in training alone.
     """
+
+    _terms, _term_trackers, _trains = (), {}, True
 
     def make_trackers(self):
         """Makes the trackers; `build` calls it once, before it locks the model."""
@@ -38,11 +62,72 @@ class Objective:
     @property
     def metrics(self):
         """Those of Keras; none where only a model around this one is trained."""
-        return super().metrics if self.compiled else []
+        if not self.compiled:
+            return []
+        trackers = self._term_trackers.values() if self._trains else ()
+        return [*super().metrics, *trackers]
 
-    def keeps_weights(self):
-        """Context in which an error leaves the model with its weights."""
-        return contextlib.nullcontext()
+    def set_terms(self, terms):
+        """Takes the terms of what is compiled, and makes their trackers.
+
+        Args:
+            terms: Tuple of `Term`.
+        """
+        # Not as attributes, in which Keras would find a teacher as a part of the model
+        # and trackers that are reported by an evaluation.
+        vars(self)["_terms"] = terms
+        vars(self)["_term_trackers"] = {
+            term.name: keras.metrics.Mean(name=f"{term.name}_loss") for term in terms
+        }
+
+    @property
+    def term_variables(self):
+        """Variables that training reads and that are not the model's: a teacher's."""
+        trains = self.compiled and self._trains
+        return variables_of(self._terms) if trains else []
+
+    @contextlib.contextmanager
+    def without_terms(self):
+        """Context in which nothing is trained: no term is computed or reported."""
+        before, vars(self)["_trains"] = self._trains, False
+        try:
+            yield
+        finally:
+            vars(self)["_trains"] = before
+
+    def training_loss(self, forward, task_loss, images, sample_weight):
+        """Returns the `TrainingLoss` of a batch, or of a replica's part of it.
+
+        Each term is a mean over these images, as the task loss is.
+
+        Args:
+            forward: Function of nothing; makes a forward pass with draws of its own
+                and returns its logits and the record of the global batch.
+            task_loss: Function of logits.
+            images: (B, height, width, channels).
+            sample_weight: (B,) or None.
+        """
+        made = [Forward(*forward())]
+        first, terms = made[0], {}
+        loss = total = task_loss(first.logits)
+
+        def again():
+            made.append(Forward(*forward()))
+            return made[-1]
+
+        for term in self._terms:
+            terms[term.name] = term(images, sample_weight, first, again)
+            total = total * term.task_factor
+        auxiliary = self.auxiliary_loss(first.record)
+        if len(made) > 1:
+            others = (self.auxiliary_loss(each.record) for each in made[1:])
+            auxiliary = sum(others, auxiliary) / len(made)
+        total = sum(terms.values(), total + auxiliary)
+        return TrainingLoss(total, loss, terms, *first)
+
+    def evaluates(self):
+        """Context of evaluation and prediction; an error leaves the weights."""
+        return self.without_terms()
 
     def whole_batches(self, data_of_own_rows=None):
         """Context in which several processes train or evaluate one model.
@@ -97,18 +182,18 @@ class Objective:
             balance_loss=balance_of(fraction, record.mean_probability),
         )
 
-    def track(self, task_loss, record, batch_size):
+    def track(self, loss, batch_size):
         """Updates the trackers with one batch.
 
         Args:
-            task_loss: Scalar.
-            record: `RoutingRecord`, or `()` without experts.
+            loss: `TrainingLoss`; in evaluation without terms.
             batch_size: Images of the batch; the weight of its values.
         """
-        values = {"task_loss": task_loss}
-        if record:
-            values |= self._routing_facts(record)
-        for name, tracker in self.trackers.items():
+        values = {"task_loss": loss.task, **loss.terms}
+        if loss.record:
+            values |= self._routing_facts(loss.record)
+        trackers = {**self.trackers, **(self._term_trackers if loss.terms else {})}
+        for name, tracker in trackers.items():
             tracker.update_state(values[name], sample_weight=batch_size)
 
     def _routing_facts(self, record):

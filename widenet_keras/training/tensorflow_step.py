@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from widenet_keras.training.objective import Objective
+from widenet_keras.training.objective import Objective, TrainingLoss
 from widenet_keras.training.replica_batch import ReplicaBatch
 from widenet_keras.training.replica_checks import check_reduction
 from widenet_keras.utils.execution import execution
@@ -15,21 +15,27 @@ class TrainStep(Objective):
     def train_step(self, data):
         """Trains on one batch and returns the logs."""
         batch = _batch_of(data)
-        with tf.GradientTape() as tape:
-            logits, record, task_loss = self._forward(batch, training=True)
-            loss = task_loss + self.auxiliary_loss(record)
+        with tf.GradientTape() as tape, self._execution():
+            loss = self.training_loss(
+                lambda: self._forward(batch, training=True),
+                lambda logits: self._task_loss(batch, logits, training=True),
+                batch.x,
+                batch.sample_weight,
+            )
             # The gradients of the replicas are summed.
-            scaled = self.optimizer.scale_loss(loss * batch.share)
+            scaled = self.optimizer.scale_loss(loss.total * batch.share)
         variables = self.trainable_weights
         gradients = _clipped_together(self.optimizer, tape.gradient(scaled, variables))
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return self._logs(batch, logits, record, loss, task_loss)
+        return self._logs(batch, loss)
 
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = _batch_of(data)
-        logits, record, task_loss = self._forward(batch, training=False)
-        return self._logs(batch, logits, record, task_loss, task_loss)
+        with self._execution():
+            logits, record = self._forward(batch, training=False)
+        loss = self._task_loss(batch, logits, training=False)
+        return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
     def predict_step(self, data):
         """Returns the logits of one batch."""
@@ -58,24 +64,29 @@ class TrainStep(Objective):
             )
 
     def _forward(self, batch, training):
-        """Returns logits, the record of the global batch and the mean task loss."""
-        with execution(static_shapes=self.jit_compile, replica=_replica()):
-            logits, record = self(batch.x, training=training, return_routing=True)
+        """Returns the logits and the record of the global batch."""
+        logits, record = self(batch.x, training=training, return_routing=True)
+        if _replicas() > 1:
+            record = self.over_replicas(record, batch.share, _total)
+        return logits, record
+
+    def _execution(self):
+        """Context in which models compute a part of a batch."""
+        return execution(static_shapes=self.jit_compile, replica=_replica())
+
+    def _task_loss(self, batch, logits, training):
         task_loss = self.compute_loss(
             batch.x, batch.y, logits, batch.sample_weight, training=training
         )
         # Keras has divided it by the number of replicas; their shares do that here.
-        task_loss *= _replicas()
-        if _replicas() > 1:
-            record = self.over_replicas(record, batch.share, _total)
-        return logits, record, task_loss
+        return task_loss * _replicas()
 
-    def _logs(self, batch, logits, record, loss, task_loss):
+    def _logs(self, batch, loss):
         """Updates all metrics and returns the logs."""
-        self._loss_tracker.update_state(loss, sample_weight=batch.count)
-        self.track(task_loss, record, batch.count)
+        self._loss_tracker.update_state(loss.total, sample_weight=batch.count)
+        self.track(loss, batch.count)
         x, y, logits, weights = batch.real(
-            batch.x, batch.y, logits, batch.sample_weight
+            batch.x, batch.y, loss.logits, batch.sample_weight
         )
         logs = self.compute_metrics(x, y, logits, sample_weight=weights)
         if _has_workers():

@@ -6,7 +6,7 @@ import keras
 import torch
 
 from widenet_keras.training import torch_processes
-from widenet_keras.training.objective import Objective
+from widenet_keras.training.objective import Objective, TrainingLoss
 from widenet_keras.training.replica_batch import ReplicaBatch
 from widenet_keras.training.replica_checks import check_reduction
 from widenet_keras.utils.execution import execution
@@ -34,22 +34,26 @@ class TrainStep(Objective):
     def train_step(self, data):
         """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)
-        logits, record = self._forward(batch, training=True)
+        with execution(replica=torch_processes.rank()):
+            loss = self.training_loss(
+                lambda: self._forward(batch, training=True),
+                lambda logits: self._task_loss(batch, logits, training=True),
+                batch.x,
+                batch.sample_weight,
+            )
         # What `fit` has followed; Keras would walk over all layers for it.
         variables = self.optimizer._trainable_variables
         # Gradients of the batch before would be added to. Here and below not `value`,
         # which looks around before it gives a parameter.
         for variable in variables:
             variable._value.grad = None
-        task_loss = self._task_loss(batch, logits, training=True)
-        loss = task_loss + self.auxiliary_loss(record)
-        self.optimizer.scale_loss(loss * batch.share).backward()
+        self.optimizer.scale_loss(loss.total * batch.share).backward()
         gradients = [variable._value.grad for variable in variables]
         if torch_processes.processes() > 1:
             gradients = torch_processes.totals(gradients)
         with torch.no_grad():
             self.optimizer.apply(gradients, variables)
-        return self._logs(batch, logits, record, loss, task_loss)
+        return self._logs(batch, loss)
 
     def _get_regularization_losses(self):
         # For which Keras, too, walks over all layers at every step.
@@ -62,9 +66,10 @@ class TrainStep(Objective):
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = self._batch_of(data)
-        logits, record = self._forward(batch, training=False)
-        task_loss = self._task_loss(batch, logits, training=False)
-        return self._logs(batch, logits, record, task_loss, task_loss)
+        with execution(replica=torch_processes.rank()):
+            logits, record = self._forward(batch, training=False)
+        loss = self._task_loss(batch, logits, training=False)
+        return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
     def predict_step(self, data):
         """Returns the logits of one batch, of which every process computes a part."""
@@ -126,8 +131,7 @@ class TrainStep(Objective):
 
     def _forward(self, batch, training):
         """Returns the logits and the record of the global batch."""
-        with execution(replica=torch_processes.rank()):
-            logits, record = self(batch.x, training=training, return_routing=True)
+        logits, record = self(batch.x, training=training, return_routing=True)
         if torch_processes.processes() > 1:
             record = self.over_replicas(record, batch.share, torch_processes.total)
         return logits, record
@@ -137,13 +141,13 @@ class TrainStep(Objective):
             batch.x, batch.y, logits, batch.sample_weight, training=training
         )
 
-    def _logs(self, batch, logits, record, loss, task_loss):
+    def _logs(self, batch, loss):
         """Updates all metrics and returns the logs."""
         with torch.no_grad():
-            self._loss_tracker.update_state(loss, sample_weight=batch.count)
-            self.track(task_loss, record, batch.count)
+            self._loss_tracker.update_state(loss.total, sample_weight=batch.count)
+            self.track(loss, batch.count)
         x, y, logits, weights = batch.real(
-            batch.x, batch.y, logits, batch.sample_weight
+            batch.x, batch.y, loss.logits, batch.sample_weight
         )
         return self.compute_metrics(x, y, logits, sample_weight=weights)
 

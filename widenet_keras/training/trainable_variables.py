@@ -1,6 +1,40 @@
-"""Optimizers that follow which weights of their model are trained."""
+"""Following which weights of a model are trained."""
+
+import contextlib
 
 import keras
+
+
+class FollowsTrainable:
+    """Part of a classifier: what was frozen or unfrozen since it was compiled."""
+
+    # Which weights were trainable when the optimizer, and when any step, was made.
+    _followed = _traced = None
+
+    def _follow_trainable(self, trains=False):
+        """Takes in which weights were frozen or unfrozen since the last call."""
+        variables = self.trainable_variables
+        if trains and not variables:
+            raise ValueError(
+                f"{self.name} has no trainable weight to train; set its trainable = "
+                "True, or that of one of its layers."
+            )
+        now = tuple(map(id, variables))
+        if now != self._traced:
+            # They were traced for the other weights.
+            self._traced = now
+            self.test_function = self.predict_function = None
+        # A `fit` that runs keeps what it trains until its end.
+        if not trains or now == self._followed:
+            return
+        self._followed = now
+        if self.compiled and self.optimizer is not None:
+            # Over the devices of a strategy, which TensorFlow has.
+            strategy = getattr(self, "distribute_strategy", None)
+            with strategy.scope() if strategy else contextlib.nullcontext():
+                follow(self.optimizer, variables)
+            self.unshare_buffers()
+        self.train_function = None
 
 
 def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:

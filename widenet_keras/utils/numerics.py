@@ -49,3 +49,4 @@ tanh = _numerics.tanh
 tokens_first = _numerics.tokens_first
 uniform = _random.uniform
 weights_as_stored = _numerics.weights_as_stored
+without_gradients = _numerics.without_gradients

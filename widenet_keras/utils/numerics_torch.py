@@ -22,6 +22,8 @@ product = torch.matmul
 product_of_float32 = torch.matmul
 stacked = torch.stack
 tanh = torch.tanh
+# Keeps nothing for a backward pass.
+without_gradients = torch.no_grad
 _VALUE, _PARAMETER = operator.attrgetter("value"), operator.attrgetter("_value")
 
 

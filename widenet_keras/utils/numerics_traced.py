@@ -24,6 +24,8 @@ reshaped = ops.reshape
 shape = ops.shape
 stacked = ops.stack
 tanh = ops.tanh
+# What no gradient needs, a compiler does not keep.
+without_gradients = contextlib.nullcontext
 
 
 @contextlib.contextmanager
