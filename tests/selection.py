@@ -17,6 +17,7 @@ READS = ("tensorflow",)
 ONCE = {
     # Configurations, counts, weights moved from model to model.
     "test_adapt.py": QUICK,
+    "test_adapt.py::test_pieces_that_start_without_effect": EVERY,
     "test_config.py": QUICK,
     "test_config_fields.py": QUICK,
     "test_config_fields.py::test_many_fields_at_once": EVERY,

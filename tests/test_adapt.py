@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
-from conftest import numpy, one_line, tiny_images, tiny_model
+from conftest import BACKEND, numpy, one_line, shake, slow, tiny_images, tiny_model
 
 import widenet_keras
+from widenet_keras import LoRA
+from widenet_keras.layers import heads
 from widenet_keras.models.description import describe
+from widenet_keras.models.weights import weights_by_path
 
 
 def test_another_head_keeps_the_rest():
@@ -24,6 +27,63 @@ def test_another_image_size_and_the_same_one():
     same = model.adapted(remat="full", engine="slots")
     np.testing.assert_allclose(numpy(same(images)), numpy(model(images)), atol=1e-5)
     assert model.adapted(image_size=16)(tiny_images(size=16)).shape == (4, 5)
+
+
+IDLE = [
+    {"kind": "lora", "rank": 2, "on": ["query", "output", "hidden", "router"]},
+    {"kind": "bottleneck", "rank": 2},
+]
+
+
+@pytest.mark.parametrize("kind", ["vit", slow("vit_moe")])
+def test_pieces_that_start_without_effect_leave_every_bit(kind, monkeypatch):
+    # Pieces have products of their own; those joined to one are summed otherwise.
+    monkeypatch.setattr(heads, "_SMALL_WIDTH", 0)
+    model, images = tiny_model(kind), tiny_images()
+    wanted = numpy(model(images))
+    tuned = model.adapted(pieces=IDLE[1:])
+    both = tuned.adapted(pieces=[LoRA(2, on=IDLE[0]["on"]), *tuned.config.pieces])
+    # XLA arranges the sums of each program in its own way.
+    atol = 1e-6 if BACKEND == "jax" else 0
+    for other in (tuned, both):
+        np.testing.assert_allclose(numpy(other(images)), wanted, rtol=0, atol=atol)
+    assert both.config == tuned.config.replace(pieces=IDLE)
+    # And out again, with what was learned elsewhere.
+    shake(both.weights)
+    less = both.adapted(pieces=[IDLE[1]])
+    before, after = weights_by_path(both), weights_by_path(less)
+    gone = [path for path in before if path not in after]
+    assert len(gone) == (9 if kind == "vit" else 14)
+    assert all(path.startswith("encoder/pieces/lora_") for path in gone)
+    for path, weight in after.items():
+        np.testing.assert_array_equal(numpy(weight), numpy(before[path]))
+
+
+def test_pieces_that_start_anew_are_trained():
+    model = tiny_model("vit", pieces=IDLE[1:])
+    model.frozen = ("core", "pieces")
+    assert model.adapted(dropout=0.1).frozen == ("core", "pieces")
+    assert model.adapted(pieces=IDLE).frozen == ("core",)
+    assert model.adapted(pieces=()).frozen == ("core",)
+    for part in ("pieces", "encoder/pieces"):
+        with pytest.raises(ValueError, match="pieces start anew") as error:
+            model.adapted(pieces=IDLE, frozen=(part,))
+        assert f"without {part!r}" in one_line(error)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"pieces": [{"kind": "bottleneck", "rank": 3}]}, "encoder/pieces/bottleneck"),
+        ({"pieces": [], "steps": 3}, "would change the weights themselves"),
+        ({"pieces": [], "representation": False}, "would change the weights"),
+        ({"pieces": [{"kind": "lore"}]}, "Did you mean 'lora'"),
+    ],
+)
+def test_pieces_that_do_not_fit_are_refused_in_one_line(fields, words):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        tiny_model("vit", pieces=IDLE[1:]).adapted(**fields)
+    assert words in one_line(error)
 
 
 @pytest.mark.parametrize(

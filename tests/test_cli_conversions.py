@@ -1,5 +1,6 @@
 """Commands that make one model of another: what they print, write and refuse."""
 
+import dataclasses
 import os
 import re
 import shutil
@@ -26,7 +27,9 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     model = tiny_model("vit", steps=4)
     model.class_names = NAMES
-    model.preprocessing = {**model.preprocessing.to_dict(), "interpolation": "bicubic"}
+    model.preprocessing = dataclasses.replace(
+        model.preprocessing, interpolation="bicubic"
+    )
     model.save(folder / "vit.keras")
     (folder / "labels.txt").write_text("\n".join(NAMES) + "\n")
     return folder

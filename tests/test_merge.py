@@ -5,7 +5,7 @@ import collections
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, one_line, tiny_images, tiny_model
+from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
 from test_relax import assert_same_logits
 
 import widenet_keras
@@ -33,8 +33,10 @@ def test_a_bank_becomes_its_mean(shared):
             of_banks.append(path.rpartition("_")[0].split("/")[-1])
         np.testing.assert_array_equal(found, wanted)
     assert len(of_banks) == {"up": 2, "down": 2, "none": 4}[shared]
-    images = tiny_images(3)
-    np.testing.assert_array_equal(numpy(merged(images)), numpy(model(images)))
+    # XLA arranges the sums of each program in its own way.
+    images, atol = tiny_images(3), 1e-6 if BACKEND == "jax" else 0
+    found, wanted = numpy(merged(images)), numpy(model(images))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
 def test_a_bank_of_lora_that_is_shared_becomes_one():

@@ -23,8 +23,8 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     tuned = vit.adapted(pieces=adapters, frozen=("embedding", "core", "norms"))
     ```
 
-    Pieces that start without effect, as those of "lora" do, leave the logits as they
-    are, bit for bit.
+    Pieces that start without effect, as "lora" and "bottleneck" do, leave the logits as
+    they are: bit for bit, where no compiler or joined product sums in another order.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.

@@ -18,7 +18,7 @@ def merge(model):
     ```
 
     A bank of copies becomes their mean, which inference takes anyway ("AdaMix", arXiv
-    2205.12410), bit for bit. Where steps share nothing, LoRA is added to the products
+    2205.12410). Where steps share nothing, LoRA is added to the products
     and leaves `pieces`; a shared product has one kernel for many steps, so there it
     stays, and `untie` is the way.
 
