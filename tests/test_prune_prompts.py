@@ -175,7 +175,6 @@ def test_removed_is_as_masked_with_minus_infinity(rng):
         ({"seed": -1}, ["seed=-1"]),
         ({"labels": LABELS[:3]}, ["8", "3"]),
         ({"images": tiny_images(8, size=16)}, ["16, 16, 3"]),
-        ({"start": tiny_model("vit")}, ["has no prompts (2, 4, 12)"]),
         ({"start": "vit.keras"}, ["a str is not a model"]),
     ],
 )
@@ -187,12 +186,10 @@ def test_other_models_are_refused_with_one_line():
     pairs = tiny_model("vit", pieces=[widenet_keras.KeyValuePrompt(2)])
     refused(pairs, {}, ["has no prompts", "pieces=[Prompt(10)]"])
     plain = tiny_model("vit", pieces=[widenet_keras.Prompt(2)])
+    refused(prompted(), {"start": plain}, ["has no prompts (2, 4, 12)"])
     refused(plain, {"segments_keep": 0.5}, ["segments_keep=0.5", "segments=16"])
     network = WideNet(plain.config)
     refused(network, {}, ["a WideNet is not trained", "ImageClassifier"])
-    quantised = prompted()
-    quantised.quantize("int8")
-    refused(quantised, {}, ["quantised to 'int8'"])
 
 
 def refused(model, arguments, pieces):

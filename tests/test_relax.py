@@ -1,5 +1,6 @@
 """Relaxed sharing: exact at full rank, the nearest of its rank below."""
 
+import functools
 import math
 
 import numpy as np
@@ -34,7 +35,7 @@ PLANS = {
     "feed_forward": {"sharing": "feed_forward", "unique_blocks": 2},
 }
 OFTEN = [("gated", "cycle"), ("mixtures", "feed_forward"), ("both", "sequence")]
-OFTEN += [("vit", plan) for plan in PLANS if plan != "sequence"]
+OFTEN += [("vit", plan) for plan in ("a rest", "attention", "feed_forward")]
 PAIRS = [(s, p) for s in SOURCES if s != "both" for p in PLANS]
 PAIRS += [("both", p) for p in ("sequence", "attention", "feed_forward")]
 PAIRS = [slow(*pair, when=pair not in OFTEN) for pair in PAIRS]
@@ -43,6 +44,12 @@ PAIRS = [slow(*pair, when=pair not in OFTEN) for pair in PAIRS]
 def source(name, **fields):
     """Returns a model of four steps that shares nothing."""
     return tiny_model(**{"steps": 4, **SOURCES[name], **fields})
+
+
+@functools.cache
+def made(name):
+    """Returns a model as `source` does, always the same one, to be left as it is."""
+    return source(name)
 
 
 def quietly(line):
@@ -96,7 +103,7 @@ def test_at_full_rank_on_every_backend(name, base):
     assert_same_logits(relaxed, model)
 
 
-@pytest.mark.parametrize("name", ["both", "gated"])
+@pytest.mark.parametrize("name", ["both", slow("gated")])
 def test_every_product_is_the_nearest_of_its_rank(name):
     """What is lost is the sum of the squares of the singular values left out."""
     model, lost = source(name), []
@@ -119,7 +126,7 @@ def test_every_product_is_the_nearest_of_its_rank(name):
 
 
 def test_two_steps_of_a_mean_differ_by_the_sign_alone():
-    model = source("vit")
+    model = made("vit")
     relaxed = relax(model, 3)
     found = {}
     for name, _, down, up in lacking(model, relaxed):
@@ -131,7 +138,7 @@ def test_two_steps_of_a_mean_differ_by_the_sign_alone():
         assert np.abs(first).max() > 0.01
 
 
-@pytest.mark.parametrize("base", ["auto", "stepwise", "average", "lower"])
+@pytest.mark.parametrize("base", ["auto", slow("stepwise"), slow("average"), "lower"])
 def test_rank_0_is_tie(base):
     model = source("vit")
     fields = {"sharing": "cycle", "unique_blocks": 2}
@@ -183,7 +190,7 @@ def test_counts_of_a_vit_b16():
 
 
 def test_what_it_makes_is_counted_so():
-    relaxed = relax(source("vit"), 3)
+    relaxed = relax(made("vit"), 3)
     assert parameter_count(relaxed.config.to_dict()) == relaxed.count_params()
     # D = 12, F = 10: four of attention and two of the MLP, with a bias each.
     factors = 4 * (3 * (4 * (12 + 12) + 2 * (12 + 10)) + 5 * 12 + 10)
@@ -228,16 +235,16 @@ def test_a_step_of_training_moves_shared_blocks_and_pieces():
 
 def test_it_tells_of_ranks_that_are_lower_and_of_those_that_save_nothing():
     lines = []
-    relax(source("vit"), 11, say=lines.append)
+    relax(made("vit"), 11, say=lines.append)
     clamped, nothing = lines
     assert "rank 11" in clamped
     assert "hidden 10, outer 10." in clamped
     assert "query" not in clamped
     assert "no fewer than" in nothing
     lines.clear()
-    relax(source("vit"), 1, sharing="all", say=lines.append)
+    relax(made("vit"), 1, sharing="all", say=lines.append)
     assert lines == []
-    relax(source("mixtures"), 5, say=lines.append)
+    relax(made("mixtures"), 5, say=lines.append)
     assert "router 4." in lines[0]
 
 
@@ -263,7 +270,7 @@ def test_it_tells_of_ranks_that_are_lower_and_of_those_that_save_nothing():
     ],
 )
 def test_what_does_not_fit_is_one_line(name, arguments, pieces):
-    refused(source(name), {"rank": 2, **arguments}, pieces)
+    refused(made(name), {"rank": 2, **arguments}, pieces)
 
 
 def test_other_models_are_refused_with_one_line():
@@ -275,9 +282,6 @@ def test_other_models_are_refused_with_one_line():
     adapter = tiny_model("vit", pieces=[{"kind": "lora", "rank": 2}])
     refused(adapter, {"rank": 2}, ["has LoRA already", "merge()"])
     refused(WideNetConfig(), {"rank": 2}, ["a WideNetConfig is not a model"])
-    quantised = source("vit")
-    quantised.quantize("int8")
-    refused(quantised, {"rank": 2}, ["quantised to 'int8'"])
 
 
 def refused(model, arguments, pieces):

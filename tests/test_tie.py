@@ -338,6 +338,10 @@ def test_kernels_that_are_not_what_is_computed_with_are_refused(kind, tmp_path):
         model.head.logits.enable_lora(2)
     for convert in (
         tie,
+        widenet_keras.untie,
+        widenet_keras.merge,
+        lambda model: widenet_keras.relax(model, 2),
+        lambda model: widenet_keras.prune_prompts(model, tiny_images(1), [0]),
         lambda model: model.adapted(dropout=0.1),
         lambda model: widenet_keras.to_timm(model, tmp_path / "a.safetensors"),
     ):

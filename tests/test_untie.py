@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import numpy, one_line, tiny_images, tiny_model
+from conftest import numpy, one_line, slow, tiny_images, tiny_model
 from test_relax import assert_same_logits, quietly, source
 
 from widenet_keras import relax, untie
@@ -34,7 +34,10 @@ SHARED = {
 }
 
 
-@pytest.mark.parametrize("name", SHARED)
+OFTEN = ("widenet", "norms", "attention", "each expert")
+
+
+@pytest.mark.parametrize("name", [slow(n, when=n not in OFTEN) for n in SHARED])
 def test_answers_are_the_same(name):
     model = tiny_model(**SHARED[name])
     apart = untie(model)
@@ -100,11 +103,6 @@ def test_what_shares_nothing_is_one_line():
         with pytest.raises(ValueError, match="share nothing") as error:
             untie(model)
         assert "merge()" in one_line(error)
-    model = tiny_model()
-    model.quantize("int8")
-    with pytest.raises(ValueError, match="quantised") as error:
-        untie(model)
-    one_line(error)
     with pytest.raises(ValueError, match="a ndarray is not a model") as error:
         untie(tiny_images(1))
     one_line(error)
