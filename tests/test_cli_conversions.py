@@ -53,11 +53,12 @@ def test_there_and_back_again(folder, tmp_path, capsys):
     printed = converted(capsys, "relax", vit, "--rank", 11, "--output", relaxed)
     assert "relax: rank 11 is lower where less is exact: hidden 10" in printed
     counts = re.findall(r"parameters {2,}(\S+)", printed)
-    before, after = (
-        widenet_keras.load_model(path).count_params() for path in (vit, relaxed)
-    )
+    models = [widenet_keras.load_model(path) for path in (vit, relaxed)]
+    before, after = (model.count_params() for model in models)
     assert counts == [f"{before:,}", f"{after:,}"]
-    assert f"after / before: {after / before:.3g} parameters, 1." in printed
+    flops = np.divide(*(widenet_keras.forward_flops(m.config) for m in models[::-1]))
+    ratios = f"after / before: {after / before:.3g} parameters, {flops:.3g} FLOPs"
+    assert ratios in printed
     assert "exact: norms, biases, embedding and head" in printed
     assert f"written: {relaxed}, {relaxed.with_name('labels.txt')}" in printed
     untied = relaxed.with_name("untied.keras")
