@@ -64,9 +64,13 @@ def test_a_shared_model_from_a_vit():
     made = run(block("tie("))
     assert made["wide"].config.sharing == "all"
     assert made["small"].config.num_unique_blocks == 2
-    tuned = run(block("frozen="), **made)["tuned"]
-    assert tuned.config.num_classes == 5
-    assert tuned.frozen == ()
+    assert made["relaxed"].config.num_unique_blocks == 1
+    assert made["plain"].config == made["vit"].config
+    tuning = run(block("frozen="), **made)
+    assert tuning["tuned"].config.num_classes == 5
+    assert tuning["tuned"].frozen == ()
+    assert tuning["prompts"].frozen == tuning["backbone"]
+    assert tuning["shipped"].config.pieces == ()
 
 
 def test_the_mixture_in_a_model_of_ones_own():
