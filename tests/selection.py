@@ -104,6 +104,7 @@ ONCE = {
     "test_from_weights.py": QUICK,
     "test_to_timm.py": QUICK,
     "test_study.py": QUICK,
+    "test_systems.py": QUICK,
     # Sources and batches.
     "test_augmentation.py": READS,
     "test_data.py": QUICK,

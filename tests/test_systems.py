@@ -1,0 +1,114 @@
+"""The comparison of ways to smaller and tuned models: its rows, and what pages say."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import one_line, tiny_model
+
+pytest.importorskip("tyro")
+
+from systems import Systems, main
+from systems_methods import COPIES, GROUPS, METHODS, members
+from systems_tables import SystemRow, markdown
+
+import widenet_keras
+from widenet_keras.models.frozen import trained_parameters
+
+RESULTS = Path(__file__).parents[1] / "recipes" / "results"
+PAGE = (RESULTS / "README.md").read_text()
+STUDIES = sorted(path.parent for path in RESULTS.glob("*/results.json"))
+
+
+def source():
+    """Returns a ViT that every method can start from."""
+    return tiny_model("vit", width=24, steps=4, mlp_dim=20, representation=False)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_method_makes_a_model_to_train(group):
+    vit = source()
+    head = vit.config.width * 5 + 5
+    for name, method in METHODS.items():
+        if method.group != group or method.start is None or method.of:
+            continue
+        made = method.start(vit)
+        assert made.config.image_shape == vit.config.image_shape
+        if group == "relax":
+            halves = 1 if name.startswith("one_block") else 2
+            assert made.config.num_unique_blocks == halves
+            assert trained_parameters(made) == made.count_params()
+        elif group != "heads":
+            pieces = made.encoder.stacked_pieces.weights
+            assert trained_parameters(made) == head + sum(
+                int(np.prod(weight.shape)) for weight in pieces
+            )
+
+
+def test_members_are_the_copies_of_a_bank():
+    tuned = METHODS["bank"].start(source())
+    [down] = [
+        weight
+        for weight in tuned.encoder.stacked_pieces.weights
+        if weight.name == "bottleneck_down"
+    ]
+    down.assign(np.random.default_rng(0).normal(size=down.shape))
+    found = [
+        {w.name: np.array(w) for w in one.encoder.stacked_pieces.weights}
+        for one in members(tuned)
+    ]
+    assert len(found) == COPIES
+    for copy, weights in enumerate(found):
+        wanted = np.array(down)[:, copy]
+        np.testing.assert_array_equal(weights["bottleneck_down"], wanted)
+
+
+def test_what_cannot_be_is_one_line():
+    for words, settings in (
+        ("--source", {"data": "some.npz"}),
+        ("rows", {"rows": ("relaxed",)}),
+        ("methods", {"methods": ("rank_9",)}),
+        ("epochs", {"epochs": 0}),
+    ):
+        given = {"data": "digits", "output": Path("nowhere"), **settings}
+        with pytest.raises(ValueError, match=words) as error:
+            Systems(**given)
+        one_line(error)
+
+
+@pytest.mark.slow
+def test_a_comparison_of_digits(tmp_path, capsys):
+    """Twice: the second call trains nothing and says the same."""
+    systems = Systems(
+        data="digits",
+        output=tmp_path / "systems",
+        methods=("tie_stepwise", "rank_4", "prompts", "prompts_half", "bank"),
+        source_epochs=1,
+        epochs=1,
+        tuning_epochs=1,
+    )
+    main(systems)
+    first = (systems.output / "results.md").read_text()
+    capsys.readouterr()
+    main(systems)
+    assert (systems.output / "results.md").read_text() == first
+    assert "epoch" not in capsys.readouterr().out.split("|")[0]
+    rows = json.loads((systems.output / "results.json").read_text())
+    assert [row["variant"] for row in rows] == ["source", *systems.methods]
+    assert [len(row["accuracies"]) for row in rows] == [1, 2, 2, 2, 2, 2]
+    assert len(rows[-1]["members"]) == COPIES
+    half = widenet_keras.load_model(
+        systems.output / "prompts_half" / "seed_0" / "model.keras"
+    )
+    assert half.config.pieces[0].count == 4
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_tables_of_the_page_are_those_of_the_runs(folder):
+    rows = [
+        SystemRow(**row) for row in json.loads((folder / "results.json").read_text())
+    ]
+    tables = markdown(rows)
+    assert (folder / "results.md").read_text() == tables
+    assert tables.strip() in PAGE
