@@ -74,6 +74,15 @@ def test_batches_are_averaged_and_pruned_segments_are_worth_nothing():
     assert (both == 0.0).sum() == 1
 
 
+def test_only_the_loss_of_the_task_counts():
+    model = prompted("widenet")
+    found, wanted = (
+        segment_importance(each, IMAGES, LABELS)
+        for each in (model.adapted(balance_loss_weight=9.0), model)
+    )
+    np.testing.assert_array_equal(found, wanted)
+
+
 def test_what_is_worth_least_goes():
     model = prompted(dtype="mixed_bfloat16")
     model.frozen = ("embedding", "core", "norms")

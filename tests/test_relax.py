@@ -95,6 +95,12 @@ def test_at_full_rank_it_is_the_source(name, plan):
     assert np.abs(numpy(relaxed(images)) - numpy(model(images))).max() > 1e-3
 
 
+def test_copies_are_of_blocks_of_the_same_kind():
+    model, plan = made("both"), {"sharing": "sequence", "unique_blocks": 2}
+    relaxed = relax(model, 12, base="lower", say=quietly, **plan)
+    assert_same_logits(relaxed, model)
+
+
 @pytest.mark.parametrize("name", ["vit", "mixtures"])
 @pytest.mark.parametrize("base", ["average", "stepwise", slow("lower")])
 def test_at_full_rank_on_every_backend(name, base):

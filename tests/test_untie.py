@@ -87,6 +87,9 @@ def test_what_is_frozen_stays_so():
     assert set(apart.frozen) == wanted
     model.frozen = ("core", "pieces")
     assert untie(model).frozen == ("core",)
+    part = tiny_model(**SHARED["attention"])
+    part.frozen = (query.replace("1", "0"),)
+    assert untie(part).frozen == tuple(query.replace("1", step) for step in "012")
 
 
 def test_class_dtype_and_origin_are_kept():

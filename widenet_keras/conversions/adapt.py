@@ -67,9 +67,8 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
         },
     )
     mine, theirs = _carried(model, fresh_head), _carried(other, fresh_head)
-    may_change = ("pieces",) if "pieces" in fields else ()
     for path in sorted(mine.keys() ^ theirs.keys()):
-        if role_of(mine.get(path, theirs.get(path))).group not in may_change:
+        if role_of(mine.get(path, theirs.get(path))).group != "pieces":
             raise ValueError(
                 f"adapted: {_listed(fields)} would change the weights themselves "
                 f"({path}); build a new model, or change only fields that keep them."
