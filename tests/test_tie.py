@@ -451,6 +451,22 @@ def test_parts_that_are_missing_are_refused_with_one_line():
     refused(source, {"representation": True}, ["representation=True"])
 
 
+def test_pieces_of_the_steps_go_along_or_are_told():
+    pieces = [{"kind": "lora", "rank": 2}, {"kind": "prompt", "count": 2}]
+    source = tiny_model("vit", pieces=pieces)
+    before, after = weights_of(source), weights_of(tie(source, moe_blocks="none"))
+    kept = [path for path in before if "/pieces/" in path]
+    assert len(kept) == 3 * 6 + 1
+    for path in kept:
+        np.testing.assert_array_equal(after[path], before[path])
+    # Experts have other products.
+    refused(source, {}, ["pieces/lora_hidden_down", "pieces=...", "merge()"])
+    assert tie(source, pieces=pieces[1:]).config.pieces == source.config.pieces[1:]
+    source.frozen = ("pieces", "head")
+    other = tie(source, pieces=[{"kind": "lora", "rank": 3}], moe_blocks="none")
+    assert other.frozen == ("head",)
+
+
 def test_a_shared_model_is_refused_with_one_line():
     refused(tiny_model("widenet"), {}, ["shares its blocks already", "sharing='all'"])
 

@@ -136,9 +136,13 @@ def tied(owner: str, model, base: str, seed, frozen, fields: dict):
     shared = ("core", "norms") if config.shared_norms else ("core",)
     anew = []
     sources = weights_by_path(model)
+    if "pieces" not in fields:
+        _check_pieces(owner, sources, weights_by_path(other))
     for path, weight in weights_by_path(other).items():
         role = role_of(weight)
-        is_new = role.group == "pieces" and path not in sources
+        # Pieces that were asked for and do not fit those of the model start anew.
+        fits = path in sources and sources[path].shape == weight.shape
+        is_new = role.group == "pieces" and not fits
         if role.group in shared or is_new:
             anew.append(weight)
         if role.group == "core" or is_new:
@@ -152,13 +156,20 @@ def tied(owner: str, model, base: str, seed, frozen, fields: dict):
             value = value[[*model.config.norm_rows(part)]]
             if config.shared_norms:
                 value = mean_of_groups(value, groups[part].values())
-        elif value.shape != tuple(weight.shape):
-            raise ValueError(
-                f"{owner}: {path} would have shape {tuple(weight.shape)} and has "
-                f"{value.shape}; leave that piece out with pieces=..., or keep the "
-                "kinds of blocks."
-            )
         weight.assign(value.astype("float32"))
     if frozen is None:
         other.frozen = parts_kept(model, other, anew)
     return other
+
+
+def _check_pieces(owner, sources, weights):
+    """Raises `ValueError` unless the pieces of the steps fit the new blocks too."""
+    for path, weight in sources.items():
+        if role_of(weight).group != "pieces":
+            continue
+        if path not in weights or weights[path].shape != weight.shape:
+            raise ValueError(
+                f"{owner}: the model has {path}, which does not fit the blocks of the "
+                "result; keep their kinds with moe_blocks, or say with pieces=... what "
+                "it has; merge() adds LoRA to the products first."
+            )
