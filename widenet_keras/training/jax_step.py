@@ -140,7 +140,7 @@ class TrainStep(Objective):
         mapping = zip(self.metrics_variables, metrics_variables, strict=True)
         with keras.StatelessScope(state_mapping=list(mapping)) as scope:
             self._loss_tracker.update_state(loss.total, sample_weight=x.shape[0])
-            self.track(loss, x.shape[0])
+            self.track(loss.task, loss.record, x.shape[0], loss.terms)
             logs = self.compute_metrics(x, y, loss.logits, sample_weight=sample_weight)
         updated = []
         for variable, before in zip(

@@ -182,17 +182,19 @@ class Objective:
             balance_loss=balance_of(fraction, record.mean_probability),
         )
 
-    def track(self, loss, batch_size):
+    def track(self, task_loss, record, batch_size, terms=None):
         """Updates the trackers with one batch.
 
         Args:
-            loss: `TrainingLoss`; in evaluation without terms.
+            task_loss: Scalar.
+            record: `RoutingRecord`, or `()` without experts.
             batch_size: Images of the batch; the weight of its values.
+            terms: Dict from the names of the terms to scalars, in training.
         """
-        values = {"task_loss": loss.task, **loss.terms}
-        if loss.record:
-            values |= self._routing_facts(loss.record)
-        trackers = {**self.trackers, **(self._term_trackers if loss.terms else {})}
+        values = {"task_loss": task_loss, **(terms or {})}
+        if record:
+            values |= self._routing_facts(record)
+        trackers = {**self.trackers, **(self._term_trackers if terms else {})}
         for name, tracker in trackers.items():
             tracker.update_state(values[name], sample_weight=batch_size)
 
