@@ -75,7 +75,6 @@ def main(told):
         # Neither clipped nor divided by its own size, a gradient of another scale
         # shows.
         terms = [widenet_keras.Distillation(teacher, alpha=0.5, temperature=2.0)]
-        terms.append(widenet_keras.Consistency())
         model.compile(keras.optimizers.SGD(0.01), loss=model.loss, terms=terms)
         rest = distribution.training(batches, BATCHES)
         logs = model.fit(rest, steps_per_epoch=1, verbose=0).history

@@ -95,6 +95,11 @@ class Objective:
         finally:
             vars(self)["_trains"] = before
 
+    def get_state_tree(self, *args, **kwargs):
+        """As that of Keras, which files are made of: without a teacher."""
+        with self.without_terms():
+            return super().get_state_tree(*args, **kwargs)
+
     def training_loss(self, forward, task_loss, images, sample_weight):
         """Returns the `TrainingLoss` of a batch, or of a replica's part of it.
 
