@@ -1,6 +1,7 @@
 """Terms of the objective: a teacher's answers, and consistency of two passes."""
 
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,7 +20,7 @@ from oracle import model_forward, model_losses, softmax, weights_by_path
 import widenet_keras
 from widenet_keras import Consistency, Distillation
 from widenet_keras.models.description import describe
-from widenet_keras.training.terms import Forward
+from widenet_keras.training.terms import Forward, Term
 from widenet_keras.utils.roles import role_of
 
 IMAGES, LABELS = tiny_images(12), np.arange(12) % 5
@@ -326,13 +327,23 @@ def test_a_fit_that_fails_leaves_the_teacher():
     before = values_of(teacher)
     model.compile("sgd", terms=[Distillation(teacher)])
 
-    def broken():
-        raise ValueError("no images")
-        yield
+    def fails(*given):
+        raise ValueError("not enough memory")
 
-    with pytest.raises(ValueError, match="no images"):
-        model.fit(broken(), steps_per_epoch=1, shuffle=False, verbose=0)
+    model.make_train_function = lambda: vars(model).update(train_function=fails)
+    with pytest.raises(ValueError, match="not enough memory"):
+        fitted(model)
     assert_equal(values_of(teacher), before)
+
+
+def test_a_teacher_on_other_devices_is_refused_with_one_line():
+    class Elsewhere(Term):
+        sharding = SimpleNamespace(device_set={"another"})
+        variables = (SimpleNamespace(value=SimpleNamespace(sharding=sharding)),)
+
+    with pytest.raises(ValueError, match=r"inside distribution.scope\(\)") as error:
+        tiny_model("vit").compile("sgd", terms=[Elsewhere()])
+    one_line(error)
 
 
 def other_teachers():

@@ -167,6 +167,13 @@ class Objective:
             loss: A loss, or what Keras takes for one.
         """
 
+    def check_devices(self, term):
+        """Raises `ValueError` if what a term reads is not where the model is.
+
+        Args:
+            term: A `Term`.
+        """
+
     def over_replicas(self, record, share, total):
         """Returns a record with the routing of the global batch.
 
