@@ -103,7 +103,8 @@ class Objective:
     def training_loss(self, forward, task_loss, images, sample_weight):
         """Returns the `TrainingLoss` of a batch, or of a replica's part of it.
 
-        Each term is a mean over these images, as the task loss is.
+        Each term is a mean over these images, as the task loss is; what is reported
+        of routing is that of the first pass.
 
         Args:
             forward: Function of nothing; makes a forward pass with draws of its own
