@@ -57,6 +57,7 @@ def main(told):
     with distribution.scope():
         keras.utils.set_random_seed(0)
         model = widenet_keras.ImageClassifier(config, seed=0)
+        teacher = widenet_keras.ImageClassifier(config)
         model.compile(
             AdamW(1e-3, global_clipnorm=0.1, use_ema=True, ema_momentum=0.5),
             loss=keras.losses.CategoricalCrossentropy(from_logits=True),
@@ -73,9 +74,11 @@ def main(told):
             facts["shards"] = shards(model)
         # Neither clipped nor divided by its own size, a gradient of another scale
         # shows.
-        model.compile(keras.optimizers.SGD(0.01), loss=model.loss)
+        terms = [widenet_keras.Distillation(teacher, alpha=0.5, temperature=2.0)]
+        model.compile(keras.optimizers.SGD(0.01), loss=model.loss, terms=terms)
         rest = distribution.training(batches, BATCHES)
-        model.fit(rest, steps_per_epoch=1, verbose=0)
+        logs = model.fit(rest, steps_per_epoch=1, verbose=0).history
+        facts["distillation_loss"] = logs["distillation_loss"][0]
         with distribution.logical_weights(model):
             weights = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
         logits = model.predict(test, verbose=0)

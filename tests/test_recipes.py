@@ -161,6 +161,89 @@ def check_going_on(tmp_path, arguments, capsys):
     assert rates == pytest.approx([0.01, 1e-5], rel=1e-3)
 
 
+@pytest.fixture(scope="module")
+def teachers(tmp_path_factory):
+    """Files of a teacher that fits `TINY` and of some that do not."""
+    folder = tmp_path_factory.mktemp("teachers")
+    size = {"image_size": 16, "patch_size": 8}
+    for name, fields in {
+        "fits": {"num_classes": 3, **size},
+        "other": {"num_classes": 3, **size},
+        "classes": {"num_classes": 4, **size},
+        "larger": {"num_classes": 3, "image_size": 24, "patch_size": 8},
+    }.items():
+        tiny_model("vit", **fields).save(folder / f"{name}.keras")
+    return folder
+
+
+@pytest.mark.slow
+def test_a_run_with_a_teacher_goes_on_with_it_alone(tmp_path, arrays, teachers, capsys):
+    given = ["--data", arrays, "--fields", *TINY.split(), *QUICK]
+    given += ["--alpha", "0.5", "--consistency", "0.5", "--frozen", "embedding"]
+    teacher = ["--teacher", teachers / "fits.keras"]
+    check_going_on(tmp_path, [*given, *teacher], capsys)
+    rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
+    assert {"distillation_loss", "consistency_loss"} <= set(rows[0].split(","))
+    # A copy of the teacher is the teacher.
+    copy = tmp_path / "copy.keras"
+    copy.write_bytes((teachers / "fits.keras").read_bytes())
+    one = [*given, "--output", tmp_path / "run"]
+    run("imagenet", *one, "--teacher", copy)
+    assert "going on after epoch 2 of 2" in capsys.readouterr().out
+    for other, words in {
+        ("--teacher", teachers / "other.keras"): "is of a run with teacher='",
+        ("--teacher", copy, "--kind", "hard"): "with kind='soft' and this one has 'ha",
+        ("--teacher", copy, "--alpha", "0.6"): "with alpha=0.5 and this one has 0.6",
+        ("--teacher", copy, "--consistency", "0"): "with consistency=0.5",
+        ("--teacher", copy, "--frozen"): "with frozen=['embedding']",
+    }.items():
+        with pytest.raises(SystemExit):
+            run("imagenet", *one, *other)
+        [line] = capsys.readouterr().err.splitlines()
+        assert words in line
+
+
+def test_what_is_not_asked_for_is_no_setting(tmp_path, teachers):
+    # Runs of earlier versions have none of these.
+    names = {"terms", "teacher", "alpha", "temperature", "kind", "consistency"}
+    for name in ("imagenet", "cifar10", "transfer"):
+        given = {"data": "", "output": tmp_path}
+        given |= {"weights": "model.keras"} if name == "transfer" else {}
+        module = recipe(name)
+        settings = module.Recipe(**given).settings()
+        assert not names & settings.keys()
+        assert ("frozen" in settings) == (name == "transfer")
+        terms = module.Terms(teacher=teachers / "fits.keras", alpha=0.5)
+        settings = module.Recipe(**given, terms=terms).settings()
+        assert names & settings.keys() == names - {"terms", "consistency"}
+        assert len(settings["teacher"]) == 64
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--teacher", "classes"], "classes.keras: Distillation: the teacher has 4"),
+        (["--teacher", "larger"], "give teacher.with_image_size(16)"),
+        (["--teacher", "nowhere"], "nowhere.keras does not exist"),
+        (["--alpha", "0.5"], "alpha=0.5 is of a teacher and there is none"),
+        (["--teacher", "fits", "--alpha", "2"], "alpha=2.0 must be a number from 0"),
+        (["--consistency", "-1"], "consistency=-1.0 must be a number"),
+        (["--frozen", "heads"], "Did you mean 'head'"),
+    ],
+)
+def test_terms_that_do_not_fit_are_told_before_training(
+    flags, words, tmp_path, arrays, teachers, capsys
+):
+    if flags[0] == "--teacher":
+        flags = ["--teacher", teachers / f"{flags[1]}.keras", *flags[2:]]
+    given = ["--data", arrays, "--output", tmp_path / "run", "--batch-size", "4"]
+    with pytest.raises(SystemExit):
+        run("cifar10", *given, "--fields", *TINY.split(), *flags)
+    [line] = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_dry_run_shows_and_leaves_nothing(tmp_path, arrays, capsys):
     output = tmp_path / "run"
     for name in ("imagenet", "cifar10"):

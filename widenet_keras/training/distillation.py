@@ -32,8 +32,8 @@ class Distillation(Term):
     model is.
 
     Args:
-        teacher: A `WideNet` or `ImageClassifier`, of the same classes and for images
-            of the same shape; may be int8.
+        teacher: An `ImageClassifier`, or a `WideNet`, of the same classes and for
+            images of the same shape; may be int8.
         alpha: From 0 to 1: how much of the loss is the teacher's. Images weigh as in
             the task loss.
         temperature: Divides the logits of both, for "soft".
@@ -56,8 +56,8 @@ class Distillation(Term):
         owner = "Distillation"
         if not isinstance(teacher, WideNet):
             raise ValueError(
-                f"{owner}: the teacher is a {type(teacher).__name__}; give a WideNet "
-                "or ImageClassifier, such as widenet_keras.load_model(path)."
+                f"{owner}: the teacher is a {type(teacher).__name__}; give an "
+                "ImageClassifier, such as widenet_keras.load_model(path)."
             )
         check_options(owner, alpha, temperature, kind)
         self.teacher = teacher

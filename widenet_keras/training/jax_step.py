@@ -82,6 +82,16 @@ class TrainStep(Objective):
         """Context in which batches of any size go to the devices of a distribution."""
         return batches_on_all_devices(data_of_own_rows)
 
+    def check_devices(self, term):
+        """Raises `ValueError` if what a term reads is not where the model is."""
+        here = self.variables[0].value.sharding.device_set
+        if any(v.value.sharding.device_set != here for v in term.variables):
+            raise ValueError(
+                f"compile: the teacher of {term.name!r} is not on the {len(here)} "
+                "devices of the model; make or load it inside distribution.scope() as "
+                "well."
+            )
+
     def unshare_buffers(self):
         """Gives every variable a buffer of its own, since training donates them.
 
@@ -140,7 +150,7 @@ class TrainStep(Objective):
         mapping = zip(self.metrics_variables, metrics_variables, strict=True)
         with keras.StatelessScope(state_mapping=list(mapping)) as scope:
             self._loss_tracker.update_state(loss.total, sample_weight=x.shape[0])
-            self.track(loss, x.shape[0])
+            self.track(loss.task, loss.record, x.shape[0], loss.terms)
             logs = self.compute_metrics(x, y, loss.logits, sample_weight=sample_weight)
         updated = []
         for variable, before in zip(

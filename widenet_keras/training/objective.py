@@ -95,10 +95,16 @@ class Objective:
         finally:
             vars(self)["_trains"] = before
 
+    def get_state_tree(self, *args, **kwargs):
+        """As that of Keras, which files are made of: without a teacher."""
+        with self.without_terms():
+            return super().get_state_tree(*args, **kwargs)
+
     def training_loss(self, forward, task_loss, images, sample_weight):
         """Returns the `TrainingLoss` of a batch, or of a replica's part of it.
 
-        Each term is a mean over these images, as the task loss is.
+        Each term is a mean over these images, as the task loss is; what is reported
+        of routing is that of the first pass.
 
         Args:
             forward: Function of nothing; makes a forward pass with draws of its own
@@ -162,6 +168,13 @@ class Objective:
             loss: A loss, or what Keras takes for one.
         """
 
+    def check_devices(self, term):
+        """Raises `ValueError` if what a term reads is not where the model is.
+
+        Args:
+            term: A `Term`.
+        """
+
     def over_replicas(self, record, share, total):
         """Returns a record with the routing of the global batch.
 
@@ -182,17 +195,19 @@ class Objective:
             balance_loss=balance_of(fraction, record.mean_probability),
         )
 
-    def track(self, loss, batch_size):
+    def track(self, task_loss, record, batch_size, terms=None):
         """Updates the trackers with one batch.
 
         Args:
-            loss: `TrainingLoss`; in evaluation without terms.
+            task_loss: Scalar.
+            record: `RoutingRecord`, or `()` without experts.
             batch_size: Images of the batch; the weight of its values.
+            terms: Dict from the names of the terms to scalars, in training.
         """
-        values = {"task_loss": loss.task, **loss.terms}
-        if loss.record:
-            values |= self._routing_facts(loss.record)
-        trackers = {**self.trackers, **(self._term_trackers if loss.terms else {})}
+        values = {"task_loss": task_loss, **(terms or {})}
+        if record:
+            values |= self._routing_facts(record)
+        trackers = {**self.trackers, **(self._term_trackers if terms else {})}
         for name, tracker in trackers.items():
             tracker.update_state(values[name], sample_weight=batch_size)
 

@@ -84,7 +84,7 @@ class TrainStep(Objective):
     def _logs(self, batch, loss):
         """Updates all metrics and returns the logs."""
         self._loss_tracker.update_state(loss.total, sample_weight=batch.count)
-        self.track(loss, batch.count)
+        self.track(loss.task, loss.record, batch.count, loss.terms)
         x, y, logits, weights = batch.real(
             batch.x, batch.y, loss.logits, batch.sample_weight
         )

@@ -87,6 +87,7 @@ def checked_terms(terms, model, loss) -> tuple[Term, ...]:
             raise ValueError(f"compile: terms has {term.name!r} twice; give one.")
         names.add(term.name)
         term.check(model, loss)
+        model.check_devices(term)
     return tuple(terms)
 
 

@@ -145,7 +145,7 @@ class TrainStep(Objective):
         """Updates all metrics and returns the logs."""
         with torch.no_grad():
             self._loss_tracker.update_state(loss.total, sample_weight=batch.count)
-            self.track(loss, batch.count)
+            self.track(loss.task, loss.record, batch.count, loss.terms)
         x, y, logits, weights = batch.real(
             batch.x, batch.y, loss.logits, batch.sample_weight
         )
