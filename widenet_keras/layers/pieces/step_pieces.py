@@ -1,6 +1,5 @@
 """What a block sees of the pieces: one method for each place where they act."""
 
-
 from widenet_keras.routing.random_draws import SILENT
 
 
