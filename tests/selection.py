@@ -37,6 +37,8 @@ ONCE = {
     "test_preprocessor.py::test_the_numbers_are_those_of_the_readers": EVERY,
     "test_preprocessor.py::test_in_tf_data": ("tensorflow", "torch"),
     "test_preprocessor.py::test_a_saved_model_takes": READS,
+    "test_pieces_trained.py": QUICK,
+    "test_pieces_trained.py::test_only_what_is_named_changes": EVERY,
     "test_frozen_parts.py": QUICK,
     "test_frozen_parts.py::test_what_is_frozen_stays": EVERY,
     "test_frozen_parts.py::test_it_may_change_after_compile": EVERY,
