@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import oracle_pieces as oracle
 import pytest
-from conftest import BACKEND, numpy, slow, tiny_config, tiny_images, tiny_model
+from conftest import BACKEND, numpy, slow, slow_on, tiny_config, tiny_images, tiny_model
 from oracle import weights_by_path
 from test_depth import NOISY, assert_equal, losses
 from test_kinds_of_pieces import EVERYWHERE
@@ -34,16 +34,19 @@ DRAWING = (
 )
 
 
+@slow_on("jax")
 @pytest.mark.parametrize("kind", ["vit_moe", slow("widenet"), slow("vit")])
 def test_pieces_that_start_as_no_change_change_no_bit(kind):
     pieces = [LoRA(3, on=EVERYWHERE), Bottleneck(5)]
     config = tiny_config(kind, pieces=pieces)
     model, images = widenet_keras.ImageClassifier(config), tiny_images(3)
     plain = without_pieces(model)
-    np.testing.assert_array_equal(numpy(model(images)), numpy(plain(images)))
-    # TensorFlow's graphs add up in another order where there is more to add.
+    # A compiler of many operations adds up in another order where there is more to add.
+    atol = 2e-6 if BACKEND == "jax" else 0
+    found, wanted = (numpy(each(images)) for each in (model, plain))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+    atol = 0 if BACKEND == "torch" else 2e-6
     found, wanted = (each.predict(images, verbose=0) for each in (model, plain))
-    atol = 2e-6 if BACKEND == "tensorflow" else 0
     np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
 
 
@@ -183,7 +186,7 @@ def drawn(piece, times, seed=0):
     ],
 )
 def test_copies_are_drawn_evenly_and_apart(piece):
-    count, times = piece.bank, 400
+    count, times = piece.bank, 400 if BACKEND == "torch" else 100
     found = drawn(piece, times)
     pairs = found[:, 0] * count + found[:, 1]
     draws = (found[:, 0], count), (found[:, 1], count), (pairs, count**2)
@@ -218,14 +221,26 @@ def test_every_product_and_step_draws_apart():
         assert 0 < (one == other).sum() < len(met)
 
 
-@pytest.mark.parametrize("plan", ["cycle", slow("one of two routed")])
+# Loops and programs of gradients compile for long.
+DEPTHS = {
+    "shared": {"steps": 3},
+    "cycle and a rest": {"steps": 5, "sharing": "cycle", "unique_blocks": 2},
+    "one of two routed": {
+        "steps": 4,
+        "sharing": "cycle",
+        "unique_blocks": 2,
+        "moe_blocks": (1,),
+    },
+}
+
+
+@pytest.mark.parametrize(
+    "plan", ["shared", *(slow(p, when=BACKEND != "torch") for p in [*DEPTHS][1:])]
+)
 def test_loop_and_remat_draw_the_same(plan):
-    fields = {"steps": 5, "sharing": "cycle", "unique_blocks": 2, "pieces": DRAWING}
-    fields["moe_blocks"] = (1,) if plan == "one of two routed" else "none"
+    fields = {"moe_blocks": "none", "pieces": DRAWING, **DEPTHS[plan]}
     expected = losses(fields, scan="never", remat="none", traced=False)
     assert_equal(losses(fields, scan="always", remat="full"), expected)
-    if BACKEND == "tensorflow":
-        assert_equal(losses(fields, scan="never", remat="full"), expected)
 
 
 def test_prompts_drop_entries_of_every_image():
@@ -245,6 +260,7 @@ def test_prompts_drop_entries_of_every_image():
     np.testing.assert_array_equal(silent, np.ones((1, 3, width)))
 
 
+@slow_on("jax")
 def test_a_prediction_is_silent_and_of_one_image():
     model = tiny_model("vit_moe", pieces=(*DRAWING,), **NOISY)
     images = tiny_images(3)
@@ -274,6 +290,7 @@ def test_routers_never_meet_prompts():
     assert record.experts.shape[-1] == model.config.tokens
 
 
+@slow_on("jax")
 @pytest.mark.parametrize("kind", ["vit_moe", slow("widenet")])
 def test_half_precision_is_close_and_what_is_exact_stays(kind):
     pieces = [*DRAWING[2:], LoRA(2, on=EVERYWHERE), Bottleneck(3)]
