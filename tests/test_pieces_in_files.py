@@ -144,9 +144,8 @@ def floats_of(path, predictor, shape):
 @pytest.mark.parametrize(
     ("format", "quantize"),
     [
-        ("onnx", "dynamic_int8"),
-        slow("litert", "dynamic_int8"),
         slow("litert", "int8"),
+        slow("onnx", "dynamic_int8"),
         slow("onnx", "int8"),
     ],
 )
