@@ -53,6 +53,7 @@ def main(told):
     name = f"{told['output']}/{distribution.rank}"
     batches, test = data(f"{name}.data.npz")
     quiet = {"dropout": 0.0, "router_noise": 0.0, "stochastic_depth": 0.0}
+    quiet["pieces"] = told.get("pieces", ())
     config = tiny_config(balance_loss_weight=1.0, expert_dim=26, **quiet)
     with distribution.scope():
         keras.utils.set_random_seed(0)

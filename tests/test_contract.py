@@ -10,6 +10,8 @@ from conftest import numpy, shake, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras import layers
+from widenet_keras.layers.pieces import KINDS as KINDS_OF_PIECES
+from widenet_keras.layers.pieces.lora import MAPS, ROUTER
 
 
 def values(*shape, seed=0):
@@ -61,6 +63,12 @@ def mixture(dtype):
 
 
 NORMS = layers.StepNorms(*(values(12, seed=seed) for seed in range(4)))
+PIECES = [
+    {"kind": "lora", "rank": 2, "on": [*MAPS, ROUTER]},
+    {"kind": "bottleneck", "rank": 3},
+    {"kind": "prompt", "count": 2, "segments": 4},
+    {"kind": "key_value_prompt", "count": 3},
+]
 # Name -> (factory of a dtype policy, first input, further arguments of the call).
 LAYERS = {
     "Attention": (lambda d: layers.Attention(3, 0.1, dtype=d), TOKENS, {}),
@@ -83,6 +91,11 @@ LAYERS = {
         {},
     ),
     "Encoder of shared parts": (sharing_encoder, TOKENS, {}),
+    "Encoder with pieces": (
+        lambda d: encoder(d, sharing="cycle", pieces=PIECES),
+        TOKENS,
+        {},
+    ),
     "Experts": (
         lambda d: layers.Experts(4, 14, **SPREAD, dtype=d),
         values(4, 10, 12),
@@ -181,6 +194,10 @@ def test_every_public_layer_is_in_the_table():
     assert public == {name.split()[0] for name in LAYERS}
 
 
+def test_every_kind_of_piece_is_in_the_table():
+    assert [piece["kind"] for piece in PIECES] == list(KINDS_OF_PIECES)
+
+
 @every_policy
 @every_layer
 def test_outputs_are_finite_and_as_specified(name, policy):
@@ -276,10 +293,13 @@ def test_layer_in_a_functional_model(name, arguments, tmp_path):
 
 def shrunk(preset):
     """Returns the tiny config of a preset: its kind is kept, its sizes are not."""
-    blocks = widenet_keras.preset_config(preset).moe_blocks
+    large = widenet_keras.preset_config(preset)
+    blocks = large.moe_blocks
     sizes = {"image_size": 12, "patch_size": 4, "channels": 3, "width": 12}
     sizes |= {"heads": 3, "mlp_dim": 10, "expert_dim": 14, "num_classes": 5}
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
+    if large.unique_blocks:
+        sizes |= {"steps": 3, "unique_blocks": 2}
     return widenet_keras.preset_config(preset, **sizes)
 
 
@@ -298,6 +318,7 @@ MANY = {
 # Presets that differ in their sizes only are one model here; the first stands for all.
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
 KINDS[tiny_config("vit", **MANY)] = "many fields"
+KINDS[tiny_config("vit_moe", pieces=PIECES)] = "pieces"
 every_preset = pytest.mark.parametrize("config", list(KINDS), ids=list(KINDS.values()))
 
 

@@ -27,10 +27,10 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10.py"
 SPLIT = WORKER.with_name("on_split_cpu.py")
 
 
-def trained(folder, devices, experts, processes):
+def trained(folder, devices, experts, processes, **more):
     """Trains in a job; returns weights and facts of every process."""
     folder.mkdir()
-    command = [WORKER, json.dumps(told(folder, "auto", devices, experts))]
+    command = [WORKER, json.dumps({**told(folder, "auto", devices, experts), **more})]
     job = jobs.start(command, processes, devices)
     for process in job:
         _, errors = process.communicate(timeout=300)
@@ -100,6 +100,34 @@ def test_devices_train_what_one_device_does(
         # Two kernels, two biases; each with two moments and an average.
         assert len(shards) == (16 if BACKEND == "jax" else 0)
         assert set(shards.values()) <= {1 / experts}
+
+
+# All kinds, of which nothing is drawn.
+PIECES = (
+    {"kind": "lora", "rank": 2, "on": ["value", "hidden", "outer", "router"]},
+    {"kind": "bottleneck", "rank": 3},
+    {"kind": "prompt", "count": 2, "dropout": 0.0},
+    {"kind": "key_value_prompt", "count": 2},
+)
+
+
+@pytest.mark.slow
+def test_devices_train_pieces_as_one_device_does(tmp_path):
+    """What a step keeps for itself is whole on every device, that of experts too."""
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    distributed_worker.main({**told(alone, "none"), "pieces": PIECES})
+    weights, _ = outcome(alone, 0)
+    devices, experts, processes = JOBS[BACKEND][0]
+    for own, facts in trained(
+        tmp_path / "run", devices, experts, processes, pieces=PIECES
+    ):
+        assert own.keys() == weights.keys()
+        for name, weight in weights.items():
+            np.testing.assert_allclose(own[name], weight, rtol=0, atol=1e-5)
+        shards = facts.get("shards", {})
+        parts = {part for path, part in shards.items() if "lora" in path}
+        assert parts == ({1.0} if BACKEND == "jax" else set())
 
 
 SHAPE = re.compile(r"^\s*(?:ROOT )?(%[\w.-]+) = \w+\[([\d,]*)\]", re.MULTILINE)

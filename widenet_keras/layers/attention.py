@@ -54,12 +54,12 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
         pieces: What the step keeps for itself.
         prompts: Normalised rows that are attended to as well, (B or 1, P, D) each.
     """
-    if len(weights.inner) == 1:
+    if len(weights.inner) == 1 and not pieces:
         made = linear(tokens, weights.inner[0])
         heads = Heads(*numerics.split_joined(made, spec.heads))
         attended = heads
     else:
-        made = made_apart(tokens, weights, draws, pieces)
+        made = made_apart(tokens, weights.inner, draws, pieces)
         heads = split(made, spec)
         made = with_more(made, prompts, weights, draws, pieces)
         attended = split(made, spec) if pieces else heads

@@ -47,8 +47,8 @@ class Encoder(keras.layers.Layer):
             their weights are copied into stacks. torch takes steps one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
-        pieces: What the steps keep for themselves besides norms: `Piece`s, or dicts
-            of them.
+        pieces: What the steps keep for themselves besides norms: `LoRA`,
+            `Bottleneck`, `Prompt` and `KeyValuePrompt`, or dicts of them.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 

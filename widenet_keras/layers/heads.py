@@ -60,16 +60,35 @@ def joined_inner(weights):
     return weights._replace(inner=(joined,))
 
 
-def made_apart(rows, weights, draws, pieces, names=_INNER):
-    """Returns the products of rows (B, T, D) that are named, (B, T, H d) each."""
-    products = dict(zip(_INNER, weights.inner, strict=True))
-    made = [linear(rows, products[name]) for name in names]
+def made_apart(rows, inner, draws, pieces, names=_INNER):
+    """Returns what is named of rows (B, T, D), (B, T, H d) each.
+
+    Args:
+        rows: (B, T, D).
+        inner: Tuple of a `Product` for each name; or of one, which is all side by side.
+        draws: `RandomDraws`.
+        pieces: What the step keeps for itself.
+        names: Some of "query", "key" and "value".
+    """
+    if len(inner) == 1:
+        made = numerics.split(linear(rows, inner[0]), len(names))
+    else:
+        made = [linear(rows, product) for product in inner]
     if not pieces:
         return made
     return [
         pieces.linear(name, rows, each, draws)
         for name, each in zip(names, made, strict=True)
     ]
+
+
+def _without_query(inner):
+    """Returns the `Product`s of keys and values, as `made_apart` takes them."""
+    if len(inner) > 1:
+        return inner[1:]
+    kernel, bias, _ = inner[0]
+    size = kernel.shape[1] // len(_INNER)
+    return (Product(kernel[:, size:], bias[size:]),)
 
 
 def with_more(made, prompts, weights, draws, pieces):
@@ -82,7 +101,8 @@ def with_more(made, prompts, weights, draws, pieces):
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
     """
-    more = [made_apart(rows, weights, draws, pieces, _INNER[1:]) for rows in prompts]
+    inner, names = _without_query(weights.inner) if prompts else (), _INNER[1:]
+    more = [made_apart(rows, inner, draws, pieces, names) for rows in prompts]
     more += pieces.keys_and_values()
     if not more:
         return made

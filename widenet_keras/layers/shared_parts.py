@@ -17,14 +17,14 @@ def read_blocks(blocks, block_of_step, read, training, width, pieces):
         read: Function from a Keras variable to its tensor.
         training: As for `Block.spec`.
         width: D.
-        pieces: Whether steps have pieces, which act on each product and each bank.
+        pieces: Whether steps have pieces, which act on the bank of each step.
     """
     attentions = [blocks[block].attention for block in block_of_step]
     known = {}
     for each in blocks:
         if each.attention not in known:
             reads = attentions.count(each.attention)
-            joins = not pieces and joins_inner(width, reads)
+            joins = joins_inner(width, reads)
             known[each.attention] = each.read_attention(read, joins)
         if each.feed_forward not in known:
             known[each.feed_forward] = each.read_feed_forward(read, training, pieces)

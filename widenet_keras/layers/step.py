@@ -70,14 +70,15 @@ def step(tokens, private, weights, spec, looked_at, pieces):
         pieces: Tuple of `Piece`s.
     """
     seed, drop_path = private.seed, private.drop_path
+    draws = RandomDraws(None if isinstance(seed, tuple) else seed)
     tokens, facts, heads = block(
         tokens,
         private.norms,
         weights,
         spec,
-        RandomDraws(None if isinstance(seed, tuple) else seed),
+        draws,
         0.0 if isinstance(drop_path, tuple) else drop_path,
-        StepPieces(pieces, private.pieces),
+        StepPieces(pieces, private.pieces, draws),
     )
     seen = Seen(tokens, heads.tokens_first()) if looked_at else ()
     return tokens, Outputs(facts, seen)

@@ -80,8 +80,8 @@ class WideNetConfig:
             loop and takes them one by one. Same numbers.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations, "none" keeps them. Same numbers.
-        pieces: What every step keeps for itself besides its norms: `Piece`s of
-            `widenet_keras.layers.pieces`, or dicts such as `{"kind": ...}`.
+        pieces: What every step keeps besides its norms, one of a kind: dicts of "kind"
+            "lora", "bottleneck", "prompt", "key_value_prompt", or `LoRA(rank=8)`.
         norm_epsilon: What every LayerNorm adds to the variance.
         gated: Whether dense feed-forward parts multiply their activated hidden layer
             by a second product of the tokens (SwiGLU with "silu"); not with experts.

@@ -42,6 +42,7 @@ rows_of = _numerics.rows_of
 seeds_at = _random.seeds_at
 shape = _numerics.shape
 softmax = _numerics.softmax
+split = _numerics.split
 split_heads = _numerics.split_heads
 split_joined = _numerics.split_joined
 stacked = _numerics.stacked

@@ -82,6 +82,11 @@ def normalized(x, gamma, beta, epsilon):
     return normal.to(x.dtype)
 
 
+def split(x, count):
+    """Returns as many equal parts of the last axis."""
+    return x.chunk(count, -1)
+
+
 def split_heads(x, heads):
     """(B, T, H * d) -> heads as `attended` takes them, here (B, H, T, d)."""
     return x.view(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)

@@ -68,6 +68,11 @@ def normalized(x, gamma, beta, epsilon):
     return ops.cast(normal, x.dtype)
 
 
+def split(x, count):
+    """Returns as many equal parts of the last axis."""
+    return ops.split(x, count, axis=-1)
+
+
 def split_heads(x, heads):
     """(B, T, H * d) -> heads as `attended` takes them, here (B, T, H, d)."""
     return ops.reshape(x, (-1, x.shape[1], heads, x.shape[2] // heads))
@@ -75,7 +80,7 @@ def split_heads(x, heads):
 
 def split_joined(x, heads):
     """(B, T, 3 * H * d) -> queries, keys and values as `attended` takes them."""
-    return tuple(split_heads(part, heads) for part in ops.split(x, 3, axis=-1))
+    return tuple(split_heads(part, heads) for part in split(x, 3))
 
 
 def heads_first(x):

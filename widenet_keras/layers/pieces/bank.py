@@ -32,28 +32,37 @@ def copies(side, bank, shared):
     return () if bank == 1 or side == shared else (bank,)
 
 
-def one_of(weights, draws, is_bank):
-    """Returns one copy of weights that belong together, a tuple of tensors.
+def one_of_each(w, piece, parts, draws):
+    """Returns weights of a step in which every bank is one of its copies.
 
     In training it is drawn for the step and the whole batch, at inference the mean
     ("AdaMix", arXiv 2205.12410, sections 3.2 and 3.3).
 
     Args:
-        weights: Tuple of tensors (M, ...).
+        w: NamedTuple of the weights of a step.
+        piece: A piece with `bank` and `shared`.
+        parts: List of pairs of "down" or "up" and the names of weights of that side
+            which belong together, a tuple.
         draws: `RandomDraws` of the step.
-        is_bank: Whether there are copies; if not, the weights are what they are.
     """
-    if not is_bank:
-        return weights
+    found = {}
+    for side, names in parts:
+        if copies(side, piece.bank, piece.shared):
+            stacks = [getattr(w, name) for name in names]
+            found |= zip(names, _one_of(stacks, draws), strict=True)
+    return w._replace(**found)
+
+
+def _one_of(stacks, draws):
+    """Returns one copy of weights (M, ...), the same one of each."""
     if draws.silent:
-        return tuple(keras.ops.mean(each, axis=0) for each in weights)
-    chosen = draws.one_of(weights[0].shape[0])
-    return tuple(_chosen(each, chosen) for each in weights)
+        return [keras.ops.mean(stack, axis=0) for stack in stacks]
+    chosen = draws.one_of(stacks[0].shape[0])
+    return [_chosen(stack, chosen) for stack in stacks]
 
 
 def _chosen(stack, chosen):
-    # By a product, whose gradient is dense on every backend.
-    count, *shape = stack.shape
-    rows = numerics.reshaped(stack, (count, -1))
-    chosen = numerics.cast(numerics.reshaped(chosen, (1, count)), rows.dtype)
-    return numerics.reshaped(numerics.product(chosen, rows), tuple(shape))
+    # By a sum, which is exact and whose gradient is dense on every backend.
+    chosen = numerics.cast(chosen, stack.dtype)
+    chosen = numerics.reshaped(chosen, (-1, *[1] * (len(stack.shape) - 1)))
+    return keras.ops.sum(stack * chosen, axis=0)

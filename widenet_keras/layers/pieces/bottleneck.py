@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import keras
 
-from widenet_keras.layers.pieces.bank import check_bank, copies, one_of
+from widenet_keras.layers.pieces.bank import check_bank, copies, one_of_each
 from widenet_keras.layers.pieces.piece import Piece, Weight
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_integer
@@ -52,9 +52,10 @@ class Bottleneck(Piece):
         """Returns down and up with their biases; see `Piece.weights`."""
         width, rank = sizes.width, self.rank
         down, up = (copies(side, self.bank, self.shared) for side in ("down", "up"))
-        first, last = keras.initializers.RandomNormal(stddev=width**-0.5), "zeros"
+        normal = keras.initializers.RandomNormal
+        first, last = normal(stddev=width**-0.5), "zeros"
         if self.init == "published":
-            first, last = (keras.initializers.RandomNormal(stddev=0.02) for _ in "12")
+            first, last = normal(stddev=0.02), normal(stddev=0.02)
         return {
             "down": Weight((*down, width, rank), first, int8_axis=-2),
             "down_bias": Weight((*down, rank), "zeros", False),
@@ -62,12 +63,13 @@ class Bottleneck(Piece):
             "up_bias": Weight((*up, width), "zeros", False),
         }
 
+    def drawn(self, w, draws):
+        """Returns one copy of each bank; see `Piece.drawn`."""
+        parts = [(side, (side, f"{side}_bias")) for side in ("down", "up")]
+        return one_of_each(w, self, parts, draws)
+
     def feed_forward(self, w, output, draws):
         """Adds the adapter; see `Piece.feed_forward`."""
-        w = type(w)(*(numerics.cast(each, output.dtype) for each in w))
-        is_bank = (copies(side, self.bank, self.shared) for side in ("down", "up"))
-        down_is_bank, up_is_bank = map(bool, is_bank)
-        down = one_of((w.down, w.down_bias), draws, down_is_bank)
-        up = one_of((w.up, w.up_bias), draws, up_is_bank)
-        hidden = numerics.ACTIVATIONS[self.activation](numerics.linear(output, *down))
-        return output + numerics.linear(hidden, *up)
+        hidden = numerics.linear(output, w.down, w.down_bias)
+        hidden = numerics.ACTIVATIONS[self.activation](hidden)
+        return output + numerics.linear(hidden, w.up, w.up_bias)

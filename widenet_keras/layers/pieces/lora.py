@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import keras
 
-from widenet_keras.layers.pieces.bank import check_bank, copies, one_of
+from widenet_keras.layers.pieces.bank import check_bank, copies, one_of_each
 from widenet_keras.layers.pieces.piece import Piece, Weight
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_flag, check_integer
@@ -52,7 +52,7 @@ class LoRA(Piece):
 
     def __post_init__(self):
         check_integer(_OWNER, "rank", self.rank, 1)
-        if isinstance(self.on, str) or not self.on:
+        if not isinstance(self.on, list | tuple) or not self.on:
             raise ValueError(
                 f"{_OWNER}: on={self.on!r} must be a tuple of products, some of "
                 f"{', '.join((*MAPS, ROUTER))}."
@@ -109,28 +109,33 @@ class LoRA(Piece):
             found["bias"] = Weight((*up, after), "zeros", False, **kept)
         return {f"{name}_{part}": weight for part, weight in found.items()}
 
+    def drawn(self, w, draws):
+        """Returns one copy of each bank; see `Piece.drawn`."""
+        if self.bank == 1:
+            return w
+        last = ("up", "bias") if self.bias else ("up",)
+        names = [name[: -len("_down")] for name in w._fields if name.endswith("_down")]
+        parts = [
+            (side, tuple(f"{name}_{part}" for part in those))
+            for name in names
+            for side, those in (("down", ("down",)), ("up", last))
+        ]
+        return one_of_each(w, self, parts, draws)
+
     def linear(self, w, name, inputs, output, draws):
         """Adds inputs down up + bias; see `Piece.linear`."""
         if name not in self.on:
             return output
-        dtype = output.dtype
-        down = numerics.cast(getattr(w, f"{name}_down"), dtype)
-        up = [numerics.cast(getattr(w, f"{name}_up"), dtype)]
+        down, up = getattr(w, f"{name}_down"), getattr(w, f"{name}_up")
+        rows = numerics.product(inputs, numerics.cast(down, output.dtype))
         if self.bias:
-            up.append(numerics.cast(getattr(w, f"{name}_bias"), dtype))
-        is_bank = (copies(side, self.bank, self.shared) for side in ("down", "up"))
-        down_is_bank, up_is_bank = map(bool, is_bank)
-        [down] = one_of((down,), draws, down_is_bank)
-        up, *bias = one_of(tuple(up), draws, up_is_bank)
-        rows = numerics.product(inputs, down)
-        if bias:
-            return output + numerics.linear(rows, up, *bias)
-        return output + numerics.product(rows, up)
+            return output + numerics.linear(rows, up, getattr(w, f"{name}_bias"))
+        return output + numerics.product(rows, numerics.cast(up, output.dtype))
 
     def routed(self, w, router, experts):
         """Adds down up to the kernels; see `Piece.routed`."""
         if ROUTER in self.on:
-            router = router + numerics.product(w.router_down, w.router_up)
+            router = router + numerics.product_of_float32(w.router_down, w.router_up)
         changed = {}
         for name in ("hidden", "outer"):
             if name not in self.on:

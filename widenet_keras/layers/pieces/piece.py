@@ -73,6 +73,17 @@ class Piece:
         """
         raise NotImplementedError
 
+    def drawn(self, w, draws):
+        """Returns the weights with which this pass computes the step.
+
+        What it draws is drawn once, wherever the weights then act.
+
+        Args:
+            w: Weights of this step.
+            draws: `RandomDraws` of the step.
+        """
+        return w
+
     def linear(self, w, name, inputs, output, draws):
         """Changes a product: "query", "key", "value", "output", "hidden", ...
 

@@ -59,6 +59,9 @@ class StackedPieces(keras.layers.Layer):
                     shape=(sum(self._has(weight)), *weight.shape),
                     initializer=keras.initializers.get(weight.initializer),
                     trainable=weight.trainable,
+                    # As a router's: no policy rounds it.
+                    dtype="float32" if weight.exact else None,
+                    autocast=not weight.exact,
                 )
                 self._stacks.append(_Stack(variable, weight))
         self.built = True

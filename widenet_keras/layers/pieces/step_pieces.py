@@ -1,5 +1,7 @@
 """What a block sees of the pieces: one method for each place where they act."""
 
+from widenet_keras.routing.random_draws import SILENT
+
 
 class StepPieces:
     """The pieces of a step with its weights, asked in their order.
@@ -9,10 +11,12 @@ class StepPieces:
     Args:
         pieces: Tuple of `Piece`s.
         weights: Tuple of their NamedTuples of weights, of this step.
+        draws: `RandomDraws` of the step.
     """
 
-    def __init__(self, pieces=(), weights=()):
-        self._pairs = tuple(zip(pieces, weights, strict=True))
+    def __init__(self, pieces=(), weights=(), draws=SILENT):
+        pairs = zip(pieces, weights, strict=True)
+        self._pairs = tuple((piece, piece.drawn(w, draws)) for piece, w in pairs)
 
     def __bool__(self):
         return bool(self._pairs)

@@ -1,0 +1,192 @@
+"""The oracle of pieces: a step at a time in float64 NumPy, prompts among the tokens.
+
+Plain on purpose. It shares no code with the package but reads its configurations.
+"""
+
+import math
+
+import numpy as np
+from oracle import (
+    ACTIVATIONS,
+    MoeOracle,
+    embed,
+    gelu,
+    layer_norm,
+    pooled,
+    product,
+    softmax,
+)
+
+
+def of_step(w, config, step, choose=None):
+    """Returns the weights of the pieces of a step, a dict by their names.
+
+    Args:
+        w: Weights of the model by path, float64.
+        config: Its config.
+        step: Index of the step.
+        choose: Function of the name of a bank and its copies (M, ...) that returns one;
+            None for their mean.
+    """
+    routed = [block in config.routed_blocks for block in config.block_of_step]
+    found, start = {}, "encoder/pieces/"
+    banks = {p.kind: p for p in config.pieces if getattr(p, "bank", 1) > 1}
+    for path, stack in w.items():
+        if not path.startswith(start):
+            continue
+        name = path[len(start) :]
+        part = name.split("_")[1]
+        row = step
+        if name.startswith("lora_") and part in ("experts", "router"):
+            row = sum(routed[:step])
+        elif name.startswith("lora_") and part in ("hidden", "gate", "outer"):
+            row = step - sum(routed[:step])
+        if row >= len(stack):
+            continue
+        value = stack[row]
+        side = "down" if "down" in name else "up"
+        bank = banks.get(name.split("_")[0])
+        if bank and bank.shared != side:
+            value = choose(name, value) if choose else value.mean(axis=0)
+        found[name] = value
+    return found
+
+
+def linear(x, w, path, own, name):
+    """A product of the block with the low-rank change of the step."""
+    found = product(x, w, path)
+    if f"lora_{name}_down" in own:
+        found = found + x @ own[f"lora_{name}_down"] @ own[f"lora_{name}_up"]
+        found = found + own.get(f"lora_{name}_bias", 0.0)
+    return found
+
+
+def attention(x, w, path, heads, own):
+    """Multi-head attention, with the pairs of the step behind the keys."""
+    q, k, v = (linear(x, w, f"{path}{n}", own, n) for n in ("query", "key", "value"))
+    size, out = q.shape[-1] // heads, np.zeros_like(q)
+    pairs = own.get("key_value_prompt_pair")
+    more = [own.get(f"key_value_prompt_{n}", pairs) for n in ("key", "value")]
+    for b in range(len(x)):
+        for h in range(heads):
+            part = slice(h * size, (h + 1) * size)
+            keys, values = k[b, :, part], v[b, :, part]
+            if more[0] is not None:
+                keys = np.concatenate([keys, more[0][:, part]])
+                values = np.concatenate([values, more[1][:, part]])
+            logits = q[b, :, part] @ keys.T / math.sqrt(size)
+            out[b, :, part] = np.array([softmax(row) for row in logits]) @ values
+    return linear(out, w, f"{path}output", own, "output")
+
+
+def changed_expert(w, path, own):
+    """The weights of a mixture of experts with the changes of the step."""
+    found = {
+        "router": w[f"{path}router/kernel"].copy(),
+        "w1": w[f"{path}experts/hidden_kernel"].copy(),
+        "b1": w[f"{path}experts/hidden_bias"].copy(),
+        "w2": w[f"{path}experts/outer_kernel"].copy(),
+        "b2": w[f"{path}experts/outer_bias"].copy(),
+    }
+    if "lora_router_down" in own:
+        found["router"] += own["lora_router_down"] @ own["lora_router_up"]
+    for number, name in enumerate(("hidden", "outer"), 1):
+        start = f"lora_experts_{name}"
+        if f"{start}_down" not in own:
+            continue
+        for e in range(len(found["w1"])):
+            # One set of factors serves every expert, or each has its own.
+            mine = e % len(own[f"{start}_down"])
+            factors = own[f"{start}_down"][mine], own[f"{start}_up"][mine]
+            found[f"w{number}"][e] += factors[0] @ factors[1]
+            if f"{start}_bias" in own:
+                found[f"b{number}"][e] += own[f"{start}_bias"][mine]
+    return found
+
+
+def feed_forward(x, w, path, config, own, routed, training, frozen):
+    """The feed-forward part of a step; returns (output, oracle or None)."""
+    if not routed:
+        hidden = linear(x, w, f"{path}hidden", own, "hidden")
+        hidden = ACTIVATIONS[config.activation](hidden)
+        if config.gated:
+            hidden = hidden * linear(x, w, f"{path}gate", own, "gate")
+        return linear(hidden, w, f"{path}outer", own, "outer"), None
+    moe = MoeOracle(
+        changed_expert(w, path, own),
+        config.top_k,
+        config.capacity_factor if training else None,
+        config.images_per_group,
+        output_gelu=config.output_activation is not None,
+    )
+    return moe.forward(x, frozen), moe
+
+
+def prompts(own, config):
+    """The rows that a step inserts, (P, D), masked channel by channel."""
+    rows = own.get("prompt_prompt")
+    if rows is None:
+        return np.zeros((0, config.width))
+    rows = rows.copy()
+    mask = own.get("prompt_mask")
+    if mask is not None:
+        for p, c in np.ndindex(rows.shape):
+            rows[p, c] *= mask[p, c % mask.shape[1]]
+    return rows
+
+
+def bottleneck(y, own, piece):
+    """What an adapter makes of the output of a feed-forward part."""
+    down = y @ own["bottleneck_down"] + own["bottleneck_down_bias"]
+    hidden = ACTIVATIONS[piece.activation](down)
+    return y + hidden @ own["bottleneck_up"] + own["bottleneck_up_bias"]
+
+
+def model_forward(w, config, images, training=False, frozen=None, choose=None, at=1):
+    """Returns (logits, one `MoeOracle` per routed step).
+
+    Every step puts its prompts into the sequence in front of token `at`, runs the whole
+    block on it and drops them again ("Visual Prompt Tuning", deep). Only capacity in
+    training is that of the tokens alone, so there the feed-forward part meets these.
+
+    Args:
+        w: Weights by path, float64.
+        config: `WideNetConfig`; its feed-forward activations as `MoeOracle` has them.
+        images: (B, height, width, channels).
+        training: Whether capacity holds; nothing is drawn.
+        frozen: `choices` of the oracles of an earlier call, or None.
+        choose: As for `of_step`.
+        at: Where prompts stand.
+    """
+    x, oracles = embed(w, config, np.asarray(images, "float64")), []
+    [adapter] = [p for p in config.pieces if p.kind == "bottleneck"] or [None]
+    for step, block in enumerate(config.block_of_step):
+        own, path = of_step(w, config, step, choose), f"encoder/block_{block}/"
+        row = block if config.shared_norms else step
+
+        def normal(x, n, row=row):
+            gamma, beta = (
+                w[f"encoder/norm{n}/{name}"][row] for name in ("gamma", "beta")
+            )
+            return layer_norm(x, gamma, beta, config.norm_epsilon)
+
+        rows = np.stack([prompts(own, config)] * len(x))
+        count = rows.shape[1]
+        x = np.concatenate([x[:, :at], rows, x[:, at:]], axis=1)
+        x = x + attention(normal(x, 1), w, f"{path}attention/", config.heads, own)
+        if training:
+            x = np.concatenate([x[:, :at], x[:, at + count :]], axis=1)
+        choices = frozen[len(oracles)] if frozen else None
+        routed = block in config.routed_blocks
+        how = (config, own, routed, training, choices)
+        branch, moe = feed_forward(normal(x, 2), w, f"{path}feed_forward/", *how)
+        if config.output_activation and not routed:
+            branch = gelu(branch)
+        x = x + (bottleneck(branch, own, adapter) if adapter else branch)
+        if not training:
+            x = np.concatenate([x[:, :at], x[:, at + count :]], axis=1)
+        oracles += [moe] if moe else []
+    x = pooled(x, w, config)
+    if config.representation:
+        x = np.tanh(product(x, w, "head/representation"))
+    return product(x, w, "head/logits"), oracles
