@@ -84,7 +84,7 @@ def test_a_comparison_of_digits(tmp_path, capsys):
         data="digits",
         output=tmp_path / "systems",
         methods=("tie_stepwise", "rank_4", "prompts", "prompts_half", "bank"),
-        source_epochs=1,
+        source_epochs=3,
         epochs=1,
         tuning_epochs=1,
     )
