@@ -29,13 +29,13 @@ from study_rows import Rows
 from systems_methods import BANKS, GROUPS, METHODS, members
 from systems_tables import SystemRow, write_tables
 from tyro.conf import OmitArgPrefixes
-from widenet_keras.training.terms_options import Terms
 
 from widenet_keras.data import Augmentation, open_source
 from widenet_keras.data.digits import load_digits
 from widenet_keras.data.labelled import labelled_batches
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.training.optimization import Optimization
+from widenet_keras.training.terms_options import Terms
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import check_folder, replaced_when_done
