@@ -102,7 +102,7 @@ def block(tokens, norms, weights, spec, draws, drop_path=0.0, pieces=NO_PIECES):
     own, part = weights.feed_forward, spec.feed_forward
     facts = ()
     if spec.is_routed:
-        if pieces:
+        if pieces.change_mixtures:
             router, changed = pieces.routed(own.router, own.bank.stacked)
             own = RoutedWeights(router, bank_of(changed, part.engine))
         branch, facts = routed_experts(normal, own, part, draws)

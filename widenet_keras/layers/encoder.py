@@ -162,7 +162,8 @@ class Encoder(keras.layers.Layer):
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
-            how_read = (read, training, tokens.shape[-1], bool(self.pieces))
+            changes = any(piece.changes_mixtures for piece in self.pieces)
+            how_read = (read, training, tokens.shape[-1], changes)
             weights = read_blocks(self.blocks, self.block_of_step, *how_read)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])

@@ -8,7 +8,7 @@ from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.sharing import PART_PLANS, ranks
 
 
-def read_blocks(blocks, block_of_step, read, training, width, pieces):
+def read_blocks(blocks, block_of_step, read, training, width, changes):
     """Returns the `BlockWeights` of every unique block, read once for all steps.
 
     Args:
@@ -17,7 +17,7 @@ def read_blocks(blocks, block_of_step, read, training, width, pieces):
         read: Function from a Keras variable to its tensor.
         training: As for `Block.spec`.
         width: D.
-        pieces: Whether steps have pieces, which act on the bank of each step.
+        changes: Whether every step changes the weights of its mixture.
     """
     attentions = [blocks[block].attention for block in block_of_step]
     known = {}
@@ -27,7 +27,7 @@ def read_blocks(blocks, block_of_step, read, training, width, pieces):
             joins = joins_inner(width, reads)
             known[each.attention] = each.read_attention(read, joins)
         if each.feed_forward not in known:
-            known[each.feed_forward] = each.read_feed_forward(read, training, pieces)
+            known[each.feed_forward] = each.read_feed_forward(read, training, changes)
     return [
         BlockWeights(known[each.attention], known[each.feed_forward]) for each in blocks
     ]

@@ -132,6 +132,11 @@ class LoRA(Piece):
             return output + numerics.linear(rows, up, getattr(w, f"{name}_bias"))
         return output + numerics.product(rows, numerics.cast(up, output.dtype))
 
+    @property
+    def changes_mixtures(self):
+        """Whether experts or a router have factors."""
+        return not {"hidden", "outer", ROUTER}.isdisjoint(self.on)
+
     def routed(self, w, router, experts):
         """Adds down up to the kernels; see `Piece.routed`."""
         if ROUTER in self.on:

@@ -62,6 +62,11 @@ class Piece:
 
     kind: ClassVar[str]
 
+    @property
+    def changes_mixtures(self):
+        """Whether `routed` does anything, so that each step has weights of its own."""
+        return type(self).routed is not Piece.routed
+
     def weights(self, sizes):
         """Returns a dict from the names of the weights to their `Weight`s.
 

@@ -37,6 +37,11 @@ class StepPieces:
         found = (piece.keys_and_values(w) for piece, w in self._pairs)
         return [pair for pair in found if pair is not None]
 
+    @property
+    def change_mixtures(self):
+        """Whether any changes the weights of a mixture of experts."""
+        return any(piece.changes_mixtures for piece, _ in self._pairs)
+
     def routed(self, router, experts):
         """Returns the weights of a mixture of experts; see `Piece.routed`."""
         for piece, weights in self._pairs:
