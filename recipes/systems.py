@@ -91,7 +91,7 @@ class Systems:
     """Passes over the digits that their ViT is trained for."""
     tuning_images: int = 300
     """Images of the shifted task to tune on, evenly spaced."""
-    tuning_epochs: int = 40
+    tuning_epochs: int = 20
     """Passes over them."""
     batch_size: int = 64
     """Images per batch; of the shifted task a quarter."""
