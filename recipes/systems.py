@@ -44,9 +44,10 @@ from widenet_keras.utils.tables import read_rows
 AS_THEY_ARE = Augmentation(
     crop="none", flip=False, randaugment_ops=0, mixup=0.0, smoothing=0.0
 )
+# Low, so that what a start has is not lost.
 OPTIMIZATION = Optimization(
     optimizer="adamw",
-    learning_rate=1e-3,
+    learning_rate=2e-4,
     final_learning_rate=1e-5,
     warmup_epochs=0.0,
     decay="cosine",
