@@ -176,9 +176,18 @@ def teachers(tmp_path_factory):
     return folder
 
 
+# Something of every kind, a bank and dropout of their own among it.
+PIECES = [
+    {"kind": "lora", "rank": 2},
+    {"kind": "bottleneck", "rank": 2, "bank": 2},
+    {"kind": "prompt", "count": 2},
+    {"kind": "key_value_prompt", "count": 1},
+]
+
+
 @pytest.mark.slow
 def test_a_run_with_a_teacher_goes_on_with_it_alone(tmp_path, arrays, teachers, capsys):
-    given = ["--data", arrays, "--fields", *TINY.split(), *QUICK]
+    given = ["--data", arrays, "--fields", *TINY.split(), "pieces", str(PIECES), *QUICK]
     given += ["--alpha", "0.5", "--consistency", "0.5", "--frozen", "embedding"]
     teacher = ["--teacher", teachers / "fits.keras"]
     check_going_on(tmp_path, [*given, *teacher], capsys)
