@@ -48,6 +48,7 @@ from widenet_keras.data import (
 )
 from widenet_keras.distribution import distribute
 from widenet_keras.models.description import describe
+from widenet_keras.models.frozen import check_trains
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
 from widenet_keras.training.terms_options import NO_TERMS, Terms
@@ -116,6 +117,8 @@ class Recipe:
             *(() if self.frozen else ("frozen",)),
         ):
             settings.pop(name)
+        if self.frozen:
+            settings["frozen"] = sorted(set(self.frozen))
         settings |= self.terms.settings()
         return {**settings, "backend": keras.backend.backend()}
 
@@ -140,6 +143,7 @@ def train(recipe, distribution):
         frozen=recipe.frozen,
         **widenet_keras.parse_fields(recipe.fields, settled=("num_classes",)),
     )
+    check_trains(model)
     data, test = trained_for(model, data, test, recipe.augmentation)
     shape = (model.config.image_size, model.config.channels, data.num_classes)
     stream = training_batches(

@@ -16,6 +16,7 @@ was; `rows/` has a file for each finished one, `results.md` the tables.
 """
 
 import dataclasses
+import hashlib
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ import widenet_keras  # first: it chooses a backend that is installed
 import cifar10
 import keras
 import numpy as np
+from study import keep_settings
 from study_rows import Rows
 from systems_methods import BANKS, GROUPS, METHODS, members
 from systems_tables import SystemRow, write_tables
@@ -109,11 +111,26 @@ class Systems:
         check_integer("systems", "batch_size", self.batch_size, 4)
         for seed in self.seeds:
             check_integer("systems", "seeds", seed, 0)
+        for name in self.methods:
+            if (group := METHODS[name].group) not in self.rows:
+                raise ValueError(
+                    f"systems: --methods {name} is one of --rows {group}; add it there."
+                )
         if self.source is None and self.data != DIGITS:
             raise ValueError(
                 "systems: give the trained ViT as --source model.keras; only "
                 "--data digits trains its own."
             )
+
+    def settings(self):
+        """Returns what the accuracies depend on."""
+        settings = dataclasses.asdict(self)
+        for name in ("output", "rows", "methods", "seeds", "source"):
+            settings.pop(name)
+        if self.source is not None:
+            with self.source.open("rb") as file:
+                settings["source"] = hashlib.file_digest(file, "sha256").hexdigest()
+        return {**settings, "backend": keras.backend.backend()}
 
     def names(self):
         """Returns the methods of the run, in the order of the table."""
@@ -127,6 +144,7 @@ class Systems:
 def main(systems):
     """Runs what is not there yet; writes the tables after every run."""
     check_folder(systems.output)
+    keep_settings(systems)
     data = data_of(systems)
     rows = Rows(systems.output, SystemRow)
     names, order = systems.names(), [*METHODS]

@@ -6,9 +6,8 @@ from collections.abc import Callable
 
 import widenet_keras
 from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
+from widenet_keras.models.weights import path_of
 
-# All but pieces and the last layer; what a model does not have is left out.
-BACKBONE = ("embedding", "core", "norms", "head/norm", "head/representation")
 ADAPTER = 8
 COPIES = 4
 
@@ -80,10 +79,9 @@ _RELAX = {
 }
 
 
-def _tune(group, pieces, learning_rate, against="head", frozen=BACKBONE, **how):
+def _tune(group, pieces, learning_rate, against="head", frozen=None, **how):
     def start(source):
-        without = () if source.config.representation else ("head/representation",)
-        left = [part for part in frozen if part not in without]
+        left = backbone(source) if frozen is None else frozen
         return source.adapted(pieces=pieces, frozen=left)
 
     return Method(group, start, against, None, True, learning_rate, **how)
@@ -114,6 +112,17 @@ METHODS = {**_RELAX, **_TUNE}
 # Those whose model has copies that can be looked at one by one.
 BANKS = ("bank", "bank_consistency")
 GROUPS = tuple(dict.fromkeys(method.group for method in METHODS.values()))
+
+
+def backbone(source):
+    """Returns the parts of a model without pieces and without its last layer.
+
+    Args:
+        source: An `ImageClassifier`.
+    """
+    layers = (path_of(weight).rpartition("/")[0] for weight in source.head.weights)
+    head = [layer for layer in dict.fromkeys(layers) if layer != "head/logits"]
+    return ("embedding", "core", "norms", *head)
 
 
 def members(tuned):

@@ -43,6 +43,7 @@ from widenet_keras.data import (
 from widenet_keras.distribution import distribute
 from widenet_keras.inference.keras_file import named_classifier
 from widenet_keras.models.description import describe
+from widenet_keras.models.frozen import check_trains
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.run import Run
 from widenet_keras.training.terms_options import NO_TERMS, Terms
@@ -152,6 +153,7 @@ def train(recipe, distribution):
     test = open_source(recipe.data, "validation", recipe.data_dir)
     keras.utils.set_random_seed(recipe.seed)
     model = starting_model(recipe, data)
+    check_trains(model)
     data, test = trained_for(model, data, test)
     shape = (model.config.image_size, model.config.channels, data.num_classes)
     seen = {"on_error": recipe.on_error, "preprocessing": model.preprocessing}

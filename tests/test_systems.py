@@ -1,5 +1,6 @@
 """The comparison of ways to smaller and tuned models: its rows, and what pages say."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -46,6 +47,13 @@ def test_every_method_makes_a_model_to_train(group):
             )
 
 
+def test_all_of_a_head_but_its_last_layer_is_kept():
+    fields = {"class_token": False, "pooling": "attention"}
+    made = METHODS["head"].start(tiny_model("vit", **fields))
+    names = [weight.path.split("/", 1)[1] for weight in made.trainable_weights]
+    assert names == ["head/logits/kernel", "head/logits/bias"]
+
+
 def test_members_are_the_copies_of_a_bank():
     tuned = METHODS["bank"].start(source())
     [down] = [
@@ -70,6 +78,7 @@ def test_what_cannot_be_is_one_line():
         ("rows", {"rows": ("relaxed",)}),
         ("methods", {"methods": ("rank_9",)}),
         ("epochs", {"epochs": 0}),
+        ("rows adapters", {"methods": ("bank",), "rows": ("relax",)}),
     ):
         given = {"data": "digits", "output": Path("nowhere"), **settings}
         with pytest.raises(ValueError, match=words) as error:
@@ -90,6 +99,9 @@ def test_a_comparison_of_digits(tmp_path, capsys):
     )
     main(systems)
     first = (systems.output / "results.md").read_text()
+    other = dataclasses.replace(systems, epochs=2)
+    with pytest.raises(ValueError, match="with epochs=1 and this one has 2"):
+        main(other)
     capsys.readouterr()
     main(systems)
     assert (systems.output / "results.md").read_text() == first

@@ -122,6 +122,19 @@ def checked_parts(owner: str, parts: Iterable[str]) -> tuple[str, ...]:
     return parts
 
 
+def check_trains(model):
+    """Raises `ValueError` if nothing of a model is trained.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+    """
+    if not model.trainable_variables:
+        raise ValueError(
+            f"{model.name} has no trainable weight to train: frozen={model.frozen}; "
+            "freeze fewer parts, such as ('embedding', 'core')."
+        )
+
+
 def trained_parameters(model) -> int:
     """Returns the number of parameters that training changes.
 

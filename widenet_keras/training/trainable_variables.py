@@ -4,6 +4,8 @@ import contextlib
 
 import keras
 
+from widenet_keras.models.frozen import check_trains
+
 
 class FollowsTrainable:
     """Part of a classifier: what was frozen or unfrozen since it was compiled."""
@@ -14,11 +16,8 @@ class FollowsTrainable:
     def _follow_trainable(self, trains=False):
         """Takes in which weights were frozen or unfrozen since the last call."""
         variables = self.trainable_variables
-        if trains and not variables:
-            raise ValueError(
-                f"{self.name} has no trainable weight to train; set its trainable = "
-                "True, or that of one of its layers."
-            )
+        if trains:
+            check_trains(self)
         now = tuple(map(id, variables))
         if now != self._traced:
             # They were traced for the other weights.
