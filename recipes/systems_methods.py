@@ -94,19 +94,19 @@ def _fewer_prompts(tuned, images, labels):
 _BANK = Bottleneck(ADAPTER, bank=COPIES)
 _TUNE = {
     "nothing": Method("heads", None, None, shifted=True),
-    "head": _tune("heads", (), 1e-2, "nothing"),
-    "norms_and_head": _tune("heads", (), 1e-2, frozen=("embedding", "core")),
-    "everything": _tune("heads", (), 1e-3, frozen=()),
-    "prompts": _tune("prompts", (Prompt(8, dropout=0.0),), 1e-2),
-    "prompts_half": Method("prompts", _fewer_prompts, "prompts", "prompts", True, 1e-2),
-    "pairs": _tune("prompts", (KeyValuePrompt(5),), 1e-2),
+    "head": _tune("heads", (), 1e-1, "nothing"),
+    "norms_and_head": _tune("heads", (), 3e-2, frozen=("embedding", "core")),
+    "everything": _tune("heads", (), 1e-2, frozen=()),
+    "prompts": _tune("prompts", (Prompt(8, dropout=0.0),), 1e-1),
+    "prompts_half": Method("prompts", _fewer_prompts, "prompts", "prompts", True, 1e-1),
+    "pairs": _tune("prompts", (KeyValuePrompt(5),), 1e-1),
     "prompts_and_pairs": _tune(
-        "prompts", (Prompt(8, dropout=0.0), KeyValuePrompt(5)), 1e-2
+        "prompts", (Prompt(8, dropout=0.0), KeyValuePrompt(5)), 1e-1
     ),
-    "lora": _tune("adapters", (LoRA(4),), 1e-2),
-    "bottleneck": _tune("adapters", (Bottleneck(ADAPTER),), 1e-2),
-    "bank": _tune("adapters", (_BANK,), 1e-2, "bottleneck"),
-    "bank_consistency": _tune("adapters", (_BANK,), 1e-2, "bank", consistency=1.0),
+    "lora": _tune("adapters", (LoRA(4),), 3e-3),
+    "bottleneck": _tune("adapters", (Bottleneck(ADAPTER),), 3e-2),
+    "bank": _tune("adapters", (_BANK,), 3e-2, "bottleneck"),
+    "bank_consistency": _tune("adapters", (_BANK,), 3e-2, "bank", consistency=1.0),
 }
 METHODS = {**_RELAX, **_TUNE}
 # Those whose model has copies that can be looked at one by one.
