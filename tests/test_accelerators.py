@@ -593,7 +593,18 @@ def answers(compiled, dtype="float32", predicts=True, **fields):
     return found
 
 
-@pytest.mark.parametrize("kind", ["widenet", *map(slow, ["vit", "vit_moe", "many"])])
+# As many pairs and prompts as images in a batch: their number is no batch's.
+PIECES = [
+    {"kind": "lora", "rank": 2, "on": ["query", "value"], "bank": 2},
+    {"kind": "bottleneck", "rank": 2, "bank": 2},
+    {"kind": "prompt", "count": 2},
+    {"kind": "key_value_prompt", "count": 2},
+]
+
+
+@pytest.mark.parametrize(
+    "kind", ["widenet", *map(slow, ["vit", "vit_moe", "many", "pieces"])]
+)
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -605,6 +616,9 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     fields = {"kind": kind, "capacity_factor": 0.7}
     if kind == "many":
         fields = {"kind": "vit", **MANY}
+    if kind == "pieces":
+        cycle = {"sharing": "cycle", "unique_blocks": 2}
+        fields = {"kind": "vit", "pieces": PIECES, **cycle}
     if kind == "widenet":
         # A program for inference takes as long again; the slow cases have it.
         fields["predicts"] = False

@@ -9,6 +9,7 @@ import pytest
 from conftest import one_line
 
 from widenet_keras import ImageClassifier, WideNetConfig, preset_config, presets
+from widenet_keras.models.memory import built_size
 
 WHOLE = "must be a whole number >= 1"
 RATE = "must be a number in [0.0, 1.0)"
@@ -309,3 +310,9 @@ def test_parameter_count_of_the_paper(preset):
     model = ImageClassifier.from_preset(preset)
     count = sum(math.prod(weight.shape) for weight in model.trainable_weights)
     assert count == COUNTS[preset]
+
+
+@pytest.mark.parametrize("moe_blocks", ["all", "none", [0, 1]])
+def test_sizes_of_any_number_are_counted(moe_blocks):
+    fields = {"steps": 10**30, "sharing": "none", "moe_blocks": moe_blocks}
+    assert built_size(fields) > 10**30

@@ -155,6 +155,7 @@ def test_parameters_of_depths_that_repeat(preset, fields, count):
         (lambda: LoRA(on=()), "on=() must be a tuple"),
         (lambda: LoRA(on=None), "on=None must be a tuple"),
         (lambda: LoRA(on=5), "on=5 must be a tuple"),
+        (lambda: LoRA(on=("key", "key")), "names a product twice"),
         (lambda: LoRA(on=("querry",)), "Did you mean 'query'?"),
         (lambda: LoRA(experts="all"), "experts='all'"),
         (lambda: LoRA(bias=1), "bias=1"),

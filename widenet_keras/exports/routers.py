@@ -19,8 +19,9 @@ def router_kernels(model):
     encoder = model.encoder
     kernels = [weight for weight in model.weights if role_of(weight).part == "router"]
     with numerics.weights_as_stored() as read:
-        pieces = encoder.stacked_pieces.of_steps(read) if encoder.pieces else ()
-        for step in encoder.routed_steps if pieces else ():
+        changes = any(piece.changes_mixtures for piece in encoder.pieces)
+        pieces = encoder.stacked_pieces.of_steps(read) if changes else ()
+        for step in encoder.routed_steps if changes else ():
             part = encoder.blocks[encoder.block_of_step[step]].feed_forward
             own = part.read_stacked(read)
             kernels.append(pieces[step].routed(own.router, own.bank.stacked)[0])

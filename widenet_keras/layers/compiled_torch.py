@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch._dynamo.exc import TorchDynamoException
 from torch._inductor.exc import InductorError
+from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 from widenet_keras.layers.block import BlockSpec
 from widenet_keras.layers.depth_torch import remat
@@ -112,7 +113,7 @@ def _run(key, tokens, private, weights):
     try:
         with _quiet():
             return _program(key)(tokens, [*map(_of_tensors, private)], weights)
-    except (TorchDynamoException, InductorError) as error:
+    except (TorchDynamoException, InductorError, ConstraintViolationError) as error:
         _refused.add(key)
         warnings.warn(
             f"torch.compile does not take this block ({first_line(error)}); it runs "

@@ -106,13 +106,11 @@ def with_more(made, prompts, weights, draws, pieces):
     more += pieces.keys_and_values()
     if not more:
         return made
-    # Added to nothing of each image, which leaves the number of them open.
-    nothing = [each[:, :1] * 0 for each in made[1:]]
     query, *extended = made
     for place, each in enumerate(extended):
-        in_front = (numerics.cast(pair[place], each.dtype) for pair in more)
-        parts = [nothing[place] + rows for rows in in_front]
-        extended[place] = numerics.concatenated([*parts, each], 1)
+        rows = (numerics.cast(pair[place], each.dtype) for pair in more)
+        in_front = [numerics.for_each_image(some, each) for some in rows]
+        extended[place] = numerics.concatenated([*in_front, each], 1)
     return query, *extended
 
 

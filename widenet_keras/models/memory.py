@@ -39,7 +39,7 @@ def parameter_count(fields: dict) -> int:
     dense = _two_layers(d, c["mlp_dim"]) + bool(c["gated"]) * (d + 1) * c["mlp_dim"]
     experts = c["num_experts"]
     routed = experts * (d + _two_layers(d, c["expert_dim"]))
-    mixtures = len(_routed_blocks(c, unique)) * of_dense // unique
+    mixtures = _routed(c, unique)[0] * of_dense // unique
     norms = 4 * d * c["steps"]
     if c["shared_norms"] is True:
         norms = 2 * d * (of_attention + of_dense)
@@ -87,12 +87,15 @@ def _holders(c, part, unique):
     return min(max(given, 1), unique)
 
 
-def _routed_blocks(c, unique):
-    """Returns which of the unique blocks are mixtures of experts: a range or a set."""
+def _routed(c, unique):
+    """Returns how many blocks are mixtures of experts, and how many steps read one."""
     blocks = c["moe_blocks"]
-    if isinstance(blocks, list | tuple):
-        return {block % unique for block in blocks if isinstance(block, int)}
-    return range(0 if blocks == "none" else unique)
+    if not isinstance(blocks, list | tuple):
+        return (0, 0) if blocks == "none" else (unique, c["steps"])
+    blocks = {block % unique for block in blocks if isinstance(block, int)}
+    # Of "cycle" the last round may be cut short.
+    rounds, rest = divmod(c["steps"], unique)
+    return len(blocks), rounds * len(blocks) + sum(block < rest for block in blocks)
 
 
 def _of_head(c):
@@ -119,7 +122,7 @@ def _of_pieces(c, unique):
     """Returns the number of parameters that all steps have in pieces."""
     key_dim = c["width"] // c["heads"]
     sizes, steps = Sizes(c["width"], c["heads"], key_dim, key_dim), c["steps"]
-    routed = _routed_steps(c, unique)
+    _, routed = _routed(c, unique)
     counts = {"all": steps, "dense": steps - routed, "routed": routed}
     if counts["dense"]:
         sizes = sizes._replace(hidden=c["mlp_dim"], gated=bool(c["gated"]))
@@ -130,12 +133,3 @@ def _of_pieces(c, unique):
         for piece in pieces_of(OWNER, c["pieces"])
         for weight in piece.weights(sizes).values()
     )
-
-
-def _routed_steps(c, unique):
-    """Returns how many steps read a mixture of experts."""
-    blocks, (rounds, rest) = _routed_blocks(c, unique), divmod(c["steps"], unique)
-    if len(blocks) == unique:
-        return c["steps"]
-    # Of "cycle" the last round may be cut short.
-    return rounds * len(blocks) + sum(block < rest for block in blocks)

@@ -85,7 +85,10 @@ class RandomDraws:
         return x + numerics.cast(noise, x.dtype)
 
     def one_of(self, count):
-        """Returns (count,) float32: a 1 in a place that is drawn evenly, else 0."""
+        """Returns (count,) float32: a 1 in a place that is drawn evenly, else 0.
+
+        Not for draws that are `silent`.
+        """
         drawn = numerics.uniform((), self._next()) * count
         places = ((drawn >= place, drawn < place + 1) for place in range(count))
         return numerics.stacked(

@@ -27,6 +27,7 @@ cast = _numerics.cast
 concatenated = _numerics.concatenated
 dropped = _dropped
 first_seed = _random.first_seed
+for_each_image = _numerics.for_each_image
 heads_first = _numerics.heads_first
 linear = _numerics.linear
 mean = _numerics.mean

@@ -114,6 +114,11 @@ def attended(query, key, value):
     return mixed.transpose(1, 2).flatten(2)
 
 
+def for_each_image(rows, tokens):
+    """Returns rows (P, F), or (B or 1, P, F), as (B, P, F) for tokens (B, T, D)."""
+    return rows.expand(tokens.shape[0], *rows.shape[-2:])
+
+
 def patches(images, kernel, bias):
     """Returns projected patches (B, rows, columns, D) of (B, height, width, c)."""
     found = F.conv2d(

@@ -32,7 +32,7 @@ class LoRA(Piece):
         on: Which products, of `MAPS` and "router"; those that a block does not have are
             left out.
         experts: "each" expert has factors of its own, or all of a step have "shared"
-            ones.
+            ones. Devices that share a bank of experts have all factors each.
         bias: Whether each product has a bias of the step too.
         bank: M copies of which training draws one; inference takes their mean
             ("AdaMix", arXiv 2205.12410). Not on experts.
@@ -60,6 +60,10 @@ class LoRA(Piece):
         object.__setattr__(self, "on", tuple(self.on))
         for name in self.on:
             check_choice(_OWNER, "on", name, (*MAPS, ROUTER))
+        if len(set(self.on)) < len(self.on):
+            raise ValueError(
+                f"{_OWNER}: on={self.on} names a product twice; once does."
+            )
         check_choice(_OWNER, "experts", self.experts, EXPERTS)
         check_flag(_OWNER, "bias", self.bias)
         check_bank(_OWNER, self.bank, self.shared)
@@ -90,7 +94,7 @@ class LoRA(Piece):
         if self.bank > 1 and steps == "routed":
             raise ValueError(
                 f"{_OWNER}: bank={self.bank} is not for mixtures of experts; use "
-                "bank=1, or on=(...) with products of attention alone."
+                "bank=1, on=(...) with products of attention alone, or a Bottleneck."
             )
         before, after = shape
         rank, exact = min(self.rank, before, after), name == ROUTER

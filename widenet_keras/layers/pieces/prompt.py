@@ -73,4 +73,4 @@ class Prompt(Piece):
         if draws.silent or not self.dropout:
             return rows
         # Every image drops entries of its own.
-        return draws.dropout(tokens[:, :1] * 0 + rows, self.dropout)
+        return draws.dropout(numerics.for_each_image(rows, tokens), self.dropout)
