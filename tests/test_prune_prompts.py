@@ -144,6 +144,19 @@ def test_pruned_segments_stay_pruned_in_training():
     np.testing.assert_array_equal(numpy(pruned(IMAGES)), answers)
 
 
+def test_pruned_segments_stay_pruned_when_more_is():
+    model = prompted()
+    mask, prompts = (weights_by_path(model)[path] for path in (MASK, PROMPT))
+    before = np.repeat(np.arange(2.0), 6).reshape(4, 3) * np.ones(mask.shape)
+    mask.assign(before)
+    # Alike in their worth, nothing: which were left is not to be seen from that.
+    prompts.assign(np.zeros(prompts.shape))
+    pruned = prune_prompts(model, IMAGES, LABELS, keep=1.0, segments_keep=0.5)
+    after = numpy(weights_by_path(pruned)[MASK])
+    assert (after <= before).all()
+    assert after[0].sum() == 3
+
+
 def test_removed_is_as_masked_with_minus_infinity(rng):
     block = tiny_model("vit").encoder.blocks[0].attention
     weights, spec = block.read(lambda variable: variable.value), block.spec

@@ -51,8 +51,8 @@ def prune_prompts(
         images: (N, height, width, channels), or what else `fit` takes.
         labels: (N,) integers, or as `loss` takes them; None if the images have them.
         keep: Which part of the prompts stays; at least one does.
-        segments_keep: Which part of the segments of these stays; below 1 the prompts
-            need some, see `Prompt`.
+        segments_keep: Which part of the segments of these that are not zeros yet
+            stays; below 1 the prompts need some, see `Prompt`.
         batch_size: Images per batch.
         start: The model before it was tuned, whose prompts those that stay return to;
             None draws them by `seed`.
@@ -97,10 +97,12 @@ def prune_prompts(
     kept = np.sort(np.argsort(-worth.sum(axis=1), kind="stable")[:count])
     values = {_PROMPT: begin[:, kept].astype("float32")}
     if prompt.segments:
-        worth = worth[kept]
+        there = read(weights_by_path(model)[_MASK])[0, kept] > 0
+        # What was pruned before is worth nothing, as what is left may be too.
+        worth = np.where(there, worth[kept], -1.0)
         order = np.argsort(-worth, axis=None, kind="stable")
         mask = np.zeros(worth.size, "float32")
-        mask[order[: max(1, round(segments_keep * worth.size))]] = 1.0
+        mask[order[: max(1, round(segments_keep * there.sum()))]] = 1.0
         stacked = (shape[0], count, prompt.segments)
         values[_MASK] = np.broadcast_to(mask.reshape(stacked[1:]), stacked)
     pieces = [

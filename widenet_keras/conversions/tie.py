@@ -63,8 +63,8 @@ def tie(
       scale and often of another width, and would make all experts more alike.
       Those blocks give their norms and their attention.
     - A shared block without experts (`moe_blocks`) has the mean of the group's
-      FFNs; mixtures in the group are left out. "stepwise" and "lower" count the dense
-      blocks of the source alone, and for a mixture its mixtures if it has any.
+      FFNs; mixtures in the group are left out. Where the source has mixtures,
+      "stepwise" and "lower" count dense blocks and mixtures each by themselves.
     - `shared_norms=True`: norms start like the rest of their block.
     - `sharing="attention"` or "feed_forward": only that part is shared. The other one
       of step t starts from block t alone.

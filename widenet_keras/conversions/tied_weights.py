@@ -20,7 +20,7 @@ def groups_of(config, source, base, part):
         base: "average" for all that it replaces; "stepwise" for one, at even distances
             from the first to the last; "lower" for one, from the first on. A block
             without experts is of a dense one, one with experts of a mixture if there
-            is any.
+            is any; then each of both kinds is counted by itself.
         part: "attention" or "feed_forward".
 
     Returns:
@@ -32,16 +32,17 @@ def groups_of(config, source, base, part):
     # A shared attention is that of steps of both kinds.
     any_kind = part == "attention" and config.sharing in PART_PLANS
     unique, groups = sorted(set(of_steps)), {}
-    for number, block in enumerate(unique):
+    for block in unique:
         steps = [step for step, holder in enumerate(of_steps) if holder == block]
         # What no step shares starts from that of its own step.
         if base != "average" and len(unique) < source.steps:
-            of_its_kind = [*range(source.steps)]
-            if not any_kind and block not in config.routed_blocks:
-                of_its_kind = [step for step in of_its_kind if step not in routed]
-            elif not any_kind and routed:
-                of_its_kind = [*routed]
-            distance = (len(of_its_kind) - 1) / max(1, len(unique) - 1)
+            of_its_kind, alike = [*range(source.steps)], unique
+            if routed and not any_kind:
+                is_routed = block in config.routed_blocks
+                of_its_kind = [s for s in of_its_kind if (s in routed) == is_routed]
+                alike = [b for b in unique if (b in config.routed_blocks) == is_routed]
+            number = alike.index(block)
+            distance = (len(of_its_kind) - 1) / max(1, len(alike) - 1)
             place = round(number * distance)
             if base == "lower":
                 place = min(number, len(of_its_kind) - 1)
