@@ -91,7 +91,9 @@ def test_what_is_worth_least_goes():
     # A prompt of zeros is worth nothing.
     value[:, [0, 2]] = 0.0
     prompts.assign(value)
-    pruned = prune_prompts(model, IMAGES, LABELS, keep=0.5, segments_keep=0.5)
+    pruned = prune_prompts(
+        model, IMAGES, LABELS, keep=np.float32(0.5), segments_keep=0.5
+    )
     counts = [getattr(piece, "count", None) for piece in pruned.config.pieces]
     assert counts == [2, 2, None]
     assert pruned.frozen == model.frozen

@@ -15,8 +15,9 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
     For fine-tuning: another `image_size` resamples the position table (bicubic),
     other classes start the last layer anew, `num_classes=0` leaves it out, and fields
     that touch no weight (dropout, capacity, loss weights, engine, remat ...) just
-    change. `pieces` may be added, which start anew, or left out. All other weights are
-    equal. The copy is not compiled.
+    change. `pieces` may be added, which start anew, or left out; for a piece of other
+    sizes leave it out first, `adapted(pieces=()).adapted(pieces=[...])`. All other
+    weights are equal. The copy is not compiled.
 
     ```python
     adapters = [{"kind": "lora", "rank": 4}]
@@ -94,10 +95,15 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
         if mine[path] is model.embedding.position:
             value = resample_positions(value, model.config.grid, config.grid)
         if value.shape != tuple(weight.shape):
+            advice = "build a new model, or change only fields that keep it"
+            if role_of(weight).group == "pieces":
+                advice = (
+                    "it starts anew where it is left out first, "
+                    "adapted(pieces=()).adapted(pieces=[...])"
+                )
             raise ValueError(
                 f"adapted: {_listed(fields)} would change the shape of {path} from "
-                f"{value.shape} to {tuple(weight.shape)}; build a new model, or change "
-                "only fields that keep it."
+                f"{value.shape} to {tuple(weight.shape)}; {advice}."
             )
         weight.assign(value)
     return other

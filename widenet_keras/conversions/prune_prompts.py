@@ -9,9 +9,10 @@ from widenet_keras.conversions.merge import has_banks, without_banks
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.pieces import Prompt
 from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.saliency import Saliency
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.checks import check_fraction, check_integer
 from widenet_keras.utils.roles import GROUPS
 
 _PROMPT, _MASK = "encoder/pieces/prompt_prompt", "encoder/pieces/prompt_mask"
@@ -67,31 +68,17 @@ def prune_prompts(
         ValueError: If the model has no prompts, a part is not in (0, 1], or images and
             labels do not fit the model.
     """
-    check_model("prune_prompts", model)
-    if not isinstance(model, ImageClassifier):
-        raise ValueError(
-            f"prune_prompts: a {type(model).__name__} is not trained by itself; give "
-            "an ImageClassifier."
-        )
-    check_plain("prune_prompts", model)
     check_integer("prune_prompts", "batch_size", batch_size, 1)
     check_integer("prune_prompts", "seed", seed, 0)
-    _check_part("keep", keep)
-    _check_part("segments_keep", segments_keep)
-    prompt = _prompt_of(model)
-    if prompt is None:
-        raise ValueError(
-            f"prune_prompts: {model.name} has no prompts; give one that was tuned with "
-            "pieces=[Prompt(10)]."
-        )
-    if segments_keep < 1 and not prompt.segments:
-        raise ValueError(
-            f"prune_prompts: segments_keep={segments_keep} needs prompts of segments "
-            f"and those of {model.name} have none; use segments_keep=1, or "
-            "adapted(pieces=[Prompt(..., segments=16)]), which keeps their weights."
-        )
+    check_fraction("prune_prompts", "keep", keep, zero=False)
+    check_fraction("prune_prompts", "segments_keep", segments_keep, zero=False)
+    prompt = checked_prompt(model, segments_keep, start)
     shape = weights_by_path(model)[_PROMPT].shape
-    begin = _start(model, start, shape, seed)
+    if start is None:
+        limit = (3 / model.config.width) ** 0.5
+        begin = np.random.default_rng(seed).uniform(-limit, limit, shape)
+    else:
+        begin = read(weights_by_path(start)[_PROMPT])
     worth = segment_importance(model, images, labels, batch_size, loss)
     count = max(1, round(keep * prompt.count))
     kept = np.sort(np.argsort(-worth.sum(axis=1), kind="stable")[:count])
@@ -110,6 +97,52 @@ def prune_prompts(
         for piece in model.config.pieces
     ]
     return remade(model, model.config.replace(pieces=tuple(pieces)), values)
+
+
+def checked_prompt(
+    model: WideNet, segments_keep: float = 1.0, start: WideNet | None = None
+) -> Prompt:
+    """Returns the `Prompt` of a model that `prune_prompts` can take.
+
+    Args:
+        model: As for `prune_prompts`.
+        segments_keep: As for `prune_prompts`.
+        start: As for `prune_prompts`.
+
+    Raises:
+        ValueError: If the model has no prompts, none of segments where these are
+            pruned, or others than `start`.
+    """
+    check_model("prune_prompts", model)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(
+            f"prune_prompts: a {type(model).__name__} is not trained by itself; give "
+            "an ImageClassifier."
+        )
+    check_plain("prune_prompts", model)
+    prompt = _prompt_of(model)
+    if prompt is None:
+        raise ValueError(
+            f"prune_prompts: {model.name} has no prompts; give one that was tuned with "
+            "pieces=[Prompt(10)]."
+        )
+    if segments_keep < 1 and not prompt.segments:
+        raise ValueError(
+            f"prune_prompts: segments_keep={segments_keep} needs prompts of segments "
+            f"and those of {model.name} have none; use segments_keep=1, or "
+            "adapted(pieces=[Prompt(..., segments=16)]), which keeps their weights."
+        )
+    if start is not None:
+        check_model("prune_prompts", start)
+        shape = weights_by_path(model)[_PROMPT].shape
+        prompts = weights_by_path(start).get(_PROMPT)
+        if prompts is None or prompts.shape != shape:
+            raise ValueError(
+                f"prune_prompts: start={start.name!r} has no prompts {tuple(shape)} as "
+                f"{model.name} has; give the model before it was tuned, or leave it "
+                "out."
+            )
+    return prompt
 
 
 def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
@@ -162,25 +195,3 @@ def _prompt_of(model):
     """Returns the `Prompt` of a model, or None."""
     found = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
     return found[0] if found else None
-
-
-def _start(model, start, shape, seed):
-    """Returns the prompts of all steps that the model began with, (L, P, D)."""
-    if start is None:
-        limit = (3 / model.config.width) ** 0.5
-        return np.random.default_rng(seed).uniform(-limit, limit, shape)
-    check_model("prune_prompts", start)
-    prompts = weights_by_path(start).get(_PROMPT)
-    if prompts is None or prompts.shape != shape:
-        raise ValueError(
-            f"prune_prompts: start={start.name!r} has no prompts {tuple(shape)} as "
-            f"{model.name} has; give the model before it was tuned, or leave it out."
-        )
-    return read(prompts)
-
-
-def _check_part(name, value):
-    """Raises `ValueError` unless a number is in (0, 1]."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 < value <= 1):
-        raise ValueError(f"prune_prompts: {name}={value!r} must be a number in (0, 1].")

@@ -77,7 +77,7 @@ def relax(
         **fields: Further fields of `WideNetConfig` for the result, as for `tie`.
 
     Returns:
-        A new, uncompiled model of the same class and dtype policy.
+        A new, uncompiled model of the same class, name and dtype policy.
 
     Raises:
         ValueError: If the model shares anything or has LoRA, a rank is too high, or a

@@ -103,7 +103,7 @@ def tie(
             off, not on.
 
     Returns:
-        A new, uncompiled model of the same class and dtype policy.
+        A new, uncompiled model of the same class, name and dtype policy.
 
     Raises:
         ValueError: If the source shares blocks, or lacks weights that a field asks for.
@@ -122,6 +122,7 @@ def tied(owner: str, model, base: str, seed, frozen, fields: dict):
         config,
         seed=model.seed,
         dtype=model.dtype_policy,
+        name=model.name,
         origin=model.origin(),
         frozen=frozen or (),
     )
