@@ -216,6 +216,12 @@ def test_other_models_are_refused_with_one_line():
     refused(network, {}, ["a WideNet is not trained", "ImageClassifier"])
 
 
+def test_a_model_without_prompts_has_no_importance():
+    with pytest.raises(ValueError, match="has no prompts") as error:
+        segment_importance(tiny_model("vit"), IMAGES, LABELS)
+    one_line(error)
+
+
 def refused(model, arguments, pieces):
     """Expects a `ValueError` of one line that has all the pieces."""
     arguments = {"images": IMAGES, "labels": LABELS, **arguments}

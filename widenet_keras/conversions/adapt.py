@@ -1,15 +1,24 @@
 """A trained model under a changed configuration, with all weights that still fit."""
 
+from collections.abc import Iterable
+
 import keras
 
 from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
 from widenet_keras.models.frozen import checked_parts, parts_kept, weights_of_part
 from widenet_keras.models.weights import check_plain, path_of, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.roles import role_of
 
 
-def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
+def adapted(
+    model: WideNet,
+    dtype: str | keras.DTypePolicy | None = None,
+    class_names: Iterable[str] | None = None,
+    frozen: Iterable[str] | None = None,
+    **fields,
+) -> WideNet:
     """Returns a copy of a model with some fields of its config changed.
 
     For fine-tuning: another `image_size` resamples the position table (bicubic),

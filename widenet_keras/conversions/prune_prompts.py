@@ -19,16 +19,16 @@ _PROMPT, _MASK = "encoder/pieces/prompt_prompt", "encoder/pieces/prompt_mask"
 
 
 def prune_prompts(
-    model,
-    images,
-    labels=None,
+    model: ImageClassifier,
+    images: object,
+    labels: object = None,
     keep: float = 0.5,
     segments_keep: float = 1.0,
     batch_size: int = 32,
-    start=None,
+    start: WideNet | None = None,
     seed: int = 0,
-    loss="auto",
-):
+    loss: object = "auto",
+) -> ImageClassifier:
     """Returns a model with the prompts that matter most, to be tuned once more.
 
     ```python
@@ -120,12 +120,13 @@ def checked_prompt(
             "an ImageClassifier."
         )
     check_plain("prune_prompts", model)
-    prompt = _prompt_of(model)
-    if prompt is None:
+    prompts = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
+    if not prompts:
         raise ValueError(
             f"prune_prompts: {model.name} has no prompts; give one that was tuned with "
             "pieces=[Prompt(10)]."
         )
+    [prompt] = prompts
     if segments_keep < 1 and not prompt.segments:
         raise ValueError(
             f"prune_prompts: segments_keep={segments_keep} needs prompts of segments "
@@ -145,7 +146,13 @@ def checked_prompt(
     return prompt
 
 
-def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
+def segment_importance(
+    model: ImageClassifier,
+    images: object,
+    labels: object = None,
+    batch_size: int = 32,
+    loss: object = "auto",
+) -> np.ndarray:
     """Returns what each segment of each prompt is worth, (P, S); see `prune_prompts`.
 
     Without segments, every channel is one.
@@ -156,12 +163,15 @@ def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
         labels: As for `prune_prompts`.
         batch_size: As for `prune_prompts`.
         loss: As for `prune_prompts`.
+
+    Raises:
+        ValueError: If the model has no prompts, or images and labels do not fit it.
     """
+    prompt = checked_prompt(model)
     if has_banks(model.config):
         model = without_banks(model)
-    prompt = _prompt_of(model)
     pieces = [
-        dataclasses.replace(piece, dropout=0.0) if piece is prompt else piece
+        dataclasses.replace(piece, dropout=0.0) if isinstance(piece, Prompt) else piece
         for piece in model.config.pieces
     ]
     # The task's loss of what inference computes, whatever the model was trained with.
@@ -189,9 +199,3 @@ def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
     size = {} if labels is None else {"batch_size": batch_size, "shuffle": False}
     looked_at.fit(images, labels, verbose=0, **size)
     return saliency.mean()
-
-
-def _prompt_of(model):
-    """Returns the `Prompt` of a model, or None."""
-    found = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
-    return found[0] if found else None

@@ -14,6 +14,7 @@ from widenet_keras.conversions.tied_weights import (
 )
 from widenet_keras.models.frozen import parts_kept
 from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
 
@@ -21,8 +22,13 @@ BASES = ("auto", "stepwise", "average", "lower")
 
 
 def tie(
-    model, *, base: str = "auto", seed=0, frozen: Iterable[str] | None = None, **fields
-):
+    model: WideNet,
+    *,
+    base: str = "auto",
+    seed: int = 0,
+    frozen: Iterable[str] | None = None,
+    **fields,
+) -> WideNet:
     """Returns a model that shares its blocks, started from one that does not.
 
     ```python
@@ -111,8 +117,24 @@ def tie(
     return tied("tie", model, base, seed, frozen, fields)
 
 
-def tied(owner: str, model, base: str, seed, frozen, fields: dict):
-    """Returns what `tie` does; `owner` starts the messages, the others are as there."""
+def tied(
+    owner: str,
+    model: WideNet,
+    base: str,
+    seed: int,
+    frozen: Iterable[str] | None,
+    fields: dict,
+) -> WideNet:
+    """Returns what `tie` does, for whoever has the name.
+
+    Args:
+        owner: Name that starts the message of an error.
+        model: As for `tie`.
+        base: As for `tie`.
+        seed: As for `tie`.
+        frozen: As for `tie`.
+        fields: As for `tie`, a dict.
+    """
     check_integer(owner, "seed", seed, 0)
     check_model(owner, model)
     check_plain(owner, model)
