@@ -212,6 +212,10 @@ def test_other_models_are_refused_with_one_line():
     plain = tiny_model("vit", pieces=[widenet_keras.Prompt(2)])
     refused(prompted(), {"start": plain}, ["has no prompts (2, 4, 12)"])
     refused(plain, {"segments_keep": 0.5}, ["segments_keep=0.5", "segments=16"])
+    plain = tiny_model("vit", pieces=prompted().config.pieces)
+    # As quantize() leaves it, which takes long.
+    plain.quantization = "int8"
+    refused(prompted(), {"start": plain}, ["quantised to 'int8'", "float"])
     network = WideNet(plain.config)
     refused(network, {}, ["a WideNet is not trained", "ImageClassifier"])
 

@@ -38,7 +38,7 @@ class PrunePrompts(Conversion):
     keep: float = 0.5
     """Which part of the prompts stays."""
     segments_keep: float = 1.0
-    """Which part of the segments of these stays."""
+    """Which part of the segments of these that are not zeros yet stays."""
     start: Path | None = None
     """The .keras file before it was tuned, whose prompts those that stay return to;
     otherwise they are drawn."""

@@ -111,7 +111,7 @@ def checked_prompt(
 
     Raises:
         ValueError: If the model has no prompts, none of segments where these are
-            pruned, or others than `start`.
+            pruned, or others than `start`, or one of them is quantised.
     """
     check_model("prune_prompts", model)
     if not isinstance(model, ImageClassifier):
@@ -135,6 +135,7 @@ def checked_prompt(
         )
     if start is not None:
         check_model("prune_prompts", start)
+        check_plain("prune_prompts", start)
         shape = weights_by_path(model)[_PROMPT].shape
         prompts = weights_by_path(start).get(_PROMPT)
         if prompts is None or prompts.shape != shape:

@@ -127,7 +127,7 @@ def check_teacher(teacher: WideNet, model: WideNet):
         model: The one that learns from it.
     """
     mine, theirs = model.config, teacher.config
-    # Nothing is made of an int8 model, its file alone.
+    # Such a model has no copy but that in its file, and no other size.
     is_int8 = teacher.quantization is not None
     known = {id(variable) for variable in model.variables}
     if any(id(variable) in known for variable in teacher.variables):
