@@ -75,6 +75,10 @@ def test_pieces_that_start_anew_are_trained():
     ("fields", "words"),
     [
         ({"pieces": [{"kind": "bottleneck", "rank": 3}]}, "encoder/pieces/bottleneck"),
+        (
+            {"pieces": [{"kind": "bottleneck", "rank": 2, "bank": 2}]},
+            "adapted(pieces=()).adapted(pieces=[...])",
+        ),
         ({"pieces": [], "steps": 3}, "would change the weights themselves"),
         ({"pieces": [], "representation": False}, "would change the weights"),
         ({"pieces": [{"kind": "lore"}]}, "Did you mean 'lora'"),

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import re
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -16,6 +17,8 @@ import widenet_keras
 pytest.importorskip("tyro")
 
 from widenet_keras.cli.main import main
+from widenet_keras.cli.relax import Relax
+from widenet_keras.data import labelled
 from widenet_keras.models.weights import weights_by_path
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
@@ -126,6 +129,26 @@ def test_prompts_are_pruned(tmp_path, capsys):
     assert piece == widenet_keras.Prompt(2, segments=2)
 
 
+def test_prompts_that_are_not_there_are_told_before_images_are_read(
+    folder, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(labelled, "labelled_images", None)
+    words = ["prune-prompts", str(folder / "vit.keras"), "--data", "digits"]
+    words += ["--output", str(tmp_path / "new.keras")]
+    said = "widenet prune-prompts: image_classifier"
+    stopped(capsys, words, 1, said, "has no prompts")
+
+
+@pytest.mark.parametrize(
+    ("options", "exact"),
+    [({"rank": 0}, False), ({"rank": 2, "start": "zero"}, False), ({"rank": 2}, True)],
+)
+def test_what_is_exact_depends_on_what_was_asked_for(options, exact):
+    command = Relax(model=Path("vit.keras"), output=Path("relaxed.keras"), **options)
+    assert ("answers at full rank" in command.exact) == exact
+    assert ("answers only where all blocks are equal" in command.exact) != exact
+
+
 @pytest.mark.parametrize("how", ["itself", "a link", "a hard link"])
 def test_the_model_is_not_overwritten(how, folder, tmp_path, capsys):
     model, output = tmp_path / "vit.keras", tmp_path / "other.keras"
@@ -138,16 +161,20 @@ def test_the_model_is_not_overwritten(how, folder, tmp_path, capsys):
         os.link(model, output)
     before = model.read_bytes()
     words = ["relax", str(model), "--rank", "2", "--output", str(output)]
-    stopped(capsys, words, 1, "is the model itself", "--output")
+    stopped(capsys, words, 1, "is read itself", "--output")
+    words = ["prune-prompts", str(folder / "vit.keras"), "--data", "digits"]
+    words += ["--start", str(model), "--output", str(output)]
+    stopped(capsys, words, 1, "is read itself", "--output")
     assert model.read_bytes() == before
 
 
 def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):
     vit, output = str(folder / "vit.keras"), str(tmp_path / "new.keras")
     relax = ["relax", vit, "--output", output, "--rank"]
+    prune = ["prune-prompts", vit, "--output", output, "--data", "digits"]
     for words, status, *pieces in (
         ([*relax, "-1"], 2, "--rank -1", "at least 0"),
-        ([*relax, "13"], 1, "rank=13 is more than 12"),
+        ([*relax, "13"], 1, "widenet relax: rank=13 is more than 12"),
         ([*relax, "2", "--unique-blocks", "0"], 2, "--unique-blocks 0"),
         ([*relax, "2", "--sharing", "none"], 2, "--sharing"),
         (relax[:4], 2, "--rank"),
@@ -157,6 +184,11 @@ def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):
         (["untie", vit, "--output", output[:-6]], 1, "must end in .keras"),
         (["untie", vit, "--output", output, "--max-memory", "x"], 2, "--max-memory"),
         (["tie", vit, "--output", output, "--top-k", "0"], 2, "--top-k 0"),
+        (tie := ["tie", vit, "--output", output, "--top-k", "2"], 1, "--top-k 2 is of"),
+        ([*tie[:4], "--num-experts", "3"], 1, "--num-experts 3 is", "--moe-blocks all"),
+        ([*prune, "--keep", "2"], 2, "--keep 2.0", "(0, 1]"),
+        ([*prune, "--segments-keep", "nan"], 2, "--segments-keep nan"),
+        ([*prune, "--start", "no.keras"], 1, "no.keras does not exist"),
         (["prune-prompts", vit, "--output", output], 2, "--data"),
         (
             ["prune-prompts", vit, "--output", output, "--data", "digts"],

@@ -6,7 +6,7 @@ import sys
 import keras
 import numpy as np
 import pytest
-from conftest import one_line, slow_on, tiny_config
+from conftest import one_line, slow_on, tiny_config, tiny_model
 
 import widenet_keras
 from widenet_keras.data import (
@@ -21,6 +21,7 @@ from widenet_keras.data import (
     training_batches,
 )
 from widenet_keras.data.colours import with_channels
+from widenet_keras.data.labelled import labelled_images
 from widenet_keras.data.process_rows import Part
 from widenet_keras.inference import images
 from widenet_keras.models.preprocessing import Preprocessing
@@ -327,6 +328,16 @@ def test_broken_image_files_without_tensorflow(photos, capsys):
     assert found.num_batches == 3
     assert sum(len(images) for images, _ in found) == 12
     assert capsys.readouterr().err.count("skipped class1/01.png") == 1
+
+
+def test_labelled_images_of_which_none_can_be_read(photos, tmp_path):
+    for row in range(photos.count):
+        with open(photos.path(row), "wb") as file:
+            file.write(b"no image")
+    model = tiny_model("vit", num_classes=3)
+    with pytest.raises(ValueError, match="no image can be read") as error:
+        labelled_images(model, tmp_path / "photos", "train", None, 20, "skip")
+    one_line(error)
 
 
 def test_reading_with_pillow_is_said_once(photos, capsys):

@@ -95,7 +95,7 @@ def test_the_mean_of_all_choices(shared, equal, rng):
         values = (np.asarray(value, "float32") for value in weights.values())
         named = collections.namedtuple("w", weights)
         named = named(*map(keras.ops.convert_to_tensor, values))
-        return numpy(of.feed_forward(named, output, SILENT))
+        return numpy(of.feed_forward(of.drawn(named, SILENT), output, SILENT))
 
     one = Bottleneck(2)
     choices = [

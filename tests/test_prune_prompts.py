@@ -91,7 +91,9 @@ def test_what_is_worth_least_goes():
     # A prompt of zeros is worth nothing.
     value[:, [0, 2]] = 0.0
     prompts.assign(value)
-    pruned = prune_prompts(model, IMAGES, LABELS, keep=0.5, segments_keep=0.5)
+    pruned = prune_prompts(
+        model, IMAGES, LABELS, keep=np.float32(0.5), segments_keep=0.5
+    )
     counts = [getattr(piece, "count", None) for piece in pruned.config.pieces]
     assert counts == [2, 2, None]
     assert pruned.frozen == model.frozen
@@ -142,6 +144,19 @@ def test_pruned_segments_stay_pruned_in_training():
     value[channels] += 9.0
     prompts.assign(value)
     np.testing.assert_array_equal(numpy(pruned(IMAGES)), answers)
+
+
+def test_pruned_segments_stay_pruned_when_more_is():
+    model = prompted()
+    mask, prompts = (weights_by_path(model)[path] for path in (MASK, PROMPT))
+    before = np.repeat(np.arange(2.0), 6).reshape(4, 3) * np.ones(mask.shape)
+    mask.assign(before)
+    # Alike in their worth, nothing: which were left is not to be seen from that.
+    prompts.assign(np.zeros(prompts.shape))
+    pruned = prune_prompts(model, IMAGES, LABELS, keep=1.0, segments_keep=0.5)
+    after = numpy(weights_by_path(pruned)[MASK])
+    assert (after <= before).all()
+    assert after[0].sum() == 3
 
 
 def test_removed_is_as_masked_with_minus_infinity(rng):
@@ -197,8 +212,18 @@ def test_other_models_are_refused_with_one_line():
     plain = tiny_model("vit", pieces=[widenet_keras.Prompt(2)])
     refused(prompted(), {"start": plain}, ["has no prompts (2, 4, 12)"])
     refused(plain, {"segments_keep": 0.5}, ["segments_keep=0.5", "segments=16"])
+    plain = tiny_model("vit", pieces=prompted().config.pieces)
+    # As quantize() leaves it, which takes long.
+    plain.quantization = "int8"
+    refused(prompted(), {"start": plain}, ["quantised to 'int8'", "float"])
     network = WideNet(plain.config)
     refused(network, {}, ["a WideNet is not trained", "ImageClassifier"])
+
+
+def test_a_model_without_prompts_has_no_importance():
+    with pytest.raises(ValueError, match="has no prompts") as error:
+        segment_importance(tiny_model("vit"), IMAGES, LABELS)
+    one_line(error)
 
 
 def refused(model, arguments, pieces):

@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from conftest import numpy, one_line, slow, tiny_images, tiny_model
+from conftest import numpy, one_line, slow, tiny_config, tiny_images, tiny_model
 
 import widenet_keras
 from widenet_keras import ImageClassifier, WideNetConfig, relax, tie
@@ -15,6 +15,7 @@ from widenet_keras.conversions.low_rank import (
     products_of,
     row_of,
 )
+from widenet_keras.conversions.tied_weights import groups_of
 from widenet_keras.models.memory import parameter_count
 from widenet_keras.models.weights import read, weights_by_path
 from widenet_keras.utils.roles import role_of
@@ -99,6 +100,17 @@ def test_copies_are_of_blocks_of_the_same_kind():
     model, plan = made("both"), {"sharing": "sequence", "unique_blocks": 2}
     relaxed = relax(model, 12, base="lower", say=quietly, **plan)
     assert_same_logits(relaxed, model)
+
+
+@pytest.mark.parametrize("part", ["attention", "feed_forward"])
+@pytest.mark.parametrize(
+    ("base", "wanted"), [("stepwise", [0, 3, 4, 7]), ("lower", [0, 1, 4, 5])]
+)
+def test_blocks_of_both_kinds_are_counted_each_by_themselves(base, wanted, part):
+    mixtures = tiny_config("vit_moe", steps=8, moe_blocks=(4, 5, 6, 7))
+    plan = {"sharing": "sequence", "unique_blocks": 4, "moe_blocks": (2, 3)}
+    groups = groups_of(mixtures.replace(**plan), mixtures, base, part)
+    assert [mixed + dense for mixed, dense in groups.values()] == [[b] for b in wanted]
 
 
 @pytest.mark.parametrize("name", ["vit", "mixtures"])

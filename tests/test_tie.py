@@ -372,12 +372,13 @@ def test_parts_can_be_left_out(vit):
 
 
 @pytest.mark.parametrize("dtype", ["mixed_bfloat16", "bfloat16"])
-def test_class_and_dtype_policy_are_kept(dtype):
-    source = WideNet(tiny_config("vit"), dtype=dtype, seed=5)
+def test_class_name_and_dtype_policy_are_kept(dtype):
+    source = WideNet(tiny_config("vit"), dtype=dtype, seed=5, name="mine")
     tied = tie(source)
     assert type(tied) is WideNet
     assert tied.dtype_policy.name == dtype
     assert tied.seed == 5
+    assert tied.name == "mine"
     np.testing.assert_array_equal(
         weights_of(tied)["head/logits/kernel"], weights_of(source)["head/logits/kernel"]
     )

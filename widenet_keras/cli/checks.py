@@ -15,6 +15,12 @@ def check_at_least(command: str, flag: str, value: int | None, least: int = 1) -
         stop(f"widenet {command}", f"{flag} {value} must be at least {least}.", USAGE)
 
 
+def check_part(command: str, flag: str, value: float) -> None:
+    """Ends the process unless a flag says a part of a whole, over 0 and at most 1."""
+    if not 0 < value <= 1:
+        stop(f"widenet {command}", f"{flag} {value} must be in (0, 1].", USAGE)
+
+
 def check_memory_flag(command: str, text: str) -> None:
     """Ends the process unless `--max-memory` says an amount, such as 8G."""
     try:

@@ -26,7 +26,7 @@ class Conversion:
     """
 
     command: ClassVar[str]
-    # What of the model stays, a line.
+    # What of the model stays, a line; may be a property.
     exact: ClassVar[str]
     # Whether both models are asked about the same images.
     compares: ClassVar[bool] = True
@@ -45,11 +45,16 @@ class Conversion:
         check_exists(self.model, "the path of a .keras file")
         if self.output.suffix != ".keras":
             raise ValueError(f"{self.output} must end in .keras.")
-        if self.output.exists() and os.path.samefile(self.output, self.model):
-            raise ValueError(
-                f"{self.output} is the model itself; give another path with --output."
-            )
+        for path in self.inputs():
+            if self.output.exists() and os.path.samefile(self.output, path):
+                raise ValueError(
+                    f"{self.output} is read itself; give another path with --output."
+                )
         check_memory_flag(self.command, self.max_memory)
+
+    def inputs(self):
+        """Returns the files that are read."""
+        return [self.model]
 
     def convert(self, model):
         """Returns what becomes of the model."""
@@ -65,7 +70,12 @@ class Conversion:
         check_file(self.output)
         before = named_classifier(self.model, memory_of(self.max_memory))
         say(describe(before))
-        after = self.convert(before)
+        try:
+            after = self.convert(before)
+        except ValueError as error:
+            # The command's own name stands in front of it already.
+            owner = f"{self.command.replace('-', '_')}: "
+            raise ValueError(str(error).removeprefix(owner)) from error
         say(describe(after))
         parameters = after.count_params() / before.count_params()
         flops = forward_flops(after.config) / forward_flops(before.config)

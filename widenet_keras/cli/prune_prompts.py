@@ -4,7 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from widenet_keras.cli.checks import check_at_least, check_data, check_exists
+from widenet_keras.cli.checks import (
+    check_at_least,
+    check_data,
+    check_exists,
+    check_part,
+)
 from widenet_keras.cli.conversion import Conversion, say
 
 
@@ -33,7 +38,7 @@ class PrunePrompts(Conversion):
     keep: float = 0.5
     """Which part of the prompts stays."""
     segments_keep: float = 1.0
-    """Which part of the segments of these stays."""
+    """Which part of the segments of these that are not zeros yet stays."""
     start: Path | None = None
     """The .keras file before it was tuned, whose prompts those that stay return to;
     otherwise they are drawn."""
@@ -44,17 +49,26 @@ class PrunePrompts(Conversion):
 
     def check(self):
         """Says what is wrong with the words, before Keras is imported."""
+        if self.start is not None:
+            check_exists(self.start, "the .keras file before it was tuned")
         super().check()
         check_at_least("prune-prompts", "--images", self.images)
         check_at_least("prune-prompts", "--batch-size", self.batch_size)
         check_at_least("prune-prompts", "--seed", self.seed, 0)
+        check_part("prune-prompts", "--keep", self.keep)
+        check_part("prune-prompts", "--segments-keep", self.segments_keep)
         check_data(self.data, self.split)
-        if self.start is not None:
-            check_exists(self.start, "the .keras file before it was tuned")
+
+    def inputs(self):
+        """Returns the files that are read."""
+        return [*super().inputs(), *([] if self.start is None else [self.start])]
 
     def convert(self, model):
         """Returns the model with fewer prompts."""
-        from widenet_keras.conversions.prune_prompts import prune_prompts
+        from widenet_keras.conversions.prune_prompts import (
+            checked_prompt,
+            prune_prompts,
+        )
         from widenet_keras.data.labelled import labelled_images
         from widenet_keras.models.loading import load_classifier
         from widenet_keras.utils.memory import memory_of
@@ -63,6 +77,8 @@ class PrunePrompts(Conversion):
         start = self.start
         if start is not None:
             start = load_classifier(start, max_memory=memory_of(self.max_memory))
+        # Before images are read, which may take long.
+        checked_prompt(model, self.segments_keep, start)
         with quiet():
             images, labels, description = labelled_images(
                 model,

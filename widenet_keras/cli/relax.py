@@ -5,6 +5,7 @@ from typing import Literal
 
 from widenet_keras.cli.checks import check_at_least
 from widenet_keras.cli.conversion import Conversion, say
+from widenet_keras.cli.tie import Tie
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -15,10 +16,6 @@ class Relax(Conversion):
     """
 
     command = "relax"
-    exact = (
-        "norms, biases, embedding and head; answers at full rank; of every product the "
-        "nearest of the rank"
-    )
 
     rank: int
     """Rank of what each step keeps of a product; 0 for nothing, as tie."""
@@ -33,6 +30,16 @@ class Relax(Conversion):
     """What LoRA starts from: the nearest of the rank, or no change."""
     seed: int = 0
     """Seed of --start zero."""
+
+    @property
+    def exact(self):
+        """What of the model stays, a line."""
+        if self.rank == 0 or self.start == "zero":
+            return Tie.exact
+        return (
+            "norms, biases, embedding and head; answers at full rank; of every product "
+            "the nearest of the rank"
+        )
 
     def check(self):
         """Says what is wrong with the words, before Keras is imported."""

@@ -6,6 +6,8 @@ from typing import Literal
 from widenet_keras.cli.checks import check_at_least
 from widenet_keras.cli.conversion import Conversion
 
+_OF_EXPERTS = ("num_experts", "top_k")
+
 
 @dataclasses.dataclass(kw_only=True)
 class Tie(Conversion):
@@ -37,16 +39,22 @@ class Tie(Conversion):
     def check(self):
         """Says what is wrong with the words, before Keras is imported."""
         super().check()
-        for name in ("unique_blocks", "num_experts", "top_k"):
+        for name in ("unique_blocks", *_OF_EXPERTS):
             flag = f"--{name.replace('_', '-')}"
             check_at_least("tie", flag, getattr(self, name))
+            of_experts = name in _OF_EXPERTS and getattr(self, name) is not None
+            if of_experts and self.moe_blocks == "none":
+                raise ValueError(
+                    f"{flag} {getattr(self, name)} is of mixtures of experts and the "
+                    "result has none; give --moe-blocks all as well, or leave it out."
+                )
         check_at_least("tie", "--seed", self.seed, 0)
 
     def convert(self, model):
         """Returns the shared model."""
         from widenet_keras.conversions.tie import tie
 
-        said = {"num_experts": self.num_experts, "top_k": self.top_k}
+        said = {name: getattr(self, name) for name in _OF_EXPERTS}
         return tie(
             model,
             base=self.base,

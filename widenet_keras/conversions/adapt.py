@@ -1,22 +1,32 @@
 """A trained model under a changed configuration, with all weights that still fit."""
 
+from collections.abc import Iterable
+
 import keras
 
 from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
 from widenet_keras.models.frozen import checked_parts, parts_kept, weights_of_part
 from widenet_keras.models.weights import check_plain, path_of, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.roles import role_of
 
 
-def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
+def adapted(
+    model: WideNet,
+    dtype: str | keras.DTypePolicy | None = None,
+    class_names: Iterable[str] | None = None,
+    frozen: Iterable[str] | None = None,
+    **fields,
+) -> WideNet:
     """Returns a copy of a model with some fields of its config changed.
 
     For fine-tuning: another `image_size` resamples the position table (bicubic),
     other classes start the last layer anew, `num_classes=0` leaves it out, and fields
     that touch no weight (dropout, capacity, loss weights, engine, remat ...) just
-    change. `pieces` may be added, which start anew, or left out. All other weights are
-    equal. The copy is not compiled.
+    change. `pieces` may be added, which start anew, or left out; for a piece of other
+    sizes leave it out first, `adapted(pieces=()).adapted(pieces=[...])`. All other
+    weights are equal. The copy is not compiled.
 
     ```python
     adapters = [{"kind": "lora", "rank": 4}]
@@ -94,10 +104,15 @@ def adapted(model, dtype=None, class_names=None, frozen=None, **fields):
         if mine[path] is model.embedding.position:
             value = resample_positions(value, model.config.grid, config.grid)
         if value.shape != tuple(weight.shape):
+            advice = "build a new model, or change only fields that keep it"
+            if role_of(weight).group == "pieces":
+                advice = (
+                    "it starts anew where it is left out first, "
+                    "adapted(pieces=()).adapted(pieces=[...])"
+                )
             raise ValueError(
                 f"adapted: {_listed(fields)} would change the shape of {path} from "
-                f"{value.shape} to {tuple(weight.shape)}; build a new model, or change "
-                "only fields that keep it."
+                f"{value.shape} to {tuple(weight.shape)}; {advice}."
             )
         weight.assign(value)
     return other

@@ -1,12 +1,16 @@
 """Products of blocks, and what LoRA adds to them at each step."""
 
+import keras
 import numpy as np
 
+from widenet_keras.layers.block import Block
 from widenet_keras.layers.pieces.lora import ATTENTION_MAPS
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import path_of, read
+from widenet_keras.models.widenet import WideNet
 
 
-def products_of(block):
+def products_of(block: Block) -> dict[str, tuple]:
     """Returns kernel and bias of every product of a block, by the names of LoRA.
 
     Args:
@@ -31,12 +35,17 @@ def products_of(block):
     }
 
 
-def block_of(model, step):
-    """Returns the `Block` that a step reads."""
+def block_of(model: WideNet, step: int) -> Block:
+    """Returns the `Block` that a step reads.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+        step: Index of the step.
+    """
     return model.encoder.blocks[model.config.block_of_step[step]]
 
 
-def factors_of(model):
+def factors_of(model: WideNet) -> dict[str, keras.Variable]:
     """Returns the variables of LoRA by their names, such as "query_down"; {} if none.
 
     Args:
@@ -48,7 +57,7 @@ def factors_of(model):
     return {n.removeprefix(start): w for n, w in names.items() if n.startswith(start)}
 
 
-def row_of(config, name, step):
+def row_of(config: WideNetConfig, name: str, step: int) -> int:
     """Returns the row that a step has in the factors of a product.
 
     Args:
@@ -62,7 +71,7 @@ def row_of(config, name, step):
     return routed.count(routed[step]) - 1
 
 
-def added(factors, name, row):
+def added(factors: dict[str, np.ndarray], name: str, row: int) -> tuple:
     """Returns what LoRA adds to kernel and bias at inference, float64, or zeros.
 
     Args:
@@ -82,7 +91,7 @@ def added(factors, name, row):
     return down @ up, bias
 
 
-def nearest(matrix, rank: int):
+def nearest(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the two factors of the nearest matrix of a rank (Eckart and Young).
 
     Args:
@@ -96,7 +105,7 @@ def nearest(matrix, rank: int):
     return left[..., :rank], sizes[..., :rank, None] * right[..., :rank, :]
 
 
-def private_blocks(model):
+def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     """Returns the weights of a block for each step, with what LoRA adds to them.
 
     Args:

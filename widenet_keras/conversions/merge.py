@@ -7,10 +7,12 @@ import keras
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.conversions.untie import apart, shares_nothing
 from widenet_keras.layers.shared_parts import sizes_of
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import check_plain, weights_by_path
+from widenet_keras.models.widenet import WideNet
 
 
-def merge(model):
+def merge(model: WideNet) -> WideNet:
     """Returns a smaller model that gives the same logits at inference.
 
     ```python
@@ -48,12 +50,16 @@ def merge(model):
     return apart(merged) if folds else merged
 
 
-def has_banks(config):
-    """Whether any piece of a `WideNetConfig` is a bank of several copies."""
+def has_banks(config: WideNetConfig) -> bool:
+    """Whether any piece of the steps is a bank of several copies.
+
+    Args:
+        config: `WideNetConfig`.
+    """
     return any(getattr(piece, "bank", 1) > 1 for piece in config.pieces)
 
 
-def without_banks(model):
+def without_banks(model: WideNet) -> WideNet:
     """Returns the model with the mean of every bank in its place.
 
     Args:

@@ -9,25 +9,26 @@ from widenet_keras.conversions.merge import has_banks, without_banks
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.pieces import Prompt
 from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.saliency import Saliency
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.checks import check_fraction, check_integer
 from widenet_keras.utils.roles import GROUPS
 
 _PROMPT, _MASK = "encoder/pieces/prompt_prompt", "encoder/pieces/prompt_mask"
 
 
 def prune_prompts(
-    model,
-    images,
-    labels=None,
+    model: ImageClassifier,
+    images: object,
+    labels: object = None,
     keep: float = 0.5,
     segments_keep: float = 1.0,
     batch_size: int = 32,
-    start=None,
+    start: WideNet | None = None,
     seed: int = 0,
-    loss="auto",
-):
+    loss: object = "auto",
+) -> ImageClassifier:
     """Returns a model with the prompts that matter most, to be tuned once more.
 
     ```python
@@ -51,8 +52,8 @@ def prune_prompts(
         images: (N, height, width, channels), or what else `fit` takes.
         labels: (N,) integers, or as `loss` takes them; None if the images have them.
         keep: Which part of the prompts stays; at least one does.
-        segments_keep: Which part of the segments of these stays; below 1 the prompts
-            need some, see `Prompt`.
+        segments_keep: Which part of the segments of these that are not zeros yet
+            stays; below 1 the prompts need some, see `Prompt`.
         batch_size: Images per batch.
         start: The model before it was tuned, whose prompts those that stay return to;
             None draws them by `seed`.
@@ -67,40 +68,28 @@ def prune_prompts(
         ValueError: If the model has no prompts, a part is not in (0, 1], or images and
             labels do not fit the model.
     """
-    check_model("prune_prompts", model)
-    if not isinstance(model, ImageClassifier):
-        raise ValueError(
-            f"prune_prompts: a {type(model).__name__} is not trained by itself; give "
-            "an ImageClassifier."
-        )
-    check_plain("prune_prompts", model)
     check_integer("prune_prompts", "batch_size", batch_size, 1)
     check_integer("prune_prompts", "seed", seed, 0)
-    _check_part("keep", keep)
-    _check_part("segments_keep", segments_keep)
-    prompt = _prompt_of(model)
-    if prompt is None:
-        raise ValueError(
-            f"prune_prompts: {model.name} has no prompts; give one that was tuned with "
-            "pieces=[Prompt(10)]."
-        )
-    if segments_keep < 1 and not prompt.segments:
-        raise ValueError(
-            f"prune_prompts: segments_keep={segments_keep} needs prompts of segments "
-            f"and those of {model.name} have none; use segments_keep=1, or "
-            "adapted(pieces=[Prompt(..., segments=16)]), which keeps their weights."
-        )
+    check_fraction("prune_prompts", "keep", keep, zero=False)
+    check_fraction("prune_prompts", "segments_keep", segments_keep, zero=False)
+    prompt = checked_prompt(model, segments_keep, start)
     shape = weights_by_path(model)[_PROMPT].shape
-    begin = _start(model, start, shape, seed)
+    if start is None:
+        limit = (3 / model.config.width) ** 0.5
+        begin = np.random.default_rng(seed).uniform(-limit, limit, shape)
+    else:
+        begin = read(weights_by_path(start)[_PROMPT])
     worth = segment_importance(model, images, labels, batch_size, loss)
     count = max(1, round(keep * prompt.count))
     kept = np.sort(np.argsort(-worth.sum(axis=1), kind="stable")[:count])
     values = {_PROMPT: begin[:, kept].astype("float32")}
     if prompt.segments:
-        worth = worth[kept]
+        there = read(weights_by_path(model)[_MASK])[0, kept] > 0
+        # What was pruned before is worth nothing, as what is left may be too.
+        worth = np.where(there, worth[kept], -1.0)
         order = np.argsort(-worth, axis=None, kind="stable")
         mask = np.zeros(worth.size, "float32")
-        mask[order[: max(1, round(segments_keep * worth.size))]] = 1.0
+        mask[order[: max(1, round(segments_keep * there.sum()))]] = 1.0
         stacked = (shape[0], count, prompt.segments)
         values[_MASK] = np.broadcast_to(mask.reshape(stacked[1:]), stacked)
     pieces = [
@@ -110,7 +99,61 @@ def prune_prompts(
     return remade(model, model.config.replace(pieces=tuple(pieces)), values)
 
 
-def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
+def checked_prompt(
+    model: WideNet, segments_keep: float = 1.0, start: WideNet | None = None
+) -> Prompt:
+    """Returns the `Prompt` of a model that `prune_prompts` can take.
+
+    Args:
+        model: As for `prune_prompts`.
+        segments_keep: As for `prune_prompts`.
+        start: As for `prune_prompts`.
+
+    Raises:
+        ValueError: If the model has no prompts, none of segments where these are
+            pruned, or others than `start`, or one of them is quantised.
+    """
+    check_model("prune_prompts", model)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(
+            f"prune_prompts: a {type(model).__name__} is not trained by itself; give "
+            "an ImageClassifier."
+        )
+    check_plain("prune_prompts", model)
+    prompts = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
+    if not prompts:
+        raise ValueError(
+            f"prune_prompts: {model.name} has no prompts; give one that was tuned with "
+            "pieces=[Prompt(10)]."
+        )
+    [prompt] = prompts
+    if segments_keep < 1 and not prompt.segments:
+        raise ValueError(
+            f"prune_prompts: segments_keep={segments_keep} needs prompts of segments "
+            f"and those of {model.name} have none; use segments_keep=1, or "
+            "adapted(pieces=[Prompt(..., segments=16)]), which keeps their weights."
+        )
+    if start is not None:
+        check_model("prune_prompts", start)
+        check_plain("prune_prompts", start)
+        shape = weights_by_path(model)[_PROMPT].shape
+        prompts = weights_by_path(start).get(_PROMPT)
+        if prompts is None or prompts.shape != shape:
+            raise ValueError(
+                f"prune_prompts: start={start.name!r} has no prompts {tuple(shape)} as "
+                f"{model.name} has; give the model before it was tuned, or leave it "
+                "out."
+            )
+    return prompt
+
+
+def segment_importance(
+    model: ImageClassifier,
+    images: object,
+    labels: object = None,
+    batch_size: int = 32,
+    loss: object = "auto",
+) -> np.ndarray:
     """Returns what each segment of each prompt is worth, (P, S); see `prune_prompts`.
 
     Without segments, every channel is one.
@@ -121,12 +164,15 @@ def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
         labels: As for `prune_prompts`.
         batch_size: As for `prune_prompts`.
         loss: As for `prune_prompts`.
+
+    Raises:
+        ValueError: If the model has no prompts, or images and labels do not fit it.
     """
+    prompt = checked_prompt(model)
     if has_banks(model.config):
         model = without_banks(model)
-    prompt = _prompt_of(model)
     pieces = [
-        dataclasses.replace(piece, dropout=0.0) if piece is prompt else piece
+        dataclasses.replace(piece, dropout=0.0) if isinstance(piece, Prompt) else piece
         for piece in model.config.pieces
     ]
     # The task's loss of what inference computes, whatever the model was trained with.
@@ -154,31 +200,3 @@ def segment_importance(model, images, labels=None, batch_size=32, loss="auto"):
     size = {} if labels is None else {"batch_size": batch_size, "shuffle": False}
     looked_at.fit(images, labels, verbose=0, **size)
     return saliency.mean()
-
-
-def _prompt_of(model):
-    """Returns the `Prompt` of a model, or None."""
-    found = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
-    return found[0] if found else None
-
-
-def _start(model, start, shape, seed):
-    """Returns the prompts of all steps that the model began with, (L, P, D)."""
-    if start is None:
-        limit = (3 / model.config.width) ** 0.5
-        return np.random.default_rng(seed).uniform(-limit, limit, shape)
-    check_model("prune_prompts", start)
-    prompts = weights_by_path(start).get(_PROMPT)
-    if prompts is None or prompts.shape != shape:
-        raise ValueError(
-            f"prune_prompts: start={start.name!r} has no prompts {tuple(shape)} as "
-            f"{model.name} has; give the model before it was tuned, or leave it out."
-        )
-    return read(prompts)
-
-
-def _check_part(name, value):
-    """Raises `ValueError` unless a number is in (0, 1]."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not (number and 0 < value <= 1):
-        raise ValueError(f"prune_prompts: {name}={value!r} must be a number in (0, 1].")

@@ -16,13 +16,14 @@ from widenet_keras.conversions.remade import check_model
 from widenet_keras.conversions.tie import BASES, tied
 from widenet_keras.data.progress import Progress
 from widenet_keras.models.weights import check_plain, read
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 
 STARTS = ("svd", "zero")
 
 
 def relax(
-    model,
+    model: WideNet,
     rank: int,
     *,
     sharing: str = "cycle",
@@ -33,7 +34,7 @@ def relax(
     frozen: Iterable[str] | None = None,
     say: Callable[[str], None] = print,
     **fields,
-):
+) -> WideNet:
     """Returns a model that shares its blocks, each step with low-rank changes of them.
 
     ```python
@@ -77,7 +78,7 @@ def relax(
         **fields: Further fields of `WideNetConfig` for the result, as for `tie`.
 
     Returns:
-        A new, uncompiled model of the same class and dtype policy.
+        A new, uncompiled model of the same class, name and dtype policy.
 
     Raises:
         ValueError: If the model shares anything or has LoRA, a rank is too high, or a

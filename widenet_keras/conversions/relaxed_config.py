@@ -1,5 +1,7 @@
 """What a relaxed model is like, before any of its weights is made."""
 
+from collections.abc import Callable
+
 from widenet_keras.conversions.untie import shares_nothing
 from widenet_keras.layers.pieces import LoRA, pieces_of
 from widenet_keras.layers.pieces.lora import (
@@ -12,6 +14,7 @@ from widenet_keras.layers.pieces.lora import (
 )
 from widenet_keras.layers.shared_parts import sizes_of
 from widenet_keras.layers.sharing import SHARING_PLANS
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice
 
 _PLANS = tuple(plan for plan in SHARING_PLANS if plan != "none")
@@ -19,7 +22,9 @@ _PLANS = tuple(plan for plan in SHARING_PLANS if plan != "none")
 _MAPS = {"attention": ATTENTION_MAPS, "feed_forward": FEED_FORWARD_MAPS}
 
 
-def relaxed_config(model, rank, fields, say):
+def relaxed_config(
+    model: WideNet, rank: int, fields: dict, say: Callable[[str], None]
+) -> dict:
     """Returns the fields of a relaxed model's `WideNetConfig`, as for `tie`.
 
     Args:

@@ -1,11 +1,14 @@
 """A model with another configuration and the weights of the one that it is made of."""
 
+import numpy as np
+
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.frozen import parts_kept
 from widenet_keras.models.weights import weights_by_path
 from widenet_keras.models.widenet import WideNet
 
 
-def check_model(owner: str, model):
+def check_model(owner: str, model: object):
     """Raises `ValueError` unless something is a model of this package.
 
     Args:
@@ -19,7 +22,9 @@ def check_model(owner: str, model):
         )
 
 
-def remade(model, config, values):
+def remade(
+    model: WideNet, config: WideNetConfig, values: dict[str, np.ndarray]
+) -> WideNet:
     """Returns a new, uncompiled model of the same class, name and dtype policy.
 
     Args:

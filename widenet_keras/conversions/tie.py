@@ -14,6 +14,7 @@ from widenet_keras.conversions.tied_weights import (
 )
 from widenet_keras.models.frozen import parts_kept
 from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
 
@@ -21,8 +22,13 @@ BASES = ("auto", "stepwise", "average", "lower")
 
 
 def tie(
-    model, *, base: str = "auto", seed=0, frozen: Iterable[str] | None = None, **fields
-):
+    model: WideNet,
+    *,
+    base: str = "auto",
+    seed: int = 0,
+    frozen: Iterable[str] | None = None,
+    **fields,
+) -> WideNet:
     """Returns a model that shares its blocks, started from one that does not.
 
     ```python
@@ -63,8 +69,8 @@ def tie(
       scale and often of another width, and would make all experts more alike.
       Those blocks give their norms and their attention.
     - A shared block without experts (`moe_blocks`) has the mean of the group's
-      FFNs; mixtures in the group are left out. "stepwise" and "lower" count the dense
-      blocks of the source alone, and for a mixture its mixtures if it has any.
+      FFNs; mixtures in the group are left out. Where the source has mixtures,
+      "stepwise" and "lower" count dense blocks and mixtures each by themselves.
     - `shared_norms=True`: norms start like the rest of their block.
     - `sharing="attention"` or "feed_forward": only that part is shared. The other one
       of step t starts from block t alone.
@@ -103,7 +109,7 @@ def tie(
             off, not on.
 
     Returns:
-        A new, uncompiled model of the same class and dtype policy.
+        A new, uncompiled model of the same class, name and dtype policy.
 
     Raises:
         ValueError: If the source shares blocks, or lacks weights that a field asks for.
@@ -111,8 +117,24 @@ def tie(
     return tied("tie", model, base, seed, frozen, fields)
 
 
-def tied(owner: str, model, base: str, seed, frozen, fields: dict):
-    """Returns what `tie` does; `owner` starts the messages, the others are as there."""
+def tied(
+    owner: str,
+    model: WideNet,
+    base: str,
+    seed: int,
+    frozen: Iterable[str] | None,
+    fields: dict,
+) -> WideNet:
+    """Returns what `tie` does, for whoever has the name.
+
+    Args:
+        owner: Name that starts the message of an error.
+        model: As for `tie`.
+        base: As for `tie`.
+        seed: As for `tie`.
+        frozen: As for `tie`.
+        fields: As for `tie`, a dict.
+    """
     check_integer(owner, "seed", seed, 0)
     check_model(owner, model)
     check_plain(owner, model)
@@ -122,6 +144,7 @@ def tied(owner: str, model, base: str, seed, frozen, fields: dict):
         config,
         seed=model.seed,
         dtype=model.dtype_policy,
+        name=model.name,
         origin=model.origin(),
         frozen=frozen or (),
     )

@@ -3,6 +3,7 @@
 from widenet_keras.conversions.tied_weights import groups_of
 from widenet_keras.layers.pooling import POOLINGS, WEIGHED
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.config import WideNetConfig
 
 # What the weights that are carried over were made for.
 _KEPT = (
@@ -23,7 +24,9 @@ _KEPT = (
 )
 
 
-def tied_config(owner, source, base, fields):
+def tied_config(
+    owner: str, source: WideNetConfig, base: str, fields: dict
+) -> tuple[WideNetConfig, dict[str, dict]]:
     """Returns the `WideNetConfig` of a shared model, and what each block comes from.
 
     Args:

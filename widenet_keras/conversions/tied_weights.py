@@ -1,9 +1,14 @@
 """The weights that blocks share when they were trained apart: means and experts."""
 
+from collections.abc import Iterable, Iterator
+
+import keras
 import numpy as np
 
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import read
+from widenet_keras.models.widenet import WideNet
 
 # Logits of a normalised token vary by about this much under a fresh router.
 ROUTER_SPREAD = 0.1
@@ -11,7 +16,9 @@ ROUTER_SPREAD = 0.1
 REPEAT_NOISE = 0.01
 
 
-def groups_of(config, source, base, part):
+def groups_of(
+    config: WideNetConfig, source: WideNetConfig, base: str, part: str
+) -> dict[int, tuple[list[int], list[int]]]:
     """Returns which blocks of the source a part of each unique block comes from.
 
     Args:
@@ -20,7 +27,7 @@ def groups_of(config, source, base, part):
         base: "average" for all that it replaces; "stepwise" for one, at even distances
             from the first to the last; "lower" for one, from the first on. A block
             without experts is of a dense one, one with experts of a mixture if there
-            is any.
+            is any; then each of both kinds is counted by itself.
         part: "attention" or "feed_forward".
 
     Returns:
@@ -32,16 +39,17 @@ def groups_of(config, source, base, part):
     # A shared attention is that of steps of both kinds.
     any_kind = part == "attention" and config.sharing in PART_PLANS
     unique, groups = sorted(set(of_steps)), {}
-    for number, block in enumerate(unique):
+    for block in unique:
         steps = [step for step, holder in enumerate(of_steps) if holder == block]
         # What no step shares starts from that of its own step.
         if base != "average" and len(unique) < source.steps:
-            of_its_kind = [*range(source.steps)]
-            if not any_kind and block not in config.routed_blocks:
-                of_its_kind = [step for step in of_its_kind if step not in routed]
-            elif not any_kind and routed:
-                of_its_kind = [*routed]
-            distance = (len(of_its_kind) - 1) / max(1, len(unique) - 1)
+            of_its_kind, alike = [*range(source.steps)], unique
+            if routed and not any_kind:
+                is_routed = block in config.routed_blocks
+                of_its_kind = [s for s in of_its_kind if (s in routed) == is_routed]
+                alike = [b for b in unique if (b in config.routed_blocks) == is_routed]
+            number = alike.index(block)
+            distance = (len(of_its_kind) - 1) / max(1, len(alike) - 1)
             place = round(number * distance)
             if base == "lower":
                 place = min(number, len(of_its_kind) - 1)
@@ -51,12 +59,19 @@ def groups_of(config, source, base, part):
     return groups
 
 
-def mean_of_groups(rows, groups):
-    """Returns the mean of the rows (L, D) of each group of steps, (U, D)."""
+def mean_of_groups(rows: np.ndarray, groups: Iterable[tuple]) -> np.ndarray:
+    """Returns the mean of the rows of each group of steps, (U, D).
+
+    Args:
+        rows: (L, D), NumPy.
+        groups: U of them, each as `groups_of` has it.
+    """
     return np.stack([rows[mixtures + dense].mean(axis=0) for mixtures, dense in groups])
 
 
-def attention_values(model, tied, index, group):
+def attention_values(
+    model: WideNet, tied: WideNet, index: int, group: tuple
+) -> Iterator[tuple[keras.Variable, np.ndarray]]:
     """Yields the weights of the attention of one block, each with its value.
 
     Args:
@@ -71,7 +86,9 @@ def attention_values(model, tied, index, group):
     yield from _means(mine, [block.attention for block in blocks])
 
 
-def feed_forward_values(model, tied, index, group, random):
+def feed_forward_values(
+    model: WideNet, tied: WideNet, index: int, group: tuple, random: np.random.Generator
+) -> Iterator[tuple[keras.Variable, np.ndarray]]:
     """Yields the weights of the feed-forward part of one block, each with its value.
 
     Args:
@@ -113,7 +130,9 @@ def _means(layer, others):
         yield weight, np.mean([read(each) for each in mine], axis=0)
 
 
-def experts_of(ffns, experts, random):
+def experts_of(
+    ffns: list[np.ndarray], experts: int, random: np.random.Generator
+) -> np.ndarray:
     """Returns one weight of E experts, (E, ...), from that of n FFNs.
 
     Args:

@@ -5,11 +5,13 @@ import numpy as np
 from widenet_keras.conversions.low_rank import private_blocks
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.frozen import weights_of_part
 from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.widenet import WideNet
 
 
-def untie(model):
+def untie(model: WideNet) -> WideNet:
     """Returns a model that shares nothing and gives the same logits.
 
     ```python
@@ -40,7 +42,7 @@ def untie(model):
     return apart(model)
 
 
-def shares_nothing(config):
+def shares_nothing(config: WideNetConfig) -> bool:
     """Whether each step has a block of its own.
 
     Args:
@@ -50,7 +52,7 @@ def shares_nothing(config):
     return all(config.holders(part) == own for part in PART_PLANS)
 
 
-def apart(model):
+def apart(model: WideNet) -> WideNet:
     """Returns the model whose steps share nothing, and that has no LoRA.
 
     Args:

@@ -33,7 +33,7 @@ def labelled_images(model, data, split, data_dir, count, on_error):
         data).
 
     Raises:
-        ValueError: As for `labelled_batches`.
+        ValueError: As for `labelled_batches`, or if no image can be read.
     """
     where = (data, split, data_dir)
     batches, _, description = labelled_batches(model, *where, 64, on_error, count)
@@ -45,6 +45,11 @@ def labelled_images(model, data, split, data_dir, count, on_error):
             found += len(images[-1])
             if found >= count:
                 break
+    if not found:
+        raise ValueError(
+            f"Of {description} no image can be read; give other images, or repair "
+            "these."
+        )
     images, labels = (np.concatenate(parts)[:count] for parts in (images, labels))
     labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
     order = np.random.default_rng(0).permutation(len(labels))

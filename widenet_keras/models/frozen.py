@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterable
 
+import keras
+
 from widenet_keras.utils.checks import suggest
 from widenet_keras.utils.roles import GROUPS, role_of
 
@@ -67,7 +69,7 @@ def _layer_of(weight):
     return weight.path.split("/", 1)[1].rpartition("/")[0]
 
 
-def weights_of_part(model, part):
+def weights_of_part(model: keras.Model, part: str) -> list[keras.Variable]:
     """Returns the weights of a group, or of the layers at a path and inside it.
 
     Args:
@@ -79,7 +81,9 @@ def weights_of_part(model, part):
     return [w for w in model.weights if f"{_layer_of(w)}/".startswith(f"{part}/")]
 
 
-def parts_kept(model, other, anew=()):
+def parts_kept(
+    model: keras.Model, other: keras.Model, anew: Iterable[keras.Variable] = ()
+) -> tuple[str, ...]:
     """Returns what a model leaves untrained and another one made of it may, a tuple.
 
     Left out is what the other one does not have, and what starts anew there.
@@ -122,7 +126,7 @@ def checked_parts(owner: str, parts: Iterable[str]) -> tuple[str, ...]:
     return parts
 
 
-def check_trains(model):
+def check_trains(model: keras.Model) -> None:
     """Raises `ValueError` if nothing of a model is trained.
 
     Args:
@@ -135,7 +139,7 @@ def check_trains(model):
         )
 
 
-def trained_parameters(model) -> int:
+def trained_parameters(model: keras.Model) -> int:
     """Returns the number of parameters that training changes.
 
     Args:

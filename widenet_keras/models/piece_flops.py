@@ -7,9 +7,10 @@ from widenet_keras.layers.pieces.lora import (
     expert_maps,
 )
 from widenet_keras.layers.pieces.piece import Sizes
+from widenet_keras.models.config import WideNetConfig
 
 
-def piece_flops(config):
+def piece_flops(config: WideNetConfig) -> int:
     """Returns the floating-point operations of the pieces of all steps, for one image.
 
     Counted are products, at 2 per multiply-add: 2 T r (Din + Dout) for each product

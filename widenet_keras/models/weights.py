@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 
-def check_plain(owner: str, model):
+def check_plain(owner: str, model: keras.Model):
     """Raises `ValueError` for kernels that are int8, or that LoRA of Keras adds to.
 
     Args:
@@ -24,8 +24,12 @@ def check_plain(owner: str, model):
         )
 
 
-def weights_by_path(model):
-    """Returns the weights of a model by their paths inside it."""
+def weights_by_path(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns the weights of a model by their paths inside it.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+    """
     return {path_of(weight): weight for weight in model.weights}
 
 
@@ -60,11 +64,19 @@ def assign_all(model, arrays, origin: str):
         weight.assign(keras.ops.convert_to_tensor(values[path]))
 
 
-def path_of(weight):
-    """Returns the path of a weight without the model's name."""
+def path_of(weight: keras.Variable) -> str:
+    """Returns the path of a weight without the model's name.
+
+    Args:
+        weight: Weight of a model.
+    """
     return weight.path.split("/", 1)[1]
 
 
-def read(weight):
-    """Returns a weight as float64, for exact means."""
+def read(weight: keras.Variable) -> np.ndarray:
+    """Returns a weight as float64, for exact means.
+
+    Args:
+        weight: Weight of a model, of floats.
+    """
     return keras.ops.convert_to_numpy(keras.ops.cast(weight, "float32")).astype(float)

@@ -31,7 +31,8 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         quantization: "int8" for the layout of a quantised model, as `quantize`
             leaves it; None for floats.
         origin: Dict of what is known of where it comes from, as `Origin.origin` has it.
-        frozen: Groups of weights that are not trained, see `Freezing.frozen`.
+        frozen: Groups of weights and paths of layers that are not trained, see
+            `Freezing.frozen`.
         **kwargs: `name` and `dtype`, as for `keras.Model`.
     """
 
@@ -177,7 +178,8 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         Args:
             dtype: Dtype policy of the copy; None for that of this model.
             class_names: Names of the classes of the copy; None keeps those that fit.
-            frozen: Groups that the copy does not train; None for those of this model.
+            frozen: What the copy does not train, such as `("embedding", "core")`; None
+                for that of this model without what starts anew.
             **fields: Fields of `WideNetConfig` to change.
         """
         # The verbs come after the network; only here a method hands on to one.

@@ -10,7 +10,7 @@ from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.on_logits import labels_kind
 from widenet_keras.training.terms import Term, divergence, mean_over_images
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_choice, check_number, check_positive
+from widenet_keras.utils.checks import check_choice, check_fraction, check_positive
 
 
 class Distillation(Term):
@@ -109,9 +109,7 @@ def check_options(owner: str, alpha: float, temperature: float, kind: str):
         temperature: Over 0.
         kind: "soft" or "hard".
     """
-    check_number(owner, "alpha", alpha, 0.0)
-    if alpha > 1.0:
-        raise ValueError(f"{owner}: alpha={alpha!r} must be a number from 0 to 1.")
+    check_fraction(owner, "alpha", alpha)
     check_positive(owner, "temperature", temperature)
     check_choice(owner, "kind", kind, ("soft", "hard"))
     if kind == "hard" and temperature != 1.0:
@@ -129,11 +127,14 @@ def check_teacher(teacher: WideNet, model: WideNet):
         model: The one that learns from it.
     """
     mine, theirs = model.config, teacher.config
+    # Such a model has no copy but that in its file, and no other size.
+    is_int8 = teacher.quantization is not None
     known = {id(variable) for variable in model.variables}
     if any(id(variable) in known for variable in teacher.variables):
+        copy = "load_model() of its file" if is_int8 else "teacher.adapted()"
         raise ValueError(
             "Distillation: the teacher has weights of the model that learns from it; "
-            "give a copy, teacher.adapted()."
+            f"give a copy, {copy}."
         )
     if theirs.num_classes != mine.num_classes:
         raise ValueError(
@@ -146,10 +147,12 @@ def check_teacher(teacher: WideNet, model: WideNet):
             f"the model of {mine.channels}; give a teacher of the same channels."
         )
     if theirs.image_size != mine.image_size:
+        resized = f"give teacher.with_image_size({mine.image_size})"
+        if is_int8:
+            resized = "resize the float teacher and quantise that"
         raise ValueError(
             f"Distillation: the teacher takes images of {theirs.image_size} pixels and "
-            f"the model of {mine.image_size}; give "
-            f"teacher.with_image_size({mine.image_size}), or train the model at "
+            f"the model of {mine.image_size}; {resized}, or train the model at "
             f"{theirs.image_size}."
         )
     ours, names = model.class_names, teacher.class_names

@@ -1,6 +1,7 @@
 """What is minimised, and what is reported beside it. The same on all backends."""
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import keras
@@ -8,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from widenet_keras.routing.losses import balance_of
-from widenet_keras.training.terms import Forward, variables_of
+from widenet_keras.training.terms import Forward, Term, variables_of
 
 
 class TrainingLoss(NamedTuple):
@@ -67,7 +68,7 @@ class Objective:
         trackers = self._term_trackers.values() if self._trains else ()
         return [*super().metrics, *trackers]
 
-    def set_terms(self, terms):
+    def set_terms(self, terms: tuple[Term, ...]):
         """Takes the terms of what is compiled, and makes their trackers.
 
         Args:
@@ -100,7 +101,13 @@ class Objective:
         with self.without_terms():
             return super().get_state_tree(*args, **kwargs)
 
-    def training_loss(self, forward, task_loss, images, sample_weight):
+    def training_loss(
+        self,
+        forward: Callable[[], tuple],
+        task_loss: Callable,
+        images: object,
+        sample_weight: object,
+    ) -> TrainingLoss:
         """Returns the `TrainingLoss` of a batch, or of a replica's part of it.
 
         Each term is a mean over these images, as the task loss is; what is reported

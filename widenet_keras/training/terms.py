@@ -1,8 +1,9 @@
 """Terms of the objective: what `compile(terms=...)` adds to the loss of a batch."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+import keras
 from keras import ops
 
 
@@ -34,7 +35,7 @@ class Term:
     task_factor = 1.0
     variables = ()
 
-    def check(self, model, loss):
+    def check(self, model: keras.Model, loss: object):
         """Raises `ValueError` if it does not fit a model or its loss.
 
         Args:
@@ -60,7 +61,7 @@ class Term:
         raise NotImplementedError
 
 
-def checked_terms(terms, model, loss) -> tuple[Term, ...]:
+def checked_terms(terms: object, model: keras.Model, loss: object) -> tuple[Term, ...]:
     """Returns terms as a tuple.
 
     Args:
@@ -91,13 +92,17 @@ def checked_terms(terms, model, loss) -> tuple[Term, ...]:
     return tuple(terms)
 
 
-def variables_of(terms) -> list:
-    """Returns the Keras variables that terms read beside the model's, each once."""
+def variables_of(terms: Iterable[Term]) -> list[keras.Variable]:
+    """Returns the Keras variables that terms read beside the model's, each once.
+
+    Args:
+        terms: Terms of the objective.
+    """
     found = {id(v): v for term in terms for v in term.variables}
     return [*found.values()]
 
 
-def mean_over_images(values, sample_weight):
+def mean_over_images(values: object, sample_weight: object) -> object:
     """Returns the mean of what terms say of each image.
 
     An image of weight w counts w times, as it does in the task loss; the mean is over
@@ -113,7 +118,7 @@ def mean_over_images(values, sample_weight):
     return ops.mean(values)
 
 
-def divergence(target, logits):
+def divergence(target: object, logits: object) -> object:
     """Returns KL(softmax(target) || softmax(logits)) of every image, (B,).
 
     Args:

@@ -1,6 +1,7 @@
 """One-line errors: what was given, what is allowed, what to change."""
 
 import difflib
+import numbers
 import os
 
 
@@ -49,6 +50,22 @@ def check_positive(owner, field, value):
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and 0 < value < float("inf")):
         raise ValueError(f"{owner}: {field}={value!r} must be a number over 0.")
+
+
+def check_fraction(owner, field, value, zero=True):
+    """Raises `ValueError` unless `value` is a number from 0 to 1, NumPy's too.
+
+    Args:
+        owner: Who asks, for the message.
+        field: Name of the value.
+        value: Anything.
+        zero: Whether it may be 0.
+    """
+    number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    # Written so that NaN fails as well.
+    if not (number and (zero or value > 0) and 0 <= value <= 1):
+        limit = "from 0 to 1" if zero else "in (0, 1]"
+        raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}.")
 
 
 def check_flag(owner, field, value):
