@@ -153,8 +153,8 @@ def test_the_transfers_on_the_page(way):
     rate, epochs = settings["optimization"]["learning_rate"], settings["epochs"]
     spread = f"{statistics.stdev(seen):.4f}"
     cells = [f"{rate:g}", f"{epochs}", f"{mean:.4f}", spread, each]
-    [row] = [line for line in PAGE.splitlines() if line.startswith(f"| `{way}` |")]
-    assert row.endswith(f"| {' | '.join(cells)} |")
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{way}` |")]
+    assert [row for row in rows if row.endswith(f"| {' | '.join(cells)} |")]
 
 
 def test_how_the_transfers_were_tuned():

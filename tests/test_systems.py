@@ -2,11 +2,13 @@
 
 import dataclasses
 import json
+import statistics
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import one_line, tiny_model
+from front_page import README
 
 pytest.importorskip("tyro")
 
@@ -19,6 +21,7 @@ from widenet_keras.models.frozen import trained_parameters
 
 RESULTS = Path(__file__).parents[1] / "recipes" / "results"
 PAGE = (RESULTS / "README.md").read_text()
+FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/results.json"))
 
 
@@ -124,3 +127,32 @@ def test_the_tables_of_the_page_are_those_of_the_runs(folder):
     tables = markdown(rows)
     assert (folder / "results.md").read_text() == tables
     assert tables.strip() in PAGE
+
+
+def test_the_rates_of_tuning_are_those_that_tries_chose():
+    tries = read_rows(RESULTS / "systems_digits" / "tuning.csv")
+    best = {}
+    for each in tries:
+        found = (float(each["accuracy"]), float(each["learning_rate"]))
+        best[each["method"]] = max(found, best.get(each["method"], (0, 0)))
+    for name, (_, rate) in best.items():
+        assert METHODS[name].learning_rate == rate, name
+
+
+ON_FRONT = {
+    "systems_digits": (
+        *("source", "tie_lower", "tie_stepwise", "tie_average", "rank_8"),
+        *("rank_8_zero_start", "one_block_rank_8"),
+        *("head", "norms_and_head", "everything", "lora", "prompts", "pairs"),
+        *("bottleneck", "bank_consistency"),
+    ),
+    "systems_cifar10": ("source", "rank_16", "rank_16_teacher"),
+}
+
+
+@pytest.mark.parametrize("study", ON_FRONT)
+def test_the_front_page_says_what_the_runs_say(study):
+    rows = json.loads((RESULTS / study / "results.json").read_text())
+    for name in ON_FRONT[study]:
+        mine = [row["accuracies"][-1] for row in rows if row["variant"] == name]
+        assert f"{statistics.mean(mine):.3f}" in FRONT, name
