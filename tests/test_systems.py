@@ -18,6 +18,7 @@ from systems_tables import SystemRow, markdown
 
 import widenet_keras
 from widenet_keras.models.frozen import trained_parameters
+from widenet_keras.utils.tables import read_rows
 
 RESULTS = Path(__file__).parents[1] / "recipes" / "results"
 PAGE = (RESULTS / "README.md").read_text()
