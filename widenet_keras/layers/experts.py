@@ -4,11 +4,11 @@ Experts know nothing about routing: they turn rows into rows.
 """
 
 import keras
-import numpy as np
 from keras import ops
 
 from widenet_keras.layers.expert_runs import run_by_expert
 from widenet_keras.layers.feed_forward import FeedForwardBase, bias_initializer
+from widenet_keras.layers.int8_weights import in_int8
 from widenet_keras.layers.mlp import Bank, ExpertWeights
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils import numerics
@@ -160,25 +160,10 @@ class Experts(FeedForwardBase):
         if mode != "int8":
             raise NotImplementedError(f"Experts: mode={mode!r}; use 'int8'.")
         for name in ("hidden", "outer"):
-            kernel = getattr(self, f"{name}_kernel")
-            value = ops.convert_to_numpy(kernel).astype("float32")
-            scale = np.maximum(np.abs(value).max(axis=1, keepdims=True), 1e-12) / 127
-            self._untrack_variable(kernel)
-            for part, stored, dtype in (
-                ("kernel", np.rint(value / scale), "int8"),
-                ("scale", scale, "float32"),
-            ):
-                weight = weight_with_role(
-                    self,
-                    ROLE,
-                    name=f"{name}_{part}",
-                    shape=stored.shape,
-                    initializer="zeros",
-                    dtype=dtype,
-                    trainable=False,
-                )
-                weight.assign(stored.astype(dtype))
-                setattr(self, f"{name}_{part}", weight)
+            float_kernel = getattr(self, f"{name}_kernel")
+            kernel, scale = in_int8(self, float_kernel, 1, f"{name}_scale")
+            setattr(self, f"{name}_kernel", kernel)
+            setattr(self, f"{name}_scale", scale)
         self._is_quantized = True
 
     def compute_output_shape(self, rows_shape, **kwargs):

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from widenet_keras.layers.int8_weights import in_int8
 from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role, weight_with_role
@@ -127,27 +128,9 @@ class StackedPieces(keras.layers.Layer):
         variable, weight, _ = stack
         if weight.int8_axis is None:
             return stack
-        value = ops.convert_to_numpy(variable).astype("float32")
-        largest = np.abs(value).max(axis=weight.int8_axis, keepdims=True)
-        scale = np.maximum(largest, 1e-12) / 127
-        self._untrack_variable(variable)
-        parts = []
-        for name, stored, dtype in (
-            (variable.name, np.rint(value / scale), "int8"),
-            (f"{variable.name}_scale", scale, "float32"),
-        ):
-            part = weight_with_role(
-                self,
-                _role(weight),
-                name=name,
-                shape=stored.shape,
-                initializer="zeros",
-                dtype=dtype,
-                trainable=False,
-            )
-            part.assign(stored.astype(dtype))
-            parts.append(part)
-        return _Stack(parts[0], weight, parts[1])
+        name = f"{variable.name}_scale"
+        stored, scale = in_int8(self, variable, weight.int8_axis, name)
+        return _Stack(stored, weight, scale)
 
 
 def _role(weight):
