@@ -65,6 +65,8 @@ ONCE = {
     "test_on_logits.py": QUICK,
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
     "test_quantize.py::test_a_compiled_model_forgets": QUICK,
+    "test_quantize.py::test_a_quantised_model_is_saved": QUICK,
+    "test_quantize.py::test_attention_and_experts_are_int8": QUICK,
     "test_quantize.py::test_products_in_half_precision": QUICK,
     "test_real_libraries.py": QUICK,
     "test_reference_weights.py": QUICK,

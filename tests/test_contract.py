@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, shake, tiny_config, tiny_images
+from conftest import BACKEND, numpy, shake, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras import layers
@@ -319,7 +319,15 @@ MANY = {
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
 KINDS[tiny_config("vit", **MANY)] = "many fields"
 KINDS[tiny_config("vit_moe", pieces=PIECES)] = "pieces"
-every_preset = pytest.mark.parametrize("config", list(KINDS), ids=list(KINDS.values()))
+# All kinds at once compile for long on JAX.
+TAKES_LONG = {"pieces"} if BACKEND == "jax" else set()
+every_preset = pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(c, id=name, marks=[pytest.mark.slow] if name in TAKES_LONG else [])
+        for c, name in KINDS.items()
+    ],
+)
 
 
 def model_of(config, dtype=None):
