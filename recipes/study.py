@@ -221,7 +221,7 @@ def keep_settings(study):
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
             raise ValueError(
-                f"{study.output} has results with {name}={there.get(name)!r} and this "
+                f"{study.output} is a study with {name}={there.get(name)!r} and this "
                 f"one has {here.get(name)!r}; start again with its settings, or give "
                 "another output folder."
             )
