@@ -492,6 +492,7 @@ def test_a_layer_inside_xla_takes_static_shapes(training):
     np.testing.assert_allclose(numpy(compiled(x)), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_classifier_inside_xla_takes_static_shapes():
     import tensorflow as tf
 
@@ -579,7 +580,7 @@ def test_grouped_runs_give_the_numbers_of_runs_in_turn(monkeypatch):
 # --- torch: compiled steps
 
 
-def answers(compiled, dtype="float32", predicts=True, **fields):
+def answers(compiled, dtype="float32", **fields):
     """Returns weights of a model after batches of several sizes, and its logits."""
     keras.utils.set_random_seed(0)
     model = tiny_model(steps=4, dtype=dtype, stochastic_depth=0.1, **fields)
@@ -588,8 +589,7 @@ def answers(compiled, dtype="float32", predicts=True, **fields):
     for size in (4, 3, 2):
         model.train_on_batch(images[:size], labels[:size])
     found = [numpy(weight) for weight in model.trainable_weights]
-    if predicts:
-        found.append(model.predict(images, batch_size=3, verbose=0))
+    found.append(model.predict(images, batch_size=3, verbose=0))
     return found
 
 
@@ -602,9 +602,8 @@ PIECES = [
 ]
 
 
-@pytest.mark.parametrize(
-    "kind", ["widenet", *map(slow, ["vit", "vit_moe", "many", "pieces"])]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["widenet", "vit", "vit_moe", "many", "pieces"])
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -619,9 +618,6 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     if kind == "pieces":
         cycle = {"sharing": "cycle", "unique_blocks": 2}
         fields = {"kind": "vit", "pieces": PIECES, **cycle}
-    if kind == "widenet":
-        # A program for inference takes as long again; the slow cases have it.
-        fields["predicts"] = False
     if kind in ("widenet", "vit_moe"):
         # In experts dropout draws by the layout of rows, in which dropped ones differ.
         fields["dropout"] = 0.0

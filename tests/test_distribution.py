@@ -66,7 +66,7 @@ def one_device(tmp_path_factory):
 JOBS = {
     "tensorflow": [(2, 1, 1), slow(4, 1, 1), slow(1, 1, 2)],
     "jax": [
-        (4, 2, 1),
+        slow(4, 2, 1),
         slow(4, 1, 1),
         slow(4, 4, 1),
         slow(1, 1, 2),

@@ -284,7 +284,8 @@ def assert_small(report, predictor, most, images):
     np.testing.assert_allclose(alone, predictor.logits(images)[:4], atol=1e-4)
 
 
-@pytest.mark.parametrize("format", [slow("saved_model"), slow("litert"), "onnx"])
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["saved_model", "litert", "onnx"])
 def test_weights_are_stored_once(exported, format):
     _, _, report, predictor, _ = exported("wide", format)
     assert_small(report, predictor, 1.0, tiny_images(7))

@@ -236,10 +236,7 @@ DEPTHS = {
 
 @pytest.mark.parametrize(
     "plan",
-    [
-        slow(p, when=BACKEND == "tensorflow" or (BACKEND == "jax" and p != "shared"))
-        for p in DEPTHS
-    ],
+    [slow(p, when=BACKEND != "torch") for p in DEPTHS],
 )
 def test_loop_and_remat_draw_the_same(plan):
     fields = {"moe_blocks": "none", "pieces": DRAWING, **DEPTHS[plan]}

@@ -11,7 +11,7 @@ import widenet_keras
 # A ViT-MoE has dense and routed blocks; where models compile it stands for all.
 @pytest.fixture(
     scope="module",
-    params=[slow(k, when=BACKEND != "torch" and k != "vit_moe") for k in KINDS],
+    params=[slow(k, when=BACKEND != "torch" and k != "vit") for k in KINDS],
 )
 def pair(request):
     """A float model and its quantised copy; tests leave both as they are."""

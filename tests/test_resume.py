@@ -32,11 +32,6 @@ from widenet_keras.utils import locks
 BATCHES, EPOCHS = 3, 3
 
 
-slow_where_processes_start_slowly = (
-    (lambda test: test) if BACKEND == "torch" else pytest.mark.slow
-)
-
-
 class Killed(BaseException):
     """Ends a process in the middle, as far as the process can tell."""
 
@@ -197,7 +192,7 @@ def test_a_damaged_checkpoint_costs_an_epoch(tmp_path, capsys):
     assert loads[0] == loads[1]
 
 
-@slow_where_processes_start_slowly
+@pytest.mark.slow
 def test_kill_9(tmp_path):
     """The real thing: no exception handler, no clean-up, a folder left behind."""
     script = textwrap.dedent(
