@@ -22,6 +22,24 @@ def check_model(owner: str, model: object):
         )
 
 
+def begun(model: WideNet, config: WideNetConfig) -> WideNet:
+    """Returns a new model of the same class, name, dtype policy and origin.
+
+    Its weights are fresh, and all are trained.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+        config: `WideNetConfig` of the new one.
+    """
+    return type(model)(
+        config,
+        seed=model.seed,
+        dtype=model.dtype_policy,
+        name=model.name,
+        origin=model.origin(),
+    )
+
+
 def remade(
     model: WideNet, config: WideNetConfig, values: dict[str, np.ndarray]
 ) -> WideNet:
@@ -33,13 +51,7 @@ def remade(
         values: Dict from paths to arrays, of the weights that are not those of the
             model at the same path.
     """
-    other = type(model)(
-        config,
-        seed=model.seed,
-        dtype=model.dtype_policy,
-        name=model.name,
-        origin=model.origin(),
-    )
+    other = begun(model, config)
     other.frozen = parts_kept(model, other)
     sources = weights_by_path(model)
     for path, weight in weights_by_path(other).items():

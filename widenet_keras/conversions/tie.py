@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from widenet_keras.conversions.remade import check_model
+from widenet_keras.conversions.remade import begun, check_model
 from widenet_keras.conversions.tied_config import tied_config
 from widenet_keras.conversions.tied_weights import (
     attention_values,
@@ -140,14 +140,9 @@ def tied(
     check_plain(owner, model)
     check_choice(owner, "base", base, BASES)
     config, groups = tied_config(owner, model.config, base, fields)
-    other = type(model)(
-        config,
-        seed=model.seed,
-        dtype=model.dtype_policy,
-        name=model.name,
-        origin=model.origin(),
-        frozen=frozen or (),
-    )
+    other = begun(model, config)
+    if frozen is not None:
+        other.frozen = frozen
     random = np.random.default_rng(seed)
     for part, values in (
         ("attention", attention_values),
