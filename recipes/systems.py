@@ -16,7 +16,6 @@ was; `rows/` has a file for each finished one, `results.md` the tables.
 """
 
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 
@@ -40,6 +39,7 @@ from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.terms_options import Terms
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.command_line import run_command
+from widenet_keras.utils.digests import sha256_of
 from widenet_keras.utils.files import check_folder, replaced_when_done
 from widenet_keras.utils.tables import read_rows
 
@@ -128,8 +128,7 @@ class Systems:
         for name in ("output", "rows", "methods", "seeds", "source"):
             settings.pop(name)
         if self.source is not None:
-            with self.source.open("rb") as file:
-                settings["source"] = hashlib.file_digest(file, "sha256").hexdigest()
+            settings["source"] = sha256_of(self.source)
         return {**settings, "backend": keras.backend.backend()}
 
     def names(self):

@@ -22,6 +22,7 @@ from widenet_keras.models.file_checks import (
 )
 from widenet_keras.models.presets import PRESETS
 from widenet_keras.utils.checks import check_path
+from widenet_keras.utils.digests import sha256_of
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.printable import printable
@@ -177,11 +178,10 @@ def _check_sums(folder, config):
 def _sums(config, weights):
     """Returns the checksums of a preset by file; of the configuration as it is read."""
     text = json.dumps(config, sort_keys=True).encode()
-    with open(weights, "rb") as file:
-        return {
-            _CONFIG: hashlib.sha256(text).hexdigest(),
-            _WEIGHTS: hashlib.file_digest(file, "sha256").hexdigest(),
-        }
+    return {
+        _CONFIG: hashlib.sha256(text).hexdigest(),
+        _WEIGHTS: sha256_of(weights),
+    }
 
 
 def _check_target(folder):

@@ -1,7 +1,6 @@
 """What a run minimises beside the task loss, as plain values that flags can set."""
 
 import dataclasses
-import hashlib
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +13,7 @@ from widenet_keras.training.distillation import (
 )
 from widenet_keras.training.terms import Term
 from widenet_keras.utils.checks import check_number
+from widenet_keras.utils.digests import sha256_of
 
 _OF_A_TEACHER = ("alpha", "temperature", "kind")
 
@@ -78,10 +78,8 @@ class Terms:
         """
         found = {"consistency": self.consistency} if self.consistency else {}
         if self.teacher is not None:
-            with self.teacher.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
             options = {name: getattr(self, name) for name in _OF_A_TEACHER}
-            found |= {"teacher": digest, **options}
+            found |= {"teacher": sha256_of(self.teacher), **options}
         return found
 
 
