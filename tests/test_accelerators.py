@@ -633,6 +633,26 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     assert not counters["graph_break"]
 
 
+@pytest.mark.slow
+def test_models_do_not_share_the_limit_of_recompilations(monkeypatch):
+    """torch counts by the code of a function; at its limit a step runs as it is."""
+    import torch._dynamo
+
+    from widenet_keras.layers import compiled_torch
+
+    monkeypatch.setattr(compiled_torch, "_refused", set())
+    images = tiny_images(2)
+    with torch._dynamo.config.patch(recompile_limit=1):
+        for width in (6, 12):
+            model = tiny_model(kind="vit", width=width, mlp_dim=8)
+            model.compile(jit_compile=True)
+            model.predict(images, verbose=0)
+        assert not compiled_torch._refused
+        # A batch of one would be a program of its own.
+        with pytest.warns(UserWarning, match="does not take this block"):
+            model.predict(images[:1], verbose=0)
+
+
 ONE_ATTENTION = {"steps": 12, "sharing": "attention", "moe_blocks": "none"}
 
 

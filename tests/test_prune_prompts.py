@@ -164,7 +164,7 @@ def test_removed_is_as_masked_with_minus_infinity(rng):
     weights, spec = block.read(lambda variable: variable.value), block.spec
     tokens = rng.normal(size=(2, 5, 12)).astype("float32")
     prompts = rng.normal(size=(1, 3, 12)).astype("float32")
-    pieces = StepPieces((widenet_keras.Prompt(3),), ((),))
+    pieces = StepPieces.of((widenet_keras.Prompt(3),), ((),))
     left = prompts[:, [0, 2]]
     given = [keras.ops.convert_to_tensor(rows) for rows in (tokens, left)]
     found, _ = attention(given[0], weights, spec, SILENT, pieces, given[1:])

@@ -11,7 +11,7 @@ import warnings
 from typing import NamedTuple
 
 import torch
-from torch._dynamo.exc import TorchDynamoException
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch._inductor.exc import InductorError
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
@@ -26,6 +26,12 @@ from widenet_keras.utils.random_torch import Seed
 # twenty kernels; compiling it for four steps takes twice what one step does.
 _AT_ONCE = 4
 _refused = set()
+_REFUSALS = (
+    TorchDynamoException,
+    FailOnRecompileLimitHit,
+    InductorError,
+    ConstraintViolationError,
+)
 
 
 class _Key(NamedTuple):
@@ -113,7 +119,7 @@ def _run(key, tokens, private, weights):
     try:
         with _quiet():
             return _program(key)(tokens, [*map(_of_tensors, private)], weights)
-    except (TorchDynamoException, InductorError, ConstraintViolationError) as error:
+    except _REFUSALS as error:
         _refused.add(key)
         warnings.warn(
             f"torch.compile does not take this block ({first_line(error)}); it runs "
@@ -125,7 +131,12 @@ def _run(key, tokens, private, weights):
 
 @functools.cache
 def _program(key):
-    return torch.compile(functools.partial(_steps, key), fullgraph=True, dynamic=False)
+    def steps(tokens, private, weights):
+        return _steps(key, tokens, private, weights)
+
+    # Or all programs of a process share one limit, 8 recompilations.
+    steps.__code__ = steps.__code__.replace()
+    return torch.compile(steps, fullgraph=True, dynamic=False)
 
 
 def _steps(key, tokens, private, weights):

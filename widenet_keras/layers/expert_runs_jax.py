@@ -21,6 +21,8 @@ from widenet_keras.utils.numerics import linear
 BLOCK_SIZES = (16, 32, 64, 96, 128, 192, *range(256, 513, 16))
 # What a block costs besides its rows, in rows: short products are slow products.
 BLOCK_COST = 24
+# Rows and columns of a tile of the kernels of tokamax on NVIDIA GPUs.
+_TILE = 64
 
 
 def run_by_expert(mlp, rows, sizes, bank, draws, ragged=None):
@@ -45,6 +47,8 @@ def run_by_expert(mlp, rows, sizes, bank, draws, ragged=None):
 
 
 def _ragged(mlp, rows, sizes, weights, draws):
+    count = len(rows)
+    rows = jnp.pad(rows, ((0, -count % _TILE), (0, 0)))
     served = _served(rows, sizes)
     # Not every kernel writes rows that are of no run, so they join the last one.
     sizes = sizes.at[-1].add(len(rows) - jnp.sum(sizes))
@@ -56,15 +60,16 @@ def _ragged(mlp, rows, sizes, weights, draws):
         product = _ragged_dot(rows, kernel, sizes).astype(rows.dtype)
         return product + chosen @ bias
 
-    return mlp(rows, weights, draws, linear) * served
+    return (mlp(rows, weights, draws, linear) * served)[:count]
 
 
 def _ragged_dot(rows, kernel, sizes):
     """Returns the product of each run of rows with the kernel of its expert, (N, F).
 
-    XLA's own computes all experts on NVIDIA GPUs (marin-community/marin 7012).
+    XLA's own computes all experts on NVIDIA GPUs (marin-community/marin 7012). It takes
+    what the kernels of `tokamax` refuse there: widths that are no whole tiles.
     """
-    if not has_kernels():
+    if not (has_kernels() and all(map(_is_tiled, kernel.shape[1:]))):
         return jax.lax.ragged_dot(rows, kernel, sizes)
     import tokamax
     from absl import flags
@@ -73,6 +78,11 @@ def _ragged_dot(rows, kernel, sizes):
         # Or it takes the command line of the program for its own, and ends it.
         flags.FLAGS.mark_as_parsed()
     return tokamax.ragged_dot(rows, kernel, group_sizes=sizes)
+
+
+def _is_tiled(width):
+    """Whether rows of a width are whole tiles, or part of one in steps of 16 bytes."""
+    return width % (_TILE if width > _TILE else 8) == 0
 
 
 # Compiled here, so that calls outside any jit compile once per shape.

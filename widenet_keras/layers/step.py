@@ -78,7 +78,7 @@ def step(tokens, private, weights, spec, looked_at, pieces):
         spec,
         draws,
         0.0 if isinstance(drop_path, tuple) else drop_path,
-        StepPieces(pieces, private.pieces, draws),
+        StepPieces.of(pieces, private.pieces, draws),
     )
     seen = Seen(tokens, heads.tokens_first()) if looked_at else ()
     return tokens, Outputs(facts, seen)

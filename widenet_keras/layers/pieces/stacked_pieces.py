@@ -93,7 +93,7 @@ class StackedPieces(keras.layers.Layer):
             read: As for `read`.
         """
         rows = rows_of(self.read(read), len(self.routed), numerics.rows_of)
-        return [StepPieces(self.pieces, row) for row in rows]
+        return [StepPieces.of(self.pieces, row) for row in rows]
 
     def _value(self, stack, read):
         value = read(stack.variable)

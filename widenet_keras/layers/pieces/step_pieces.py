@@ -9,14 +9,25 @@ class StepPieces:
     True if there is any, so that a block without pieces need not ask.
 
     Args:
-        pieces: Tuple of `Piece`s.
-        weights: Tuple of their NamedTuples of weights, of this step.
-        draws: `RandomDraws` of the step.
+        pairs: Tuple of pairs, a `Piece` and its NamedTuple of weights of this step.
     """
 
-    def __init__(self, pieces=(), weights=(), draws=SILENT):
+    def __init__(self, pairs=()):
+        self._pairs = pairs
+
+    @classmethod
+    def of(cls, pieces, weights, draws=SILENT):
+        """Returns those of a step, with what pieces draw once for it.
+
+        Not in `__init__`: programs of torch 2.11 make no object of draws made in them.
+
+        Args:
+            pieces: Tuple of `Piece`s.
+            weights: Tuple of their NamedTuples of weights, of this step.
+            draws: `RandomDraws` of the step.
+        """
         pairs = zip(pieces, weights, strict=True)
-        self._pairs = tuple((piece, piece.drawn(w, draws)) for piece, w in pairs)
+        return cls(tuple((piece, piece.drawn(w, draws)) for piece, w in pairs))
 
     def __bool__(self):
         return bool(self._pairs)

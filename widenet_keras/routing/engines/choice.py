@@ -58,8 +58,10 @@ def _best(has_capacity):
     batch need "one_hot", whose products stay on the device of their image.
     Without a capacity the static engines would need room for every token at every
     expert, which is what "all_experts" computes without moving them; JAX, whose batches
-    are static too, has room for a little more than the fair share before it does; the
-    grouped products of `tokamax` need neither.
+    are static too, has room for a little more than the fair share before it does. The
+    grouped products of `tokamax` need neither, and are what TPUs take where it is
+    installed; on an H200 they took 1.5 times as long
+    (`benchmarks/results/moe_layer_tokamax.json`).
     """
     backend = keras.backend.backend()
     if backend == "torch":
@@ -72,7 +74,7 @@ def _best(has_capacity):
     if backend == "tensorflow" and shapes_are_static():
         return "slots" if has_capacity else "all_experts"
     if backend == "jax" and device != "cpu" and not has_capacity:
-        return "sorted" if has_kernels() else "slots_or_all"
+        return "sorted" if device == "tpu" and has_kernels() else "slots_or_all"
     # jax.lax.ragged_dot is a masked product of all experts on GPUs (JAX 0.10).
     return "slots" if backend == "jax" and device == "gpu" else "sorted"
 
