@@ -5,7 +5,7 @@ import functools
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
-from widenet_keras.conversions.units import (
+from widenet_keras.conversions.cut import (
     EXPERTS,
     HEADS,
     HIDDEN,

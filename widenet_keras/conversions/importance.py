@@ -1,4 +1,4 @@
-"""How much the loss of a model moves with parts of it, from the gradients of a `fit`."""
+"""How much the loss of a model moves with parts of it: gradients that a `fit` has."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -72,6 +72,8 @@ def importance(
         capacity_factor=None,
         balance_loss_weight=0.0,
         router_z_loss_weight=0.0,
+        nested_widths=(),
+        nested_probabilities=None,
         pieces=[
             dataclasses.replace(each, dropout=0.0) if hasattr(each, "dropout") else each
             for each in model.config.pieces

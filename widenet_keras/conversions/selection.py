@@ -1,4 +1,4 @@
-"""Which units of a model stay, when those go that are worth least for what they cost."""
+"""Which units stay, where those go that are worth least for what they cost."""
 
 import math
 from collections.abc import Mapping
@@ -6,7 +6,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from widenet_keras.conversions.costs import Costs
-from widenet_keras.conversions.units import EXPERTS, HEADS, HIDDEN, OF_PART, PART_OF
+from widenet_keras.conversions.cut import EXPERTS, HEADS, HIDDEN
+from widenet_keras.conversions.units import OF_PART, PART_OF
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.config import WideNetConfig
 
@@ -67,6 +68,9 @@ def kept_units(
         budget: Cost at which it ends.
         multiple: How many hidden units, and key or value dimensions, go at a time; what
             is left of them is a multiple, or all.
+
+    Raises:
+        ValueError: If nothing that may go brings the cost down any more.
     """
     lines = {
         (block, kind): _Line(worth[block, kind], *_limits(costs.config, kind, multiple))
@@ -76,7 +80,9 @@ def kept_units(
     mixtures = tuple(place for place in lines if place[1] == EXPERTS)
     choices = [(place,) for place in lines if place not in mixtures]
     choices += [mixtures] if mixtures else []
-    near = {each: [other for other in choices if _touch(each, other)] for each in choices}
+    near = {
+        each: [other for other in choices if _touch(each, other)] for each in choices
+    }
     sizes, cost, found, changed = dict(costs.sizes), costs.whole, {}, choices
     while cost > budget:
         for places in changed:
@@ -84,11 +90,14 @@ def kept_units(
         places = min(found, key=lambda places: found[places][0])
         density, gone, freed = found[places]
         if density == math.inf:
-            break
-        for place in places:
-            lines[place].gone = gone
-            block, kind = place
-            sizes[block] = sizes[block].resized(kind, lines[place].left)
+            raise ValueError(
+                f"prune: at {cost / costs.whole:.3g} of the cost nothing more that may "
+                "go lowers it; use a target above that, or another measure."
+            )
+        for block, kind in places:
+            line = lines[block, kind]
+            line.gone = gone
+            sizes[block] = sizes[block].resized(kind, line.left)
         cost -= freed
         changed = near[places]
     return {place: line.kept() for place, line in lines.items()}
@@ -148,7 +157,7 @@ def _limits(config, kind, multiple):
 
 
 def _least_left(count, least, step):
-    """Returns how many of a count are left at least: a multiple of what goes, or all."""
+    """Returns how many of a count stay at least: a multiple of a step, or all."""
     return min(count, math.ceil(least / step) * step)
 
 

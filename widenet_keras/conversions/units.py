@@ -1,4 +1,4 @@
-"""Units of blocks that can be taken out: heads, their dimensions, hidden units, experts.
+"""Units that blocks have many of: heads, their dimensions, hidden units, experts.
 
 A unit is whatever has one index along an axis that several weights of a part share.
 """
@@ -8,13 +8,18 @@ from collections.abc import Callable
 
 from keras import ops
 
+from widenet_keras.conversions.cut import (
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    KEY_DIMS,
+    VALUE_DIMS,
+)
 from widenet_keras.conversions.low_rank import products_of
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.weights import path_of
 from widenet_keras.models.widenet import WideNet
 
-HEADS, KEY_DIMS, VALUE_DIMS = "heads", "key_dims", "value_dims"
-HIDDEN, EXPERTS = "hidden", "experts"
 # Kinds of units that a part of a block has.
 OF_PART = {
     "attention": (HEADS, KEY_DIMS, VALUE_DIMS),
