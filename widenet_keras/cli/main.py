@@ -26,6 +26,7 @@ COMMANDS = {
     "export": ("widenet_keras.cli.export", "Export"),
     "merge": ("widenet_keras.cli.merge", "Merge"),
     "predict": ("widenet_keras.cli.predict", "Predict"),
+    "prune": ("widenet_keras.cli.prune", "Prune"),
     "prune-prompts": ("widenet_keras.cli.prune_prompts", "PrunePrompts"),
     "relax": ("widenet_keras.cli.relax", "Relax"),
     "tie": ("widenet_keras.cli.tie", "Tie"),
