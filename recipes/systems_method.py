@@ -31,3 +31,6 @@ class Method:
     learning_rate: float | None = None
     teacher: float | None = None
     consistency: float = 0.0
+    looks: bool = False
+    epochs: int | None = None
+    fresh: float | None = None
