@@ -245,6 +245,7 @@ def trained(systems, name, seed, source, data):
         length = round(method.fresh * systems.source_epochs)
     if method.shifted:
         length, batch = systems.tuning_epochs, 4
+    if method.learning_rate is not None:
         optimization = dataclasses.replace(
             optimization, learning_rate=method.learning_rate
         )
