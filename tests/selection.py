@@ -78,6 +78,8 @@ ONCE = {
     "test_untie.py::test_relaxed_models_on_every_backend": EVERY,
     "test_merge.py": QUICK,
     "test_merge.py::test_a_bank_becomes_its_mean": EVERY,
+    "test_prune.py": QUICK,
+    "test_prune.py::test_every_backend_chooses": EVERY,
     "test_prune_prompts.py": QUICK,
     "test_prune_prompts.py::test_a_segment_is_worth": EVERY,
     "test_weight_files.py": QUICK,
