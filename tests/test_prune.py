@@ -21,6 +21,7 @@ from widenet_keras.routing.router import ROUTERS
 IMAGES, LABELS = tiny_images(8), np.arange(8) % 5
 # Heads of 12 dimensions, of which some can go.
 SIZES = {"width": 24, "heads": 2}
+KINDS = ("heads", "key_dims", "value_dims", "hidden", "experts")
 FAMILIES = {
     "vit": ("vit", {}),
     "gated": ("vit", {"gated": True}),
@@ -288,6 +289,30 @@ def test_every_backend_chooses_the_same():
     assert {place: units.tolist() for place, units in kept.items()} == {
         place: units for place, (_, units) in wanted.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("multiple", "counts"),
+    [
+        (1, [(1, 8, 8, 1), (1, 8, 8, 1), 2]),
+        (5, [(1, 10, 10, 5), (1, 10, 10, 5), 2]),
+        (8, [(1, 8, 8, 8), (1, 8, 8, 8), 2]),
+        (16, [(1, 12, 12, 10), (1, 12, 12, 14), 2]),
+    ],
+)
+def test_what_is_left_at_least_is_a_multiple_or_all(multiple, counts):
+    costs = Costs(family("vit_moe", steps=2, moe_blocks=(1,)), "parameters")
+    worth = {
+        (block, kind): np.ones((4, 14) if (block, kind) == (1, "hidden") else count)
+        for block, kind in units_of(costs.config)
+        for count in [costs.sizes[block].count(kind)]
+    }
+    least = least_cost(costs, multiple)
+    kept = kept_units(worth, costs, least, multiple)
+    left = [
+        tuple(kept[b, k].shape[-1] for k in KINDS if (b, k) in kept) for b in (0, 1)
+    ]
+    assert [left[0], left[1][:4], left[1][4]] == counts
 
 
 class Staircase:
