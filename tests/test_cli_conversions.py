@@ -141,6 +141,7 @@ def test_a_model_is_pruned(tmp_path, capsys):
     counts = [widenet_keras.load_model(path).count_params() for path in (before, after)]
     assert 0.65 < counts[1] / counts[0] <= 0.7
     assert f"after / before: {counts[1] / counts[0]:.3g} parameters" in printed
+    assert re.search(r"right of these images: 0\.\d{3} before, 0\.\d{3} after", printed)
 
 
 def test_prompts_that_are_not_there_are_told_before_images_are_read(

@@ -144,7 +144,7 @@ def _check_model(model):
     check_classifier("prune", model)
     kinds = [piece.kind for piece in model.config.pieces]
     if kinds:
-        advice = "leave pieces out with adapted(pieces=()), and add them to the result"
+        advice = "leave them out with adapted(pieces=())"
         if kinds == ["lora"]:
             advice = "use merge() first, or untie() where steps share blocks"
         raise ValueError(
