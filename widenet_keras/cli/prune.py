@@ -27,7 +27,7 @@ class Prune(WithImages):
     target: float = 0.5
     """Which part of the cost is left, at most."""
     measure: Literal["flops", "parameters", "latency"] = "flops"
-    """What the cost is: of the whole model by formula, or of its steps by --table."""
+    """What the cost is; "latency" is that by --table."""
     table: Path | None = None
     """For latency: the file that `widenet measure` wrote on the machine that shall be
     fast."""
