@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -289,6 +292,36 @@ def test_every_backend_chooses_the_same():
     assert {place: units.tolist() for place, units in kept.items()} == {
         place: units for place, (_, units) in wanted.items()
     }
+
+
+# What the devices of a strategy sum up, over what one of them does.
+ON_DEVICES = """
+from on_split_cpu import split_cpu
+
+split_cpu(2)
+import contextlib
+import keras
+import tensorflow as tf
+from test_prune import family, worth_of
+
+found = []
+for scope in (contextlib.nullcontext(), tf.distribute.MirroredStrategy().scope()):
+    with scope:
+        keras.utils.set_random_seed(0)
+        found.append(worth_of(family("vit_moe"), batch_size=4))
+one, two = found
+print(max(abs(one[place] - two[place]).max() / one[place].max() for place in one))
+"""
+
+
+@pytest.mark.slow
+def test_devices_see_what_one_device_does():
+    command = [sys.executable, "-c", ON_DEVICES]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.split()[-1]) < 1e-5
 
 
 @pytest.mark.parametrize(
