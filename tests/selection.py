@@ -78,6 +78,9 @@ ONCE = {
     "test_untie.py::test_relaxed_models_on_every_backend": EVERY,
     "test_merge.py": QUICK,
     "test_merge.py::test_a_bank_becomes_its_mean": EVERY,
+    "test_prune.py": QUICK,
+    "test_prune.py::test_every_backend_chooses": EVERY,
+    "test_prune.py::test_devices_see": READS,
     "test_prune_prompts.py": QUICK,
     "test_prune_prompts.py::test_a_segment_is_worth": EVERY,
     "test_weight_files.py": QUICK,
@@ -226,6 +229,7 @@ ONLY = {
     "test_exports.py::test_the_report_reads_well": READS,
     "test_pieces.py::test_pieces_are_exported": READS,
     "test_optimizers.py::test_all_at_once_is_one_by_one": ("torch",),
+    "test_prune.py::test_devices_see": READS,
     # The notebook is for TPUs, which JAX trains on.
     "test_notebook.py::test_it_runs_from_top_to_bottom": ("jax",),
 }

@@ -129,6 +129,21 @@ def test_prompts_are_pruned(tmp_path, capsys):
     assert piece == widenet_keras.Prompt(2, segments=2)
 
 
+def test_a_model_is_pruned(tmp_path, capsys):
+    before, after = tmp_path / "vit.keras", tmp_path / "small.keras"
+    widenet_keras.ImageClassifier.from_preset("vit_digits").save(before)
+    printed = converted(
+        capsys,
+        *("prune", before, "--data", "digits", "--images", 40, "--target", 0.7),
+        *("--measure", "parameters", "--multiple", 4, "--output", after),
+    )
+    assert "importance on 40 images of 40 of digits, train" in printed
+    counts = [widenet_keras.load_model(path).count_params() for path in (before, after)]
+    assert 0.65 < counts[1] / counts[0] <= 0.7
+    assert f"after / before: {counts[1] / counts[0]:.3g} parameters" in printed
+    assert re.search(r"right of these images: 0\.\d{3} before, 0\.\d{3} after", printed)
+
+
 def test_prompts_that_are_not_there_are_told_before_images_are_read(
     folder, tmp_path, capsys, monkeypatch
 ):
@@ -137,6 +152,8 @@ def test_prompts_that_are_not_there_are_told_before_images_are_read(
     words += ["--output", str(tmp_path / "new.keras")]
     said = "widenet prune-prompts: image_classifier"
     stopped(capsys, words, 1, said, "has no prompts")
+    words = ["prune", *words[1:], "--target", "0.01"]
+    stopped(capsys, words, 1, "widenet prune: target=0.01 of the flops of image_cl")
 
 
 @pytest.mark.parametrize(
@@ -172,6 +189,7 @@ def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):
     vit, output = str(folder / "vit.keras"), str(tmp_path / "new.keras")
     relax = ["relax", vit, "--output", output, "--rank"]
     prune = ["prune-prompts", vit, "--output", output, "--data", "digits"]
+    smaller = ["prune", *prune[1:]]
     for words, status, *pieces in (
         ([*relax, "-1"], 2, "--rank -1", "at least 0"),
         ([*relax, "13"], 1, "widenet relax: rank=13 is more than 12"),
@@ -190,6 +208,14 @@ def test_what_does_not_fit_is_one_line(folder, tmp_path, capsys):
         ([*prune, "--segments-keep", "nan"], 2, "--segments-keep nan"),
         ([*prune, "--start", "no.keras"], 1, "no.keras does not exist"),
         (["prune-prompts", vit, "--output", output], 2, "--data"),
+        ([*smaller, "--target", "1"], 2, "--target 1.0", "(0, 1)"),
+        ([*smaller, "--target", "nan"], 2, "--target nan", "(0, 1)"),
+        ([*smaller, "--rounds", "0"], 2, "--rounds 0"),
+        ([*smaller, "--multiple", "0"], 2, "--multiple 0"),
+        ([*smaller, "--images", "0"], 2, "--images 0"),
+        ([*smaller, "--measure", "latency"], 2, "--measure latency", "--table"),
+        ([*smaller, "--table", vit], 2, "--measure latency", "--table"),
+        ([*smaller, "--table", "no.json"], 1, "no.json does not exist"),
         (
             ["prune-prompts", vit, "--output", output, "--data", "digts"],
             1,

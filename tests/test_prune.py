@@ -2,24 +2,29 @@
 
 import itertools
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, tiny_images, tiny_model
+from conftest import numpy, one_line, slow_on, tiny_images, tiny_model
 from test_prune_prompts import NOISY, task_loss
 
-from widenet_keras import forward_flops, prune
+from widenet_keras import LoRA, Prompt, forward_flops, prune
 from widenet_keras.conversions import prune as prune_module
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.importance import importance
-from widenet_keras.conversions.selection import least_cost, units_of
+from widenet_keras.conversions.selection import kept_units, least_cost, units_of
 from widenet_keras.conversions.units import PART_OF, unit_sets
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.routing.router import ROUTERS
 
 IMAGES, LABELS = tiny_images(8), np.arange(8) % 5
 # Heads of 12 dimensions, of which some can go.
 SIZES = {"width": 24, "heads": 2}
+KINDS = ("heads", "key_dims", "value_dims", "hidden", "experts")
 FAMILIES = {
     "vit": ("vit", {}),
     "gated": ("vit", {"gated": True}),
@@ -206,8 +211,16 @@ def test_what_nothing_reads_goes_first(kind, units, cuts):
     np.testing.assert_allclose(numpy(pruned(IMAGES)), wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize("measure", ["flops", "parameters"])
-@pytest.mark.parametrize("name", ["gated", "cycle", "vit_moe", "grouped", "attention"])
+@pytest.mark.parametrize(
+    ("name", "measure"),
+    [
+        ("gated", "parameters"),
+        ("cycle", "flops"),
+        ("vit_moe", "parameters"),
+        ("grouped", "parameters"),
+        ("attention", "flops"),
+    ],
+)
 def test_the_cost_ends_less_than_a_unit_below_the_target(name, measure):
     model = family(name)
     costs = Costs(model, measure)
@@ -251,3 +264,231 @@ def without(model, pruned):
             else:
                 lost += sign * ((2 + config.gated) * width + 1 + config.gated) * hidden
     return lost
+
+
+@slow_on("jax")
+def test_every_backend_chooses_the_same():
+    model = family("vit_moe", steps=2, moe_blocks=(1,), num_experts=3)
+    random = np.random.default_rng(2)
+    for weight in model.weights:
+        noise = random.normal(size=weight.shape) * 0.3
+        weight.assign(noise + weight.path.endswith("gamma"))
+    worth, costs = worth_of(model, batch_size=4), Costs(model, "parameters")
+    every = list(range(12))
+    wanted = {
+        (0, "heads"): (1.394551, [0]),
+        (0, "key_dims"): (0.6142819, every),
+        (0, "value_dims"): (1.031075, every),
+        (1, "heads"): (0.3775723, [0, 1]),
+        (1, "key_dims"): (0.261434, [0, 2, 3, 4, 5, 7, 8, 11]),
+        (1, "value_dims"): (0.5009973, [0, 1, 2, 5, 6, 7, 8, 11]),
+        (0, "hidden"): (0.1982385, [0, 1, 2, 4, 5, 6, 7, 9]),
+        (1, "hidden"): (0.06137826, [[4, 8], [5, 12], [4, 13]]),
+        (1, "experts"): (0.02621107, [1, 2]),
+    }
+    for place, (total, _) in wanted.items():
+        assert worth[place].sum() == pytest.approx(total, rel=1e-4), place
+    kept = kept_units(worth, costs, 0.6 * costs.whole, 2)
+    assert {place: units.tolist() for place, units in kept.items()} == {
+        place: units for place, (_, units) in wanted.items()
+    }
+
+
+# What the devices of a strategy sum up, over what one of them does.
+ON_DEVICES = """
+from on_split_cpu import split_cpu
+
+split_cpu(2)
+import contextlib
+import keras
+import tensorflow as tf
+from test_prune import family, worth_of
+
+found = []
+for scope in (contextlib.nullcontext(), tf.distribute.MirroredStrategy().scope()):
+    with scope:
+        keras.utils.set_random_seed(0)
+        found.append(worth_of(family("vit_moe"), batch_size=4))
+one, two = found
+print(max(abs(one[place] - two[place]).max() / one[place].max() for place in one))
+"""
+
+
+@pytest.mark.slow
+def test_devices_see_what_one_device_does():
+    command = [sys.executable, "-c", ON_DEVICES]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert float(done.stdout.split()[-1]) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("multiple", "counts"),
+    [
+        (1, [(1, 8, 8, 1), (1, 8, 8, 1), 2]),
+        (5, [(1, 10, 10, 5), (1, 10, 10, 5), 2]),
+        (8, [(1, 8, 8, 8), (1, 8, 8, 8), 2]),
+        (16, [(1, 12, 12, 10), (1, 12, 12, 14), 2]),
+    ],
+)
+def test_what_is_left_at_least_is_a_multiple_or_all(multiple, counts):
+    costs = Costs(family("vit_moe", steps=2, moe_blocks=(1,)), "parameters")
+    worth = {
+        (block, kind): np.ones((4, 14) if (block, kind) == (1, "hidden") else count)
+        for block, kind in units_of(costs.config)
+        for count in [costs.sizes[block].count(kind)]
+    }
+    least = least_cost(costs, multiple)
+    kept = kept_units(worth, costs, least, multiple)
+    left = [
+        tuple(kept[b, k].shape[-1] for k in KINDS if (b, k) in kept) for b in (0, 1)
+    ]
+    assert [left[0], left[1][:4], left[1][4]] == counts
+
+
+class Staircase:
+    """A table by which hidden units are computed four at a time."""
+
+    def check(self, config):
+        """Refuses what has a head alone."""
+        if config.heads == 1:
+            raise ValueError("the table is of another model.")
+
+    def attention(self, size):
+        """Ten for each head."""
+        return 10.0 * size.heads
+
+    def feed_forward(self, size, routed, experts):
+        """One for each four hidden units."""
+        return math.ceil(size.hidden / 4) + 7.0 * routed
+
+    def forward(self, config):
+        """Two more than the steps."""
+        return 2.0 + sum(
+            self.attention(size)
+            + self.feed_forward(size, step in config.routed_steps, 4)
+            for step, size in enumerate(config.sizes_of_steps)
+        )
+
+
+def test_a_table_says_what_is_fast():
+    model = family("vit_moe")
+    pruned = prune(model, IMAGES, LABELS, 0.7, "latency", multiple=1, table=Staircase())
+    before, after = (Costs(m, "latency", Staircase()).whole for m in (model, pruned))
+    assert before == 2 + 3 * 20 + 3 + 2 * (4 + 7)
+    assert 0.7 * before - 10 < after <= 0.7 * before
+    heads, hidden = (
+        {getattr(size, field) for size in pruned.config.sizes}
+        for field in ("heads", "hidden")
+    )
+    # What goes frees something: half a stair does not.
+    assert hidden <= {10, 14, 12, 8, 4}
+    assert min(heads) == 1
+    assert all(size.key_dim == 12 for size in pruned.config.sizes)
+    assert pruned.config.num_experts == model.config.num_experts
+    with pytest.raises(ValueError, match="the cost nothing more that may go") as error:
+        kept_units(worth_of(model), Costs(model, "latency", Staircase()), 1.0, 1)
+    one_line(error)
+
+
+def test_rounds_are_equal_steps_and_each_has_gradients_of_its_own(cuts):
+    model, seen = family("gated"), []
+
+    def finetune(given):
+        seen.append(given)
+        given.compile("sgd")
+        given.fit(IMAGES, LABELS, verbose=0)
+        # The first time in place.
+        return None if len(seen) == 1 else given.adapted()
+
+    pruned = prune(
+        model, IMAGES, LABELS, 0.512, rounds=3, finetune=finetune, multiple=1
+    )
+    parts = [forward_flops(m.config) for m in (*seen, pruned)]
+    found = np.divide(parts, forward_flops(model.config))
+    assert (
+        (np.array([0.77, 0.61, 0.48]) < found) & (found <= [0.8, 0.64, 0.512])
+    ).all()
+    assert len(cuts) == 3
+    [trained] = [weight for weight in seen[0].weights if "norm1/gamma" in weight.path]
+    for weight in pruned.weights:
+        if weight.path.endswith("norm1/gamma"):
+            assert (numpy(weight) != numpy(trained)).any()
+
+
+def test_what_else_a_model_has_stays():
+    model = family("vit", dtype="mixed_bfloat16", nested_widths=(0.5, 1.0))
+    model.frozen = ("embedding",)
+    model.class_names = tuple("abcde")
+    before = [np.array(numpy(weight)) for weight in model.weights]
+    pruned = prune(model, IMAGES, LABELS, np.float32(0.7), multiple=1)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(numpy(weight), value)
+    assert pruned.frozen == ("embedding",)
+    assert pruned.class_names == tuple("abcde")
+    assert pruned.dtype_policy.name == "mixed_bfloat16"
+    assert not pruned.config.nested_widths
+    again = prune(pruned, IMAGES, LABELS, 0.9, multiple=1)
+    assert forward_flops(again.config) <= 0.9 * forward_flops(pruned.config)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pieces"),
+    [
+        ({"target": 0}, ["target=0", "(0, 1)"]),
+        ({"target": 1.0}, ["target=1.0", "(0, 1)"]),
+        ({"target": "half"}, ["target='half'"]),
+        ({"target": float("nan")}, ["target=nan"]),
+        ({"target": 0.05}, ["target=0.05", "least that can is 0.4", "multiple=1"]),
+        ({"measure": "flop"}, ["measure='flop'", "Did you mean 'flops'?"]),
+        ({"measure": "latency"}, ["needs table", "widenet measure"]),
+        ({"table": "times.json"}, ["table", "measure='latency'", "'flops'"]),
+        ({"rounds": 0}, ["rounds=0"]),
+        ({"multiple": 0}, ["multiple=0"]),
+        ({"batch_size": 1.5}, ["batch_size=1.5"]),
+        ({"finetune": "epochs"}, ["finetune='epochs'", "function"]),
+        ({"finetune": print}, ["finetune", "rounds=2"]),
+        ({"rounds": 2, "finetune": id}, ["a int is not a model"]),
+        ({"rounds": 2, "images": iter(())}, ["a generator", "rounds=1"]),
+        ({"labels": None}, ["no labels"]),
+        ({"labels": LABELS[:3]}, ["8", "3"]),
+        ({"labels": LABELS + 1}, ["5"]),
+        ({"images": tiny_images(8, size=16)}, ["16, 16, 3"]),
+    ],
+)
+def test_what_does_not_fit_is_one_line(arguments, pieces):
+    refused(family("vit"), arguments, pieces)
+
+
+def test_other_models_are_refused_with_one_line():
+    model = family("vit")
+    refused("vit.keras", {}, ["a str is not a model"])
+    refused(WideNet(model.config), {}, ["a WideNet is not trained", "ImageClassifier"])
+    refused(model.adapted(num_classes=0), {}, ["num_classes=0"])
+    for pieces, *advice in (
+        ([LoRA(2)], "(lora)", "merge() first", "untie()"),
+        ([LoRA(2), Prompt(2)], "(lora, prompt)", "adapted(pieces=())"),
+    ):
+        refused(model.adapted(pieces=pieces), {}, advice)
+    steps = family("vit", step_widths=(10, 5))
+    refused(steps, {}, ["step_widths=(10, 5)", "untie() first"])
+    single = family("vit", heads=1)
+    given = {"measure": "latency", "table": Staircase()}
+    refused(single, given, ["the table is of another model"])
+    for weight in model.head.logits.weights:
+        weight.assign(np.full(weight.shape, np.nan))
+    refused(model, {}, ["are no numbers", "not finite"])
+    # As quantize() leaves it, which takes long.
+    single.quantization = "int8"
+    refused(single, {}, ["quantised to 'int8'", "float"])
+
+
+def refused(model, arguments, pieces):
+    """Expects a `ValueError` of one line that has all the pieces."""
+    arguments = {"images": IMAGES, "labels": LABELS, "target": 0.8, **arguments}
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        prune(model, **{"multiple": 2, **arguments})
+    line = one_line(error)
+    assert [piece for piece in pieces if piece not in line] == [], line

@@ -2,7 +2,6 @@
 
 import collections
 import functools
-from collections.abc import Mapping
 from typing import NamedTuple, Protocol
 
 from widenet_keras.conversions.cut import (
@@ -14,6 +13,7 @@ from widenet_keras.conversions.cut import (
 )
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.flops import (
     attention_flops,
     feed_forward_flops,
@@ -58,8 +58,11 @@ class Table(Protocol):
     def attention(self, size: BlockSize) -> float:
         """Returns the time of the attention of one step."""
 
-    def feed_forward(self, size: BlockSize, routed: bool) -> float:
+    def feed_forward(self, size: BlockSize, routed: bool, experts: int) -> float:
         """Returns the time of the feed-forward part of one step."""
+
+    def forward(self, config: WideNetConfig) -> float:
+        """Returns the time of a whole model."""
 
 
 class Costs:
@@ -86,16 +89,12 @@ class Costs:
             else:
                 used = (holders[block] for block in config.block_of_step)
                 self._uses[part] = collections.Counter(used)
-        if measure == "latency":
-            # A table has nothing but the steps.
-            self.whole = sum(
-                self.of(part, block, self.sizes[block])
-                for part in PART_PLANS
-                for block in self._uses[part]
-            )
-        else:
-            flops = measure == "flops"
-            self.whole = forward_flops(config) if flops else model.count_params()
+        whole = {
+            "flops": lambda: forward_flops(config),
+            "parameters": model.count_params,
+            "latency": lambda: table.forward(config),
+        }
+        self.whole = whole[measure]()
 
     def of(self, part: str, block: int, size: Size) -> float:
         """Returns what a part costs in all its uses.
@@ -138,15 +137,17 @@ def _of_parameters(config, table):
 
 
 def _of_latency(config, table):
+    # Between what was measured tables interpolate, which takes long.
+    @functools.cache
     def cost(part, size, routed):
         if part == "attention":
             return table.attention(size.block)
-        return table.feed_forward(size.block, routed)
+        return table.feed_forward(size.block, routed, size.experts)
 
     return cost
 
 
-_OF_MEASURE: Mapping = {
+_OF_MEASURE = {
     "flops": _of_flops,
     "parameters": _of_parameters,
     "latency": _of_latency,

@@ -1,7 +1,7 @@
 """A smaller model: what the loss moves least with, for what it costs, is taken out."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from keras import ops
@@ -26,7 +26,7 @@ def prune(
     multiple: int = 8,
     batch_size: int = 32,
     loss: object = "auto",
-    table: str | os.PathLike | Mapping | Table | None = None,
+    table: str | os.PathLike | Table | None = None,
 ) -> ImageClassifier:
     """Returns a smaller and faster model, to be trained a little more.
 
@@ -57,8 +57,8 @@ def prune(
             are enough.
         labels: (N,) integers, or as `loss` takes them; None if the images have them.
         target: Which part of the cost is left, at most; over 0 and below 1.
-        measure: "flops" of the whole model by formula; its "parameters"; or "latency"
-            of its steps, by `table`.
+        measure: What the cost is: "flops" by formula, "parameters", or "latency" by
+            `table`; of the whole model.
         rounds: In how many rounds, of the same factor each, with gradients of their
             own.
         finetune: Function that trains a model, called between rounds; it returns a
@@ -69,7 +69,7 @@ def prune(
         batch_size: Images per batch.
         loss: As for `ImageClassifier.compile`.
         table: For "latency": the file that `widenet measure` wrote on the machine that
-            shall be fast, or what is in it.
+            shall be fast, or the `LatencyTable` in it.
 
     Returns:
         A new, uncompiled model of the same class and dtype policy, with `block_sizes`;
@@ -108,7 +108,7 @@ def checked_cost(
     target: float = 0.5,
     measure: str = "flops",
     multiple: int = 8,
-    table: str | os.PathLike | Mapping | Table | None = None,
+    table: str | os.PathLike | Table | None = None,
 ) -> tuple[float, Table | None]:
     """Returns what a model costs, and the table that says so, or None.
 
@@ -144,7 +144,7 @@ def _check_model(model):
     check_classifier("prune", model)
     kinds = [piece.kind for piece in model.config.pieces]
     if kinds:
-        advice = "leave pieces out with adapted(pieces=()), and add them to the result"
+        advice = "leave them out with adapted(pieces=())"
         if kinds == ["lora"]:
             advice = "use merge() first, or untie() where steps share blocks"
         raise ValueError(
@@ -189,7 +189,7 @@ def _table_of(model, measure, table):
             "prune: measure='latency' needs table=..., a file that `widenet measure` "
             "writes on the machine that shall be fast."
         )
-    if isinstance(table, str | os.PathLike | Mapping):
+    if isinstance(table, str | os.PathLike):
         from widenet_keras.conversions.latency import LatencyTable
 
         table = LatencyTable.read(table)
