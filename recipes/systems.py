@@ -177,13 +177,14 @@ def data_of(systems):
         own = str(systems.output / "digits.npz")
         if not Path(own).exists():
             save_arrays(own, *(as_bytes(*part) for part in load_digits()))
-    if not shifted.exists() and set(systems.rows) != {"relax"}:
+    names = systems.names()
+    groups = dict.fromkeys(METHODS[n].group for n in names if METHODS[n].shifted)
+    if groups and not shifted.exists():
         parts = [open_source(own, split) for split in ("train", "validation")]
         if parts[0].kind != "arrays":
             raise ValueError(
-                f"systems: {own} is no .npz file, which --rows "
-                f"{' '.join(group for group in systems.rows if group != 'relax')} "
-                "needs; give one, or --rows relax."
+                f"systems: {own} is no .npz file, which --rows {' '.join(groups)} "
+                "needs; give one, or --rows relax prune."
             )
         pairs = [(255 - np.rot90(p.images, axes=(1, 2)), p.labels) for p in parts]
         save_arrays(shifted, *pairs)
