@@ -123,6 +123,42 @@ WRONG = [
     ({"moe_blocks": (0.0,)}, ["moe_blocks=(0.0,)", "from -1 to 0"]),
     ({"moe_blocks": 0}, ["moe_blocks=0", "tuple"]),
     ({"moe_blocks": None}, ["moe_blocks=None", "tuple"]),
+    (
+        {"block_sizes": [(2, 8, 8)]},
+        ["block_sizes[0]=(2, 8, 8)", "four numbers", "key_dim"],
+    ),
+    ({"block_sizes": ()}, ["block_sizes=()", "each unique block"]),
+    ({"block_sizes": [(0, 8, 8, 8)]}, ["block_sizes[0] heads=0", WHOLE]),
+    ({"block_sizes": [(1, 8, 8, 8)] * 2}, ["2 sizes", "1 unique blocks"]),
+    (
+        {
+            "sharing": "attention",
+            "block_sizes": [(1, 8, 8, 8)] * 11 + [(2, 8, 8, 8)],
+        },
+        ["blocks 0 and 11", "(1, 8, 8) and (2, 8, 8)", "attention"],
+    ),
+    ({"step_widths": (8,)}, ["step_widths=(8,)", "12 steps"]),
+    ({"step_widths": (0,) * 12}, ["step_widths[0]=0", WHOLE]),
+    (
+        {"step_widths": (8, 4097) + (8,) * 10},
+        ["step_widths[1]=4097", "4096 hidden units"],
+    ),
+    ({"nested_widths": (0.5,)}, ["nested_widths=(0.5,)", "ascend to 1.0"]),
+    ({"nested_widths": (0.5, 0.25, 1.0)}, ["ascend to 1.0"]),
+    ({"nested_widths": 0.5}, ["nested_widths=0.5", "ascend to 1.0"]),
+    (
+        {"nested_widths": (0.3, 1.0)},
+        ["0.3", "1228.8 of 4096", "0.299805 or 0.300049"],
+    ),
+    (
+        {"nested_widths": (0.5, 1.0), "step_widths": (8,) * 12},
+        ["nested_widths", "step_widths=(8, "],
+    ),
+    (
+        {"nested_widths": (0.5, 1.0), "nested_probabilities": (0.5, 0.4)},
+        ["nested_probabilities=(0.5, 0.4)", "add up to 1"],
+    ),
+    ({"nested_probabilities": (1.0,)}, ["nested_widths=()", "ascend to 1.0"]),
     ({"pieces": "lora"}, ["pieces='lora'", "list of pieces"]),
     ({"pieces": [3]}, ["pieces has 3", "a dict with a 'kind'"]),
     ({"pieces": [{"kind": "telescope"}]}, ["kind='telescope'"]),

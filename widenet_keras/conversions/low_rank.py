@@ -108,6 +108,8 @@ def nearest(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     """Returns the weights of a block for each step, with what LoRA adds to them.
 
+    Of a step that takes a part of the hidden units, those of that part.
+
     Args:
         model: A `WideNet` or `ImageClassifier`.
 
@@ -123,5 +125,16 @@ def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
                 if variable is not None:
                     _, _, place = path_of(variable).split("/", 2)
                     value = (read(variable) + delta).astype("float32")
+                    if config.step_widths is not None:
+                        value = _first(value, name, config.step_widths[step])
                     found[f"encoder/block_{step}/{place}"] = value
     return found
+
+
+def _first(value, name, hidden):
+    """Returns what a step takes of a kernel or bias that has hidden units."""
+    side = name.removeprefix("experts_")
+    if side in ("hidden", "gate"):
+        return value[..., :hidden]
+    is_kernel = value.ndim == (3 if name.startswith("experts_") else 2)
+    return value[..., :hidden, :] if side == "outer" and is_kernel else value

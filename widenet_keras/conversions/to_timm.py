@@ -71,6 +71,8 @@ def _check(model):
     lacks = {
         "experts": config.routed_steps,
         "pieces": config.pieces,
+        "block_sizes": config.block_sizes,
+        "step_widths": config.step_widths,
         "output_activation": config.output_activation,
         "representation": config.representation,
         "gated": config.gated,

@@ -22,7 +22,8 @@ def untie(model: WideNet) -> WideNet:
     relaxed model becomes a plain ViT again. Other pieces belong to the steps and stay.
 
     Args:
-        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms.
+        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms;
+            steps of several widths get blocks of these.
 
     Returns:
         A new, uncompiled model of the same class and dtype policy, with
@@ -62,11 +63,15 @@ def apart(model: WideNet) -> WideNet:
     routed = config.routed_steps
     if len(routed) in (0, config.steps):
         routed = "all" if routed else "none"
+    has_sizes = config.block_sizes or config.step_widths
+    sizes = config.sizes_of_steps if has_sizes else None
     private = config.replace(
         sharing="none",
         unique_blocks=None,
         shared_norms=False,
         moe_blocks=routed,
+        block_sizes=sizes,
+        step_widths=None,
         pieces=tuple(piece for piece in config.pieces if piece.kind != "lora"),
     )
     values = private_blocks(model)

@@ -21,7 +21,7 @@ def router_kernels(model):
     with numerics.weights_as_stored() as read:
         changes = any(piece.changes_mixtures for piece in encoder.pieces)
         pieces = encoder.stacked_pieces.of_steps(read) if changes else ()
-        for step in encoder.routed_steps if changes else ():
+        for step in model.config.routed_steps if changes else ():
             part = encoder.blocks[encoder.block_of_step[step]].feed_forward
             own = part.read_stacked(read)
             kernels.append(pieces[step].routed(own.router, own.bank.stacked)[0])

@@ -1,119 +1,17 @@
-"""One transformer block: attention and a feed-forward part, with residuals.
-
-A block knows nothing about depth: what is private to a step comes as an argument, so
-that one block can serve every step.
-"""
-
-from typing import NamedTuple
+"""One transformer block: attention and a feed-forward part, with residuals."""
 
 import keras
 
-from widenet_keras.layers.attention import (
-    AttentionSpec,
-    AttentionWeights,
-    attention,
-)
-from widenet_keras.layers.expert_runs import bank_of
-from widenet_keras.layers.feed_forward import feed_forward
+from widenet_keras.layers.block_math import BlockSpec, BlockWeights, block
 from widenet_keras.layers.heads import joined_inner
-from widenet_keras.layers.mlp import Mlp
-from widenet_keras.layers.normalization import EPSILON, layer_norm
+from widenet_keras.layers.normalization import EPSILON
 from widenet_keras.layers.pieces.piece import Sizes
-from widenet_keras.layers.pieces.step_pieces import NO_PIECES
-from widenet_keras.layers.routed_experts import (
-    RoutedExperts,
-    RoutedSpec,
-    RoutedWeights,
-    routed_experts,
-)
+from widenet_keras.layers.routed_experts import RoutedExperts
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.routing.record import record_of
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_number, check_positive
-
-
-class BlockSpec(NamedTuple):
-    """What is static about a block in one forward pass; hashable.
-
-    Attributes:
-        attention: `AttentionSpec`.
-        feed_forward: `RoutedSpec` of a mixture of experts, `Mlp` of a dense part.
-        dropout: Dropout rate of both branches before the residual.
-        epsilon: That of the norms.
-    """
-
-    attention: AttentionSpec
-    feed_forward: RoutedSpec | Mlp
-    dropout: float
-    epsilon: float
-
-    @property
-    def is_routed(self):
-        """Whether the feed-forward part is a mixture of experts."""
-        return isinstance(self.feed_forward, RoutedSpec)
-
-
-class BlockWeights(NamedTuple):
-    """The weights of a block, as they are read for a forward pass.
-
-    Attributes:
-        attention: `AttentionWeights`.
-        feed_forward: `RoutedWeights`, or the `Product`s of a dense part.
-    """
-
-    attention: AttentionWeights
-    feed_forward: tuple
-
-
-def block(tokens, norms, weights, spec, draws, drop_path=0.0, pieces=NO_PIECES):
-    """Computes x = x + Attn(LN1(x)); x = x + FFN(LN2(x)).
-
-    A pure function of tensors and a hashable description.
-
-    Args:
-        tokens: (B, T, D).
-        norms: `StepNorms` of the step.
-        weights: `BlockWeights`.
-        spec: `BlockSpec`.
-        draws: `RandomDraws` of the step.
-        drop_path: Rate at which the branches of an image are dropped.
-        pieces: `StepPieces` of the step.
-
-    Returns:
-        Tokens (B, T, D); `RoutingFacts`, or `()` for a dense block; and the `Heads`
-        of attention.
-    """
-
-    def residual(tokens, branch):
-        branch = draws.dropout(branch, spec.dropout)
-        return tokens + draws.drop_path(branch, drop_path)
-
-    normal = layer_norm(tokens, norms.gamma1, norms.beta1, spec.epsilon)
-    prompts = [
-        layer_norm(rows, norms.gamma1, norms.beta1, spec.epsilon)
-        for rows in pieces.prompts(tokens, draws)
-    ]
-    branch, heads = attention(
-        normal, weights.attention, spec.attention, draws, pieces, prompts
-    )
-    tokens = residual(tokens, branch)
-    normal = layer_norm(tokens, norms.gamma2, norms.beta2, spec.epsilon)
-    own, part = weights.feed_forward, spec.feed_forward
-    facts = ()
-    if spec.is_routed:
-        if pieces.change_mixtures:
-            router, changed = pieces.routed(own.router, own.bank.stacked)
-            own = RoutedWeights(router, bank_of(changed, part.engine))
-        branch, facts = routed_experts(normal, own, part, draws)
-    else:
-        branch = feed_forward(normal, own, part, draws, pieces)
-    if pieces:
-        branch = pieces.feed_forward(branch, draws)
-    tokens = residual(tokens, branch)
-    if pieces:
-        tokens = pieces.after(tokens, draws)
-    return tokens, facts, heads
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -148,6 +46,12 @@ class Block(keras.layers.Layer):
         """Builds both parts for tokens of shape (B, T, D)."""
         build_once(self.attention, tokens_shape)
         build_once(self.feed_forward, tokens_shape)
+
+    @property
+    def hidden_dim(self):
+        """F, hidden width of the dense MLP or of each expert."""
+        part = self.feed_forward
+        return part.experts.hidden_dim if self.is_routed else part.hidden_dim
 
     def sizes(self, width):
         """Returns the `Sizes` that pieces of this block may depend on.

@@ -15,8 +15,9 @@ from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch._inductor.exc import InductorError
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
-from widenet_keras.layers.block import BlockSpec
+from widenet_keras.layers.block_math import BlockSpec
 from widenet_keras.layers.depth_torch import remat
+from widenet_keras.layers.plan import Plan
 from widenet_keras.layers.sharing import ranks
 from widenet_keras.layers.step import step
 from widenet_keras.utils.plain_errors import first_line
@@ -39,14 +40,14 @@ class _Key(NamedTuple):
 
     Attributes:
         spec: `BlockSpec` of its steps.
-        looked_at: Whether they return what they computed with.
+        plan: `Plan` of all of them, but for the block that each reads.
         pieces: Tuple of the `Piece`s of every step.
         blocks: Which of the program's blocks each step reads.
         parts: Which attentions and which feed-forward parts its blocks have.
     """
 
     spec: BlockSpec
-    looked_at: bool
+    plan: Plan
     pieces: tuple
     blocks: tuple[int, ...]
     parts: tuple[tuple[int, ...], tuple[int, ...]]
@@ -82,7 +83,7 @@ def _cut(plans, depth):
     """
 
     def kind(plan):
-        return depth.specs[plan.block], plan.looked_at
+        return depth.specs[plan.block], plan._replace(block=0)
 
     found = []
     for _, alike in itertools.groupby(plans, kind):
@@ -101,7 +102,7 @@ def _key(plans, depth):
     read = list(dict.fromkeys(plan.block for plan in plans))
     return _Key(
         depth.specs[plans[0].block],
-        plans[0].looked_at,
+        plans[0]._replace(block=0),
         depth.pieces,
         tuple(read.index(plan.block) for plan in plans),
         tuple(map(ranks, zip(*(depth.parts[block] for block in read), strict=True))),
@@ -151,7 +152,7 @@ def _steps(key, tokens, private, weights):
     found = []
     for block, own in zip(key.blocks, private, strict=True):
         tokens, outputs = step(
-            tokens, own, weights[block], key.spec, key.looked_at, key.pieces
+            tokens, own, weights[block], key.spec, key.plan, key.pieces
         )
         found.append(outputs)
     return tokens, found

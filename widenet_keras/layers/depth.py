@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import keras
 
-from widenet_keras.layers.block import BlockSpec
+from widenet_keras.layers.block_math import BlockSpec
 from widenet_keras.layers.plan import Segment, segments_of
 from widenet_keras.layers.step import Outputs, outputs_spec, step
 from widenet_keras.utils import numerics
@@ -128,7 +128,7 @@ def _step_of(plan, depth):
     function = functools.partial(
         step,
         spec=depth.specs[plan.block],
-        looked_at=plan.looked_at,
+        plan=plan,
         pieces=depth.pieces,
     )
     return functools.partial(_backend.remat, function) if depth.remat else function

@@ -11,6 +11,7 @@ from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.shared_parts import (
     blocks_as_dicts,
     blocks_of_dicts,
+    check_mixtures,
     norm_rows,
     parts_of,
     read_blocks,
@@ -18,6 +19,7 @@ from widenet_keras.layers.shared_parts import (
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
 from widenet_keras.layers.step import Private, outputs_spec
+from widenet_keras.layers.widths import Widths
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import record_of, record_spec
 from widenet_keras.utils import numerics
@@ -49,6 +51,9 @@ class Encoder(keras.layers.Layer):
             keeping its activations; "none" keeps them.
         pieces: What the steps keep for themselves besides norms: `LoRA`,
             `Bottleneck`, `Prompt` and `KeyValuePrompt`, or dicts of them.
+        step_widths: As for `WideNetConfig`, and so the next two; see `Widths`.
+        nested_widths: Fractions.
+        nested_probabilities: Of the fractions.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -67,6 +72,9 @@ class Encoder(keras.layers.Layer):
         remat="none",
         seed=None,
         pieces=(),
+        step_widths=None,
+        nested_widths=(),
+        nested_probabilities=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -75,15 +83,15 @@ class Encoder(keras.layers.Layer):
         check_number("Encoder", "stochastic_depth", stochastic_depth, 0.0, below=1.0)
         check_choice("Encoder", "scan", scan, depth.SCANS)
         check_choice("Encoder", "remat", remat, depth.REMATS)
-        self.blocks = list(blocks)
-        self.steps = steps
-        self.sharing = sharing
+        self.blocks, self.steps, self.sharing = list(blocks), steps, sharing
         self.shared_norms = shared_norms
         self.stochastic_depth = stochastic_depth
-        self.scan = scan
-        self.remat = remat
-        self.seed = seed
+        self.scan, self.remat, self.seed = scan, remat, seed
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
+        hidden = tuple(blocks[block].hidden_dim for block in self.block_of_step)
+        given = step_widths, nested_widths, nested_probabilities
+        self.widths = Widths(*(each and tuple(each) for each in given))
+        self.widths.check("Encoder", hidden)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
@@ -114,13 +122,7 @@ class Encoder(keras.layers.Layer):
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
-        routed = [each.feed_forward for each in self.blocks if each.is_routed]
-        kinds = {(part.router.spec[:3], not part.capacity_factor) for part in routed}
-        if len(kinds) > 1:
-            raise ValueError(
-                f"Encoder: its mixtures of experts are of {len(kinds)} kinds; give all "
-                "the same router, experts and top_k, and all a capacity or none."
-            )
+        check_mixtures(self.blocks)
         if self.pieces:
             build_once(self.stacked_pieces, sizes_of(self.blocks, tokens_shape[-1]))
 
@@ -162,7 +164,9 @@ class Encoder(keras.layers.Layer):
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws)
+            # What steps do to experts for themselves is done to their stacks.
             changes = any(piece.changes_mixtures for piece in self.pieces)
+            changes |= bool(self.widths[0] or (self.widths[1] and training))
             how_read = (read, training, tokens.shape[-1], changes)
             weights = read_blocks(self.blocks, self.block_of_step, *how_read)
             if steps is not None:
@@ -173,7 +177,7 @@ class Encoder(keras.layers.Layer):
     def _depth(self, training, look_at, hands_out=True):
         """Returns the `Depth` of a forward pass."""
         return depth.Depth(
-            plans_of(self.block_of_step, look_at),
+            plans_of(self.block_of_step, look_at, self.widths.step_widths),
             tuple(each.spec(training, hands_out) for each in self.blocks),
             self._parts,
             self.pieces,
@@ -211,13 +215,8 @@ class Encoder(keras.layers.Layer):
         if self.stochastic_depth:
             rates = [self.stochastic_depth * s for s in range(self.steps)]
             drop_path = ops.convert_to_tensor(rates, "float32") / max(self.steps - 1, 1)
-        return Private(norms, draws.seeds_of_steps(self.steps), drop_path, pieces)
-
-    @property
-    def routed_steps(self):
-        """Indices of the steps whose block is a mixture of experts."""
-        routed = [each.is_routed for each in self.blocks]
-        return tuple(s for s, block in enumerate(self.block_of_step) if routed[block])
+        seeds, share = draws.seeds_of_steps(self.steps), self.widths.of_pass
+        return Private(norms, seeds, drop_path, pieces, share(draws, self.steps))
 
     def _clear_losses(self):
         """Does nothing: no part of an encoder adds losses.
@@ -238,6 +237,7 @@ class Encoder(keras.layers.Layer):
             "remat": self.remat,
             "seed": self.seed,
             "pieces": as_dicts(self.pieces),
+            **self.widths._asdict(),
         }
 
     @classmethod

@@ -27,7 +27,17 @@ def bias_initializer():
     return keras.initializers.get(BIAS_INITIALIZER)
 
 
-def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
+def narrowed(weights, hidden):
+    """Returns the `Product`s of the first `hidden` units of a dense MLP."""
+    first, outer, *gate = weights
+    return (
+        first.narrowed(outputs=hidden),
+        outer.narrowed(inputs=hidden),
+        *(product.narrowed(outputs=hidden) for product in gate),
+    )
+
+
+def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES, share=()):
     """Returns the MLP of tokens, (B, T, D).
 
     Args:
@@ -37,6 +47,7 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
         mlp: `Mlp`.
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
+        share: Which part of the hidden units takes part, as for `block`.
     """
     hidden = linear(tokens, weights[0])
     if pieces:
@@ -44,6 +55,9 @@ def feed_forward(tokens, weights, mlp, draws, pieces=NO_PIECES):
 
     def outer(hidden, product, *gate):
         hidden = mlp.activated(hidden, draws, *gate)
+        if not isinstance(share, tuple):
+            # After the activation, which need not be 0 at 0, and before what reads it.
+            hidden = hidden * numerics.prefix(share, hidden)
         output = linear(hidden, product)
         return pieces.linear("outer", hidden, output, draws) if pieces else output
 

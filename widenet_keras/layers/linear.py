@@ -22,6 +22,16 @@ class Product(NamedTuple):
     bias: object
     scale: object = ()
 
+    def narrowed(self, inputs=None, outputs=None):
+        """Returns the product of the first inputs, with the first outputs alone.
+
+        Args:
+            inputs: How many; None for all.
+            outputs: How many; None for all.
+        """
+        scale = self.scale if isinstance(self.scale, tuple) else self.scale[:outputs]
+        return Product(self.kernel[:inputs, :outputs], self.bias[:outputs], scale)
+
 
 def linear(x, product):
     """Returns x @ kernel + bias in the dtype of `x`.

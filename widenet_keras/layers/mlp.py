@@ -36,6 +36,25 @@ class ExpertWeights(NamedTuple):
         parts = (numerics.rows_of(weight, count) for weight in self)
         return tuple(ExpertWeights(*each) for each in zip(*parts, strict=True))
 
+    def narrowed(self, hidden):
+        """Returns the weights of the first `hidden` hidden units of each expert."""
+        return ExpertWeights(
+            self.hidden_kernel[..., :hidden],
+            self.hidden_bias[..., :hidden],
+            self.outer_kernel[..., :hidden, :],
+            self.outer_bias,
+        )
+
+    def masked(self, share):
+        """Returns the weights by which only the first hidden units are heard.
+
+        Args:
+            share: Which part of them, a scalar tensor.
+        """
+        rows = ops.expand_dims(self.outer_kernel[0, :, 0], 0)
+        mask = ops.expand_dims(numerics.prefix(share, rows), -1)
+        return self._replace(outer_kernel=self.outer_kernel * mask)
+
     def cast(self, dtype):
         """Returns the weights in another dtype."""
         return ExpertWeights(*(numerics.cast(weight, dtype) for weight in self))

@@ -11,10 +11,13 @@ class Plan(NamedTuple):
     Attributes:
         block: Index of the unique block that it reads.
         looked_at: Whether it returns what it computed with.
+        hidden: How many of the hidden units of its feed-forward part it takes, the
+            first of them; None for all.
     """
 
     block: int
     looked_at: bool = False
+    hidden: int | None = None
 
 
 class Segment(NamedTuple):
@@ -60,14 +63,17 @@ def segments_of(plans):
     return tuple(found)
 
 
-def plans_of(block_of_step, look_at=()):
+def plans_of(block_of_step, look_at=(), widths=None):
     """Returns the `Plan` of every step.
 
     Args:
         block_of_step: The block that each step reads, a tuple of length L.
         look_at: Steps that return what they computed with.
+        widths: How many hidden units each step takes; None for all.
     """
-    return tuple(Plan(b, step in look_at) for step, b in enumerate(block_of_step))
+    widths = widths or (None,) * len(block_of_step)
+    each = enumerate(zip(block_of_step, widths, strict=True))
+    return tuple(Plan(block, t in look_at, width) for t, (block, width) in each)
 
 
 def check_looked_at(owner, look_at, steps):

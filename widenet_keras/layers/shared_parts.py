@@ -2,7 +2,7 @@
 
 import keras
 
-from widenet_keras.layers.block import BlockWeights
+from widenet_keras.layers.block_math import BlockWeights
 from widenet_keras.layers.heads import joins_inner
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.sharing import PART_PLANS, ranks
@@ -31,6 +31,21 @@ def read_blocks(blocks, block_of_step, read, training, width, changes):
     return [
         BlockWeights(known[each.attention], known[each.feed_forward]) for each in blocks
     ]
+
+
+def check_mixtures(blocks):
+    """Raises `ValueError` unless all mixtures of experts are of one kind.
+
+    Args:
+        blocks: List of `Block`s, built.
+    """
+    routed = [each.feed_forward for each in blocks if each.is_routed]
+    kinds = {(part.router.spec[:3], not part.capacity_factor) for part in routed}
+    if len(kinds) > 1:
+        raise ValueError(
+            f"Encoder: its mixtures of experts are of {len(kinds)} kinds; give all "
+            "the same router, experts and top_k, and all a capacity or none."
+        )
 
 
 def sizes_of(blocks, width):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import keras
 
-from widenet_keras.layers.block import block
+from widenet_keras.layers.block_math import block
 from widenet_keras.layers.heads import Heads
 from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.step_pieces import StepPieces
@@ -26,12 +26,14 @@ class Private(NamedTuple):
         seed: (..., 2), seed of its `RandomDraws`; absent if nothing is drawn.
         drop_path: (...,), rate of dropped paths; absent for 0.
         pieces: Tuple of a NamedTuple of weights for each piece.
+        share: (...,), which part of the hidden units takes part; absent for all.
     """
 
     norms: StepNorms
     seed: object = ()
     drop_path: object = ()
     pieces: tuple = ()
+    share: object = ()
 
 
 class Seen(NamedTuple):
@@ -58,7 +60,7 @@ class Outputs(NamedTuple):
     seen: Seen | tuple = ()
 
 
-def step(tokens, private, weights, spec, looked_at, pieces):
+def step(tokens, private, weights, spec, plan, pieces):
     """Returns the tokens after a step, (B, T, D), and its `Outputs`.
 
     Args:
@@ -66,11 +68,13 @@ def step(tokens, private, weights, spec, looked_at, pieces):
         private: `Private` of this step, without leading axes.
         weights: `BlockWeights` of the block that it reads.
         spec: `BlockSpec` of that block.
-        looked_at: Whether it returns what it computed with.
+        plan: `Plan` of the step; which block it reads is done with.
         pieces: Tuple of `Piece`s.
     """
     seed, drop_path = private.seed, private.drop_path
     draws = RandomDraws(None if isinstance(seed, tuple) else seed)
+    if plan.hidden is not None:
+        weights = weights.narrowed(plan.hidden, spec)
     tokens, facts, heads = block(
         tokens,
         private.norms,
@@ -79,8 +83,9 @@ def step(tokens, private, weights, spec, looked_at, pieces):
         draws,
         0.0 if isinstance(drop_path, tuple) else drop_path,
         StepPieces.of(pieces, private.pieces, draws),
+        private.share,
     )
-    seen = Seen(tokens, heads.tokens_first()) if looked_at else ()
+    seen = Seen(tokens, heads.tokens_first()) if plan.looked_at else ()
     return tokens, Outputs(facts, seen)
 
 

@@ -22,7 +22,7 @@ def blocks_of(config, policy):
         attention = _shared(blocks, "attention", config, index)
         feed_forward = _shared(blocks, "feed_forward", config, index)
         block = Block(
-            attention or _attention_of(config, policy),
+            attention or _attention_of(config, index, policy),
             feed_forward or _feed_forward_of(config, index, policy),
             config.dropout,
             config.norm_epsilon,
@@ -39,9 +39,12 @@ def _shared(blocks, part, config, index):
     return getattr(blocks[holder], part) if holder < index else None
 
 
-def _attention_of(config, policy):
+def _attention_of(config, index, policy):
+    heads, *dims, _ = config.sizes[index]
+    # Of blocks of equal sizes they follow from the width, as files always had them.
+    dims = dims if config.block_sizes else [None, None]
     return Attention(
-        config.heads, config.attention_dropout, dtype=policy, name="attention"
+        heads, config.attention_dropout, *dims, dtype=policy, name="attention"
     )
 
 
@@ -53,10 +56,11 @@ def _feed_forward_of(config, index, policy):
         "dtype": policy,
         "name": "feed_forward",
     }
+    hidden = config.sizes[index].hidden
     if index in config.routed_blocks:
         return routed_experts(
             num_experts=config.num_experts,
-            expert_dim=config.expert_dim,
+            expert_dim=hidden,
             top_k=config.top_k,
             capacity_factor=config.capacity_factor,
             images_per_group=config.images_per_group,
@@ -65,7 +69,7 @@ def _feed_forward_of(config, index, policy):
             router_noise=config.router_noise,
             **shared,
         )
-    return FeedForward(config.mlp_dim, gated=config.gated, **shared)
+    return FeedForward(hidden, gated=config.gated, **shared)
 
 
 def embedding_of(config, policy):

@@ -5,8 +5,9 @@ import dataclasses
 from widenet_keras.layers.normalization import EPSILON
 from widenet_keras.layers.pieces import Piece, as_dicts, pieces_of
 from widenet_keras.layers.pooling import POOLINGS
-from widenet_keras.layers.sharing import block_of_step, holders, ranks
+from widenet_keras.models.block_sizes import BlockSize, block_sizes_of, sizes_as_dicts
 from widenet_keras.models.config_checks import OWNER, check_config
+from widenet_keras.models.config_steps import Steps
 from widenet_keras.utils import checks
 
 # Fields that files of the first versions do not have.
@@ -17,11 +18,19 @@ _ADDED = (
     "embedding_norm",
     "registers",
     "norm_after_pooling",
+    "block_sizes",
+    "step_widths",
+    "nested_widths",
+    "nested_probabilities",
 )
 
 
+# Fields that JSON has as lists.
+_TUPLES = ("moe_blocks", "step_widths", "nested_widths", "nested_probabilities")
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class WideNetConfig:
+class WideNetConfig(Steps):
     """Everything that defines a WideNet, a ViT or a ViT-MoE.
 
     The defaults are WideNet-B/16. Each ablation of the paper is one field:
@@ -89,6 +98,13 @@ class WideNetConfig:
         registers: R, learned tokens without position between class token and patches.
         norm_after_pooling: Whether the head's norm follows the pooling "mean",
             "patches" or "attention" instead of standing before it.
+        block_sizes: `BlockSize` of each unique block where they differ; None for
+            `heads` of D / H and `mlp_dim` or `expert_dim` everywhere.
+        step_widths: How many hidden units of its block each step takes, the first of
+            them; None for all.
+        nested_widths: Fractions of the hidden units, ascending to 1.0, of which every
+            batch of training takes one, for `widenet_keras.extract` (MatFormer).
+        nested_probabilities: How often each of them is taken; None for equally.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -133,63 +149,19 @@ class WideNetConfig:
     embedding_norm: bool = False
     registers: int = 0
     norm_after_pooling: bool = False
+    block_sizes: tuple[BlockSize, ...] | None = None
+    step_widths: tuple[int, ...] | None = None
+    nested_widths: tuple[float, ...] = ()
+    nested_probabilities: tuple[float, ...] | None = None
 
     def __post_init__(self):
-        if isinstance(self.moe_blocks, list):
-            object.__setattr__(self, "moe_blocks", tuple(self.moe_blocks))
+        for field in _TUPLES:
+            if isinstance(getattr(self, field), list):
+                object.__setattr__(self, field, tuple(getattr(self, field)))
         object.__setattr__(self, "pieces", pieces_of(OWNER, self.pieces))
+        sizes = block_sizes_of(OWNER, self.block_sizes)
+        object.__setattr__(self, "block_sizes", sizes)
         check_config(self)
-
-    @property
-    def num_unique_blocks(self):
-        """U, the number of unique blocks."""
-        return max(self.block_of_step) + 1
-
-    @property
-    def block_of_step(self):
-        """The unique block that each step reads, a tuple of length L."""
-        return block_of_step(self.sharing, self.steps, self.unique_blocks)
-
-    def holders(self, part):
-        """Returns the unique block that holds a part of each one, a tuple of length U.
-
-        Args:
-            part: "attention" or "feed_forward".
-        """
-        return holders(part, self.sharing, self.steps, self.unique_blocks)
-
-    def norm_rows(self, part):
-        """Returns which row of the norms before a part each step reads, L of them.
-
-        Args:
-            part: "attention" or "feed_forward".
-        """
-        if not self.shared_norms:
-            return tuple(range(self.steps))
-        rows = ranks(self.holders(part))
-        return tuple(rows[block] for block in self.block_of_step)
-
-    @property
-    def routed_blocks(self):
-        """Indices of the unique blocks that are mixtures of experts, sorted."""
-        unique = self.num_unique_blocks
-        if self.moe_blocks == "all":
-            return tuple(range(unique))
-        if self.moe_blocks == "none":
-            return ()
-        return tuple(sorted({block % unique for block in self.moe_blocks}))
-
-    @property
-    def routed_steps(self):
-        """Indices of the steps whose block is a mixture of experts."""
-        routed = self.routed_blocks
-        return tuple(s for s, b in enumerate(self.block_of_step) if b in routed)
-
-    @property
-    def routed_banks(self):
-        """The block that holds the experts of each routed step."""
-        banks = self.holders("feed_forward")
-        return tuple(banks[self.block_of_step[step]] for step in self.routed_steps)
 
     @property
     def grid(self):
@@ -240,9 +212,12 @@ class WideNetConfig:
     def to_dict(self):
         """Returns the fields as a dict that JSON can hold."""
         fields = dataclasses.asdict(self)
-        if isinstance(self.moe_blocks, tuple):
-            fields["moe_blocks"] = list(self.moe_blocks)
+        for name in _TUPLES:
+            if isinstance(fields[name], tuple):
+                fields[name] = list(fields[name])
         fields["pieces"] = as_dicts(self.pieces)
+        if self.block_sizes is not None:
+            fields["block_sizes"] = sizes_as_dicts(self.block_sizes)
         # Left out at their defaults, so that runs begun before there were any go on.
         for field in dataclasses.fields(self):
             if field.name in _ADDED and getattr(self, field.name) == field.default:

@@ -3,6 +3,8 @@
 from widenet_keras.layers.depth import REMATS, SCANS
 from widenet_keras.layers.pooling import check_pooling
 from widenet_keras.layers.sharing import check_sharing
+from widenet_keras.layers.widths import Widths
+from widenet_keras.models.block_sizes import check_block_sizes
 from widenet_keras.routing.capacity import check_capacity
 from widenet_keras.routing.engines import check_engine
 from widenet_keras.routing.router import ROUTERS, check_groups
@@ -104,6 +106,11 @@ def _check_fit(config):
             f"{config.moe_blocks!r} asks for experts; use moe_blocks='none', or "
             "gated=False."
         )
+    check_block_sizes(OWNER, config)
+    hidden = [size.hidden for size in config.sizes]
+    most = tuple(hidden[block] for block in config.block_of_step)
+    widths = (getattr(config, field) for field in Widths._fields)
+    Widths(*widths).check(OWNER, most)
 
 
 def _check_moe_blocks(config):

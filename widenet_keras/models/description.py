@@ -3,6 +3,7 @@
 import math
 
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.flops import forward_flops
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.utils.roles import PARTS, role_of
@@ -30,11 +31,21 @@ def describe(model):
         *(f"  {part:<20}{count:>14,}" for part, count in counts.items()),
         f"  {'parameters':<20}{total:>14,}",
     ]
+    if c.block_sizes is not None or c.step_widths is not None:
+        lines += _sizes(c)
     if model.frozen:
         lines.append(f"  {'trained':<20}{trained:>14,} of {_short(total)}")
     flops = forward_flops(c) / 1e9
     lines.append(f"  {'forward pass':<20}{flops:>14,.3g} GFLOP per image")
     return "\n".join(lines)
+
+
+def _sizes(config):
+    """Returns the lines of a table of what each step computes with."""
+    each = zip(config.block_of_step, config.sizes_of_steps, strict=True)
+    heads = ("step", "block", *BlockSize._fields)
+    rows = [(step, block, *size) for step, (block, size) in enumerate(each)]
+    return ["  " + "".join(f"{cell!s:>11}" for cell in row) for row in (heads, *rows)]
 
 
 def _short(count):

@@ -7,6 +7,7 @@ from widenet_keras.layers.pieces import pieces_of
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.pooling import POOLINGS
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.block_sizes import BlockSize, block_sizes_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.config_checks import OWNER, SIZES
 from widenet_keras.utils.checks import check_integer
@@ -35,17 +36,16 @@ def parameter_count(fields: dict) -> int:
     tokens = patches + bool(c["class_token"]) + c["registers"]
     embedding = d * (c["patch_size"] ** 2 * c["channels"] + 1 + tokens)
     embedding += 2 * d * bool(c["embedding_norm"])
-    attention = 4 * (d * d + d)
-    dense = _two_layers(d, c["mlp_dim"]) + bool(c["gated"]) * (d + 1) * c["mlp_dim"]
-    experts = c["num_experts"]
-    routed = experts * (d + _two_layers(d, c["expert_dim"]))
-    mixtures = _routed(c, unique)[0] * of_dense // unique
     norms = 4 * d * c["steps"]
     if c["shared_norms"] is True:
         norms = 2 * d * (of_attention + of_dense)
     head = 2 * d + _of_head(c)
-    blocks = of_attention * attention
-    blocks += mixtures * routed + (of_dense - mixtures) * dense
+    mixtures = _routed(c, unique)[0] * of_dense // unique
+    blocks = of_attention * _of_attention(c, d, d)
+    blocks += mixtures * _of_experts(c, c["expert_dim"])
+    blocks += (of_dense - mixtures) * _of_dense(c, c["mlp_dim"])
+    if c["block_sizes"] is not None:
+        blocks = _of_sizes(c, unique)
     return embedding + blocks + norms + head + _of_pieces(c, unique)
 
 
@@ -98,6 +98,41 @@ def _routed(c, unique):
     return len(blocks), rounds * len(blocks) + sum(block < rest for block in blocks)
 
 
+def _of_attention(c, keys, values):
+    """Returns the parameters of attention with so many keys and values of all heads."""
+    d = c["width"]
+    return 2 * (d + 1) * keys + (d + 1) * values + (values + 1) * d
+
+
+def _of_dense(c, hidden):
+    d = c["width"]
+    return _two_layers(d, hidden) + bool(c["gated"]) * (d + 1) * hidden
+
+
+def _of_experts(c, hidden):
+    d = c["width"]
+    return c["num_experts"] * (d + _two_layers(d, hidden))
+
+
+def _of_sizes(c, unique):
+    """Returns the number of parameters of blocks with sizes of their own."""
+    attention, feed_forward = (
+        max(1, unique // _holders(c, part, unique)) for part in PART_PLANS
+    )
+    blocks, total = c["moe_blocks"], 0
+    routed = () if blocks == "none" else range(unique)
+    if isinstance(blocks, list | tuple):
+        routed = {block % unique for block in blocks if isinstance(block, int)}
+    for block, size in enumerate(block_sizes_of(OWNER, c["block_sizes"])):
+        if block % attention == 0:
+            keys, values = size.heads * size.key_dim, size.heads * size.value_dim
+            total += _of_attention(c, keys, values)
+        if block % feed_forward == 0:
+            of_part = _of_experts if block in routed else _of_dense
+            total += of_part(c, size.hidden)
+    return total
+
+
 def _of_head(c):
     """Returns the number of parameters of a head behind its norm."""
     d, pooling = c["width"], c["pooling"]
@@ -121,13 +156,19 @@ def _two_layers(width, hidden):
 def _of_pieces(c, unique):
     """Returns the number of parameters that all steps have in pieces."""
     key_dim = c["width"] // c["heads"]
-    sizes, steps = Sizes(c["width"], c["heads"], key_dim, key_dim), c["steps"]
+    size, steps = BlockSize(c["heads"], key_dim, key_dim, None), c["steps"]
+    dense, expert = c["mlp_dim"], c["expert_dim"]
+    if c["block_sizes"] is not None:
+        # Pieces need blocks of one size.
+        size = block_sizes_of(OWNER, c["block_sizes"])[0]
+        dense = expert = size.hidden
+    sizes = Sizes(c["width"], *size[:3])
     _, routed = _routed(c, unique)
     counts = {"all": steps, "dense": steps - routed, "routed": routed}
     if counts["dense"]:
-        sizes = sizes._replace(hidden=c["mlp_dim"], gated=bool(c["gated"]))
+        sizes = sizes._replace(hidden=dense, gated=bool(c["gated"]))
     if counts["routed"]:
-        sizes = sizes._replace(experts=c["num_experts"], expert_hidden=c["expert_dim"])
+        sizes = sizes._replace(experts=c["num_experts"], expert_hidden=expert)
     return sum(
         math.prod(weight.shape) * counts[weight.steps]
         for piece in pieces_of(OWNER, c["pieces"])

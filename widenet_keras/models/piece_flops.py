@@ -1,11 +1,6 @@
 """What pieces of the steps cost, by formula."""
 
-from widenet_keras.layers.pieces.lora import (
-    ATTENTION_MAPS,
-    ROUTER,
-    dense_maps,
-    expert_maps,
-)
+from widenet_keras.layers.pieces.lora import ROUTER, dense_maps, expert_maps
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.models.config import WideNetConfig
 
@@ -28,31 +23,23 @@ def piece_flops(config: WideNetConfig) -> int:
 
 
 def _lora(c, piece):
-    key_dim, mixtures = c.width // c.heads, len(c.routed_steps)
-    sizes = Sizes(
-        c.width,
-        c.heads,
-        key_dim,
-        key_dim,
-        c.mlp_dim,
-        c.gated,
-        c.num_experts,
-        c.expert_dim,
-    )
+    routed, total = set(c.routed_steps), 0
+    prompts = sum(each.count for each in c.pieces if each.kind == "prompt")
 
     def factors(name, shape):
         return 2 * min(piece.rank, *shape) * sum(shape) * (name in piece.on)
 
-    prompts = sum(each.count for each in c.pieces if each.kind == "prompt")
-    total = 0
-    for name, shape in dense_maps(sizes).items():
-        steps = c.steps if name in ATTENTION_MAPS else c.steps - mixtures
-        rows = c.tokens + prompts * (name in ("key", "value"))
-        total += steps * rows * factors(name, shape)
-    for name, shape in expert_maps(sizes).items():
-        total += mixtures * c.tokens * c.top_k * factors(name, shape)
-    router = c.width, c.num_experts
-    return total + mixtures * c.tokens * factors(ROUTER, router)
+    for step, (*heads, hidden) in enumerate(c.sizes_of_steps):
+        sizes = Sizes(c.width, *heads, hidden, c.gated)
+        if step in routed:
+            sizes = Sizes(c.width, *heads, 0, False, c.num_experts, hidden)
+            total += c.tokens * factors(ROUTER, (c.width, c.num_experts))
+        for name, shape in dense_maps(sizes).items():
+            rows = c.tokens + prompts * (name in ("key", "value"))
+            total += rows * factors(name, shape)
+        for name, shape in expert_maps(sizes).items():
+            total += c.tokens * c.top_k * factors(name, shape)
+    return total
 
 
 def _bottleneck(c, piece):
@@ -60,12 +47,18 @@ def _bottleneck(c, piece):
 
 
 def _prompt(c, piece):
-    projections = 4 * piece.count * c.width**2
-    return c.steps * projections + _key_value_prompt(c, piece)
+    projections = 2 * piece.count * c.width * _keys_and_values(c)
+    return projections + _key_value_prompt(c, piece)
 
 
 def _key_value_prompt(c, piece):
-    return c.steps * 4 * c.tokens * piece.count * c.width
+    return 2 * c.tokens * piece.count * _keys_and_values(c)
+
+
+def _keys_and_values(c):
+    """Returns how many numbers keys and values of a token have, over all steps."""
+    sizes = c.sizes_of_steps
+    return sum(size.heads * (size.key_dim + size.value_dim) for size in sizes)
 
 
 def _nothing(c, piece):

@@ -5,6 +5,7 @@ from widenet_keras.utils.execution import replica_of_call
 
 # Odd numbers that keep the sums of small multiples of them apart in 31 bits.
 _STEP, _SITE, _PART = 0x632BE5AB, 0x1E3779B1, 0x2545F491
+_BATCH = 0x3C6EF373
 
 
 class RandomDraws:
@@ -21,11 +22,14 @@ class RandomDraws:
         seed: Seed as `numerics.first_seed` returns it, or None at inference, where
             every method returns its input unchanged.
         site: How many draws were made before.
+        batch_seed: The seed that all devices have which share the batch; None for
+            `seed`.
     """
 
-    def __init__(self, seed=None, site=0):
+    def __init__(self, seed=None, site=0, batch_seed=None):
         self.seed = seed
         self.site = site
+        self.batch_seed = seed if batch_seed is None else batch_seed
 
     @classmethod
     def begin(cls, seed_generator):
@@ -36,7 +40,9 @@ class RandomDraws:
         """
         draws = cls(numerics.first_seed(seed_generator))
         replica = replica_of_call()
-        return draws if replica is None else draws.of_part(replica)
+        if replica is None:
+            return draws
+        return cls(draws.of_part(replica).seed, batch_seed=draws.seed)
 
     @property
     def silent(self):
@@ -94,6 +100,22 @@ class RandomDraws:
         return numerics.stacked(
             [numerics.cast(low & high, "float32") for low, high in places]
         )
+
+    def share(self, shares, chances):
+        """Returns one of some numbers, float32 (); the same for the whole batch.
+
+        Not for draws that are `silent`.
+
+        Args:
+            shares: The numbers.
+            chances: How probable each is; they add up to 1.
+        """
+        drawn = numerics.uniform((), numerics.moved_seed(self.batch_seed, 1, _BATCH))
+        found, end = shares[0], 0.0
+        for before, after, chance in zip(shares, shares[1:], chances, strict=False):
+            end += chance
+            found = found + (after - before) * numerics.cast(drawn >= end, "float32")
+        return found
 
     def _next(self):
         self.site += 1

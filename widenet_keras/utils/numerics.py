@@ -35,6 +35,7 @@ moved_seed = _random.moved_seed
 normal = _random.normal
 normalized = _numerics.normalized
 patches = _numerics.patches
+prefix = _numerics.prefix
 product = _numerics.product
 product_of_float32 = _own.product_of_float32
 recomputed = _own.recomputed

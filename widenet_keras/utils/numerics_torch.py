@@ -69,6 +69,13 @@ def linear(x, kernel, bias):
     return torch.addmm(bias, rows, kernel).view(*x.shape[:-1], bias.shape[0])
 
 
+def prefix(share, like):
+    """See `numerics_traced.prefix`."""
+    size = like.shape[-1]
+    places = torch.arange(size, device=like.device) + 0.5
+    return (places < share * size).to(like.dtype)
+
+
 def softmax(logits):
     """Softmax of the last axis in float32."""
     return torch.softmax(logits, -1, torch.float32)

@@ -44,6 +44,18 @@ def linear(x, kernel, bias):
     return ops.matmul(x, ops.cast(kernel, x.dtype)) + ops.cast(bias, x.dtype)
 
 
+def prefix(share, like):
+    """Returns (F,), 1 for the first part of F entries and 0 for the rest.
+
+    Args:
+        share: Which part, a scalar tensor; times F a whole number but for rounding.
+        like: (..., F), whose dtype it has.
+    """
+    size = like.shape[-1]
+    places = ops.arange(size, dtype="float32") + 0.5
+    return ops.cast(places < share * size, like.dtype)
+
+
 def softmax(logits):
     """Softmax of the last axis in float32, also where that axis has one entry.
 

@@ -130,10 +130,14 @@ class LoRA(Piece):
         """Adds inputs down up + bias; see `Piece.linear`."""
         if name not in self.on:
             return output
-        down, up = getattr(w, f"{name}_down"), getattr(w, f"{name}_up")
+        # A step may take the first hidden units of its block alone.
+        before, after = inputs.shape[-1], output.shape[-1]
+        down = getattr(w, f"{name}_down")[:before]
+        up = getattr(w, f"{name}_up")[:, :after]
         rows = numerics.product(inputs, numerics.cast(down, output.dtype))
         if self.bias:
-            return output + numerics.linear(rows, up, getattr(w, f"{name}_bias"))
+            bias = getattr(w, f"{name}_bias")[:after]
+            return output + numerics.linear(rows, up, bias)
         return output + numerics.product(rows, numerics.cast(up, output.dtype))
 
     @property
@@ -149,13 +153,15 @@ class LoRA(Piece):
         for name in ("hidden", "outer"):
             if name not in self.on:
                 continue
-            factors = (getattr(w, f"experts_{name}_{part}") for part in ("down", "up"))
+            down, up = (getattr(w, f"experts_{name}_{part}") for part in ("down", "up"))
             kernel, bias = f"{name}_kernel", f"{name}_bias"
             own = getattr(experts, kernel)
-            delta = numerics.cast(numerics.product(*factors), own.dtype)
+            before, after = own.shape[-2:]
+            delta = numerics.product(down[..., :before, :], up[..., :after])
+            delta = numerics.cast(delta, own.dtype)
             changed[kernel] = own + delta
             if self.bias:
-                delta = getattr(w, f"experts_{name}_bias")
+                delta = getattr(w, f"experts_{name}_bias")[..., :after]
                 own = getattr(experts, bias)
                 changed[bias] = own + numerics.cast(delta, own.dtype)
         return router, experts._replace(**changed)
