@@ -31,7 +31,7 @@ class Measure:
     itself."""
     batch_size: int = 1
     """Images per forward pass, as many as the model will be given at once."""
-    repeats: int = 15
+    repeats: int = 25
     """Timings of each size, of which the median counts."""
     max_memory: str = "2G"
     """Memory that the model may take beyond what its file weighs."""
@@ -53,14 +53,12 @@ class Measure:
         from widenet_keras.models.loading import load_classifier
         from widenet_keras.utils.devices import device_named
         from widenet_keras.utils.files import check_file
-        from widenet_keras.utils.quiet import quiet
 
         # Before the model is read, which may take long.
         device = device_named("--device", self.device)
         check_file(self.output)
         model = load_classifier(self.model, max_memory=memory_of(self.max_memory))
-        with quiet():
-            table = measure_latency(model, device, self.batch_size, self.repeats)
+        table = measure_latency(model, device, self.batch_size, self.repeats)
         table.write(self.output)
         say(_shown(table, model.config))
         spread = table.measured["spread"]
@@ -70,3 +68,36 @@ class Measure:
                 "here; measure again when nothing does."
             )
         say(f"written: {self.output}")
+
+
+def _shown(table, config):
+    """Returns a table of some sizes, as lines.
+
+    Args:
+        table: `LatencyTable`.
+        config: `WideNetConfig` of the model that was measured.
+    """
+    from widenet_keras.conversions.latency import AXES
+
+    m = table.measured
+    images = "1 image" if m["batch_size"] == 1 else f"{m['batch_size']} images"
+    lines = [
+        f"{table.model['name']} on {m['device']}, {m['backend']} "
+        f"{m['backend_version']}, {table.model['dtype']}, {images} at once; "
+        "milliseconds:"
+    ]
+    # Along each axis, all others at their largest.
+    for kind, grid in table.grids.items():
+        largest = [axis[-1] for axis in grid.axes]
+        for place, axis in enumerate(grid.axes):
+            name = AXES[kind][place]
+            sizes = [[*largest[:place], s, *largest[place + 1 :]] for s in axis]
+            found = (f"{s[place]}: {grid.at(*s):.3g}" for s in sizes)
+            lines.append(f"  {f'{kind}, {name}':<24}{', '.join(found)}")
+    lines.append(f"  {'embedding and head':<24}{table.rest:.3g}")
+    steps = f"{config.steps} steps by the table"
+    lines.append(
+        f"  {'whole model':<24}{table.whole:.3g}; with {steps} "
+        f"{table.forward(config):.3g}"
+    )
+    return "\n".join(lines)

@@ -61,7 +61,7 @@ class Grid(NamedTuple):
         return cls(axes, values)
 
     def at(self, *sizes: int) -> float:
-        """Returns the milliseconds at sizes, linear along each axis between those there.
+        """Returns the milliseconds at sizes, linear between those that were measured.
 
         Outside of an axis it is what stands at its end.
 
@@ -156,14 +156,12 @@ class LatencyTable:
         for kind, sizes in sizes_of(config).items():
             if kind not in self.grids:
                 raise self._foreign(f"no {kind} feed-forward parts", "some")
-            for name, points, size in zip(
+            for name, points, (_, size) in zip(
                 AXES[kind], self.grids[kind].axes, sizes, strict=True
             ):
                 if size > points[-1]:
-                    of = f"{kind} parts"
-                    raise self._foreign(
-                        f"{name} up to {points[-1]} of {of}", f"{name} {size}"
-                    )
+                    most = f"{name} up to {points[-1]} of {kind} parts"
+                    raise self._foreign(most, f"{name} {size}")
 
     def _foreign(self, mine, found):
         return ValueError(
@@ -248,23 +246,24 @@ def facts_of(config: WideNetConfig) -> dict:
     return facts
 
 
-def sizes_of(config: WideNetConfig) -> dict[str, tuple[int, ...]]:
-    """Returns the largest sizes that a model has, by the kind of part.
+def sizes_of(config: WideNetConfig) -> dict[str, list[tuple[int, int]]]:
+    """Returns the smallest and the largest sizes that parts of a model can have.
 
     Args:
         config: `WideNetConfig`.
+
+    Returns:
+        For each kind of part that the model has a pair for each axis of its grid.
     """
-    sizes, routed = config.sizes, set(config.routed_blocks)
-    widest = {
-        is_routed: max(
-            (s.hidden for b, s in enumerate(sizes) if (b in routed) == is_routed),
-            default=None,
-        )
-        for is_routed in (False, True)
-    }
-    found = {"attention": tuple(map(max, zip(*(size[:3] for size in sizes), strict=True)))}
-    if widest[False]:
-        found["dense"] = (widest[False],)
-    if widest[True]:
-        found["routed"] = (config.num_experts, widest[True])
+    routed = set(config.routed_blocks)
+    heads, keys, values, _ = (max(axis) for axis in zip(*config.sizes, strict=True))
+    found = {"attention": [(1, heads), (1, keys), (1, values)]}
+    hidden = {"dense": [], "routed": []}
+    for block, size in enumerate(config.sizes):
+        hidden["routed" if block in routed else "dense"].append(size.hidden)
+    if hidden["dense"]:
+        found["dense"] = [(1, max(hidden["dense"]))]
+    if hidden["routed"]:
+        experts = config.top_k, config.num_experts
+        found["routed"] = [experts, (1, max(hidden["routed"]))]
     return found

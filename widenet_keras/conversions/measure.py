@@ -1,6 +1,7 @@
 """How long parts of a model take on this machine, by their sizes."""
 
 import itertools
+import math
 import os
 import platform
 import random
@@ -26,14 +27,15 @@ from widenet_keras.models.weights import check_plain
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.devices import device_named
+from widenet_keras.utils.quiet import quiet
 from widenet_keras.version import __version__
 
 _OWNER = "measure"
 # Steps of the models that are timed; one of twice as many tells what is no step.
 _STEPS = 4
-# How many sizes of an axis are timed, and of what they are multiples; the smallest is
-# that, or an eighth of the largest.
-_POINTS = {"heads": 3, "key_dim": 3, "value_dim": 3, "experts": 3, "hidden": 6}
+# How many sizes of each axis are timed, in the order of `AXES`.
+_POINTS = {"attention": (3, 3, 3), "dense": (6,), "routed": (3, 4)}
+# Of what they are multiples; the smallest is that, or an eighth of the largest.
 _MULTIPLES = {"key_dim": 8, "value_dim": 8, "hidden": 8}
 
 
@@ -51,8 +53,23 @@ class _Alike(NamedTuple):
     steps: int = _STEPS
 
 
+class _FromNumPy(keras.initializers.Initializer):
+    """Small numbers without a program for every shape, which takes JAX a second."""
+
+    def __init__(self, **kwargs):
+        self.random = np.random.default_rng(0)
+
+    def __call__(self, shape, dtype=None, **kwargs):
+        value = self.random.uniform(-0.05, 0.05, shape)
+        return keras.ops.convert_to_tensor(value, dtype)
+
+
+# Weights that nobody looks at.
+_INITIALIZERS = {"glorot_uniform": _FromNumPy, "RandomNormal": _FromNumPy}
+
+
 def measure_latency(
-    model: WideNet, device: str | None = None, batch_size: int = 1, repeats: int = 15
+    model: WideNet, device: str | None = None, batch_size: int = 1, repeats: int = 25
 ) -> LatencyTable:
     """Returns how long inference takes here, by the sizes of the parts of a model.
 
@@ -76,71 +93,66 @@ def measure_latency(
     check_integer(_OWNER, "batch_size", batch_size, 1)
     check_integer(_OWNER, "repeats", repeats, 1)
     device, config = device_named(_OWNER, device), model.config
-    axes = {
-        kind: [_points(config, *axis) for axis in zip(AXES[kind], sizes, strict=True)]
-        for kind, sizes in sizes_of(config).items()
-    }
-    heads, key_dim, value_dim = (axis[0] for axis in axes["attention"])
-    hidden = axes["dense"][0][0] if "dense" in axes else _MULTIPLES["hidden"]
-    base = _Alike(BlockSize(heads, key_dim, value_dim, hidden))
+    axes = {kind: _axes(kind, *of) for kind, of in sizes_of(config).items()}
+    base = _Alike(BlockSize(*(axis[0] for axis in axes["attention"]), hidden=8))
     groups = {
-        kind: [base, *(_alike(kind, s, base) for s in itertools.product(*axes[kind]))]
-        for kind in axes
+        kind: [base, *(_alike(kind, sizes, base) for sizes in itertools.product(*of))]
+        for kind, of in axes.items()
     }
-    count = 3 + sum(map(len, groups.values()))
+    configs = {kind: [_config(config, a) for a in of] for kind, of in groups.items()}
+    # Among many others, whose turns outlast a slow moment.
+    long, whole = base._replace(steps=2 * _STEPS), config.replace(pieces=())
+    configs["attention"] += [_config(config, long), whole]
+    count = sum(map(len, configs.values()))
     progress = Progress(f"timings of {count} sizes", count * (repeats + 1))
     images = np.random.default_rng(0).uniform(-1, 1, (batch_size, *config.image_shape))
-
-    def timed(configs):
-        made = (begun(model, each) for each in configs)
-        return _times(list(made), images.astype("float32"), repeats, progress)
-
+    images = images.astype("float32")
     with keras.device(device):
-        around = [base, base._replace(steps=2 * _STEPS)]
-        around = [_config(config, each) for each in around]
-        around = timed([*around, config.replace(pieces=())])
-        found = {
-            kind: timed(_config(config, each) for each in group)
-            for kind, group in groups.items()
+        times = {
+            kind: _times(model, of, images, repeats, progress)
+            for kind, of in configs.items()
         }
-    short, long, whole = np.median(around, axis=1)
+    medians = {kind: np.median(of, axis=1) for kind, of in times.items()}
+    short, *_, twice, whole = medians["attention"]
     # Of a step of two smallest parts each is given half.
-    least = max(0.0, (long - short) / _STEPS / 2)
+    least = max(0.0, (twice - short) / _STEPS / 2)
     grids = {}
-    for kind, times in found.items():
-        first, *others = np.median(times, axis=1)
-        parts = np.maximum(least + (np.array(others) - first) / _STEPS, 0.0)
-        grids[kind] = Grid.of(axes[kind], parts.reshape([*map(len, axes[kind])]))
-    facts = {
+    for kind, of in axes.items():
+        first, *others = medians[kind][: 1 + math.prod(map(len, of))]
+        parts = least + (np.array(others) - first) / _STEPS
+        grids[kind] = Grid.of(of, np.maximum(parts, 0).reshape([*map(len, of)]))
+    measured = {
+        **_machine(),
         "device": device,
         "batch_size": batch_size,
         "repeats": repeats,
-        "spread": round(_spread([around, *found.values()]), 3),
+        "spread": _spread(list(times.values())),
     }
     return LatencyTable(
         {"name": model.name, "dtype": model.dtype_policy.name, **facts_of(config)},
-        {**_machine(), **facts},
-        rest=max(0.0, short - 2 * least * _STEPS),
-        whole=whole,
+        measured,
+        rest=max(0.0, float(short) - 2 * least * _STEPS),
+        whole=float(whole),
         grids=grids,
     )
 
 
-def _points(config, name, largest):
-    """Returns the sizes of an axis that are timed, increasing.
+def _axes(kind, *sizes):
+    """Returns which sizes of a part are timed, a tuple of them for each axis.
 
     Args:
-        config: `WideNetConfig`.
-        name: Of the axis.
-        largest: The last one.
+        kind: One of `AXES`.
+        *sizes: (smallest that can be, largest) for each axis.
     """
-    multiple, least = _MULTIPLES.get(name, 1), largest // 8
-    if name == "experts":
-        least = config.top_k
-        multiple = least if config.router == "grouped_top_1" else 1
-    even = np.linspace(max(least, multiple), largest, _POINTS[name])
-    points = {int(multiple * round(size / multiple)) for size in even} | {largest}
-    return tuple(sorted(size for size in points if 0 < size <= largest))
+    found = []
+    for name, count, (least, largest) in zip(
+        AXES[kind], _POINTS[kind], sizes, strict=True
+    ):
+        multiple = _MULTIPLES.get(name, 1)
+        even = np.linspace(max(least, multiple, largest // 8), largest, count)
+        some = {int(multiple * round(size / multiple)) for size in even} | {largest}
+        found.append(tuple(sorted(size for size in some if 0 < size <= largest)))
+    return found
 
 
 def _alike(kind, sizes, base):
@@ -161,19 +173,20 @@ def _alike(kind, sizes, base):
 def _config(config, alike):
     """Returns the `WideNetConfig` of an `_Alike`.
 
-    Steps read blocks, and parts, of others where those of the model do.
+    Its steps share a block, or parts, where those of the model do.
 
     Args:
         config: `WideNetConfig` of the model.
         alike: `_Alike`.
     """
-    shared = config.num_unique_blocks < config.steps
     sharing = config.sharing if config.sharing in PART_PLANS else "none"
+    if config.num_unique_blocks < config.steps:
+        sharing = "all"
     return config.replace(
         steps=alike.steps,
-        sharing="all" if shared else sharing,
+        sharing=sharing,
         unique_blocks=None,
-        block_sizes=(alike.size,) * (1 if shared else alike.steps),
+        block_sizes=(alike.size,) * (1 if sharing == "all" else alike.steps),
         step_widths=None,
         nested_widths=(),
         nested_probabilities=None,
@@ -183,18 +196,22 @@ def _config(config, alike):
     )
 
 
-def _times(models, images, repeats, progress):
-    """Returns milliseconds of models, (models, repeats).
+def _times(model, configs, images, repeats, progress):
+    """Returns the milliseconds of models like one, (configurations, repeats).
 
     Args:
-        models: List of models.
-        images: What they are given.
+        model: That one.
+        configs: List of `WideNetConfig`s.
+        images: What each is given.
         repeats: How often.
         progress: `Progress` of all timings.
     """
-    for model in models:
-        # The first time it is compiled.
-        model.predict_on_batch(images)
+    models = []
+    for config in configs:
+        with keras.saving.custom_object_scope(_INITIALIZERS), quiet():
+            models.append(begun(model, config))
+            # The first time it is compiled.
+            models[-1].predict_on_batch(images)
         progress.add()
     times = np.zeros((len(models), repeats))
     for turn in range(repeats):
@@ -213,7 +230,7 @@ def _spread(times):
         times: List of arrays (models, repeats).
     """
     low, middle, high = np.percentile(np.concatenate(times), (25, 50, 75), axis=1)
-    return float(np.median((high - low) / middle))
+    return round(float(np.median((high - low) / middle)), 3)
 
 
 def _machine():

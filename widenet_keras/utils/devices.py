@@ -8,7 +8,7 @@ _KINDS = ("cpu", "gpu", "tpu")
 
 
 def devices() -> list[str]:
-    """Returns the names of all devices, such as "cpu:0" and "gpu:0"."""
+    """Returns the names of all devices, such as "cpu:0" and "gpu:0"; CPUs first."""
     if keras.backend.backend() == "torch":
         from widenet_keras.utils.devices_torch import devices
 
@@ -22,7 +22,7 @@ def devices() -> list[str]:
 
 
 def device_named(owner: str, name: str | None = None) -> str:
-    """Returns the whole name of a device.
+    """Returns the name of a device as `devices` has it.
 
     Args:
         owner: Who asks, for the message.
@@ -35,11 +35,11 @@ def device_named(owner: str, name: str | None = None) -> str:
     found = devices()
     if name is None:
         return next((each for each in found if not each.startswith("cpu")), found[0])
-    asked = str(name).lower().replace("cuda", "gpu")
-    asked = asked if ":" in asked else f"{asked}:0"
-    if asked not in found:
-        raise ValueError(
-            f"{owner}: {keras.backend.backend()} has no device {name!r} here; use one "
-            f"of {', '.join(found)}."
-        )
-    return asked
+    asked = str(name).lower().replace("cuda", "gpu").removesuffix(":0")
+    for each in found:
+        if each.removesuffix(":0") == asked:
+            return each
+    raise ValueError(
+        f"{owner}: {keras.backend.backend()} has no device {name!r} here; use one of "
+        f"{', '.join(found)}."
+    )
