@@ -93,7 +93,7 @@ def measure_latency(
     check_integer(_OWNER, "batch_size", batch_size, 1)
     check_integer(_OWNER, "repeats", repeats, 1)
     device, config = device_named(_OWNER, device), model.config
-    axes = {kind: _axes(kind, *of) for kind, of in sizes_of(config).items()}
+    axes = {kind: _axes(config, kind, of) for kind, of in sizes_of(config).items()}
     base = _Alike(BlockSize(*(axis[0] for axis in axes["attention"]), hidden=8))
     groups = {
         kind: [base, *(_alike(kind, sizes, base) for sizes in itertools.product(*of))]
@@ -137,18 +137,21 @@ def measure_latency(
     )
 
 
-def _axes(kind, *sizes):
+def _axes(config, kind, sizes):
     """Returns which sizes of a part are timed, a tuple of them for each axis.
 
     Args:
+        config: `WideNetConfig` of the model.
         kind: One of `AXES`.
-        *sizes: (smallest that can be, largest) for each axis.
+        sizes: Pair of the smallest that can be and the largest for each axis.
     """
     found = []
     for name, count, (least, largest) in zip(
         AXES[kind], _POINTS[kind], sizes, strict=True
     ):
         multiple = _MULTIPLES.get(name, 1)
+        if name == "experts" and config.router == "grouped_top_1":
+            multiple = config.top_k
         even = np.linspace(max(least, multiple, largest // 8), largest, count)
         some = {int(multiple * round(size / multiple)) for size in even} | {largest}
         found.append(tuple(sorted(size for size in some if 0 < size <= largest)))
