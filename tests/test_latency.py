@@ -236,7 +236,7 @@ def test_a_table_foretells_the_whole_model(kind):
     ],
 )
 def test_what_takes_as_long_as_its_arithmetic(kind, fields, monkeypatch):
-    def times(model, configs, images, repeats, progress):
+    def times(model, configs, images, repeats):
         flops = [float(forward_flops(config)) for config in configs]
         return np.repeat(np.reshape(flops, (-1, 1)), repeats, axis=1)
 

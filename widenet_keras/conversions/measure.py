@@ -95,38 +95,29 @@ def measure_latency(
     device, config = device_named(_OWNER, device), model.config
     axes = {kind: _axes(config, kind, of) for kind, of in sizes_of(config).items()}
     base = _Alike(BlockSize(*(axis[0] for axis in axes["attention"]), hidden=8))
-    groups = {
-        kind: [base, *(_alike(kind, sizes, base) for sizes in itertools.product(*of))]
-        for kind, of in axes.items()
-    }
-    configs = {kind: [_config(config, a) for a in of] for kind, of in groups.items()}
-    # Among many others, whose turns outlast a slow moment.
-    long, whole = base._replace(steps=2 * _STEPS), config.replace(pieces=())
-    configs["attention"] += [_config(config, long), whole]
-    count = sum(map(len, configs.values()))
-    progress = Progress(f"timings of {count} sizes", count * (repeats + 1))
-    images = np.random.default_rng(0).uniform(-1, 1, (batch_size, *config.image_shape))
-    images = images.astype("float32")
+    alike = [base, base._replace(steps=2 * _STEPS)]
+    for kind, of in axes.items():
+        alike += [_alike(kind, sizes, base) for sizes in itertools.product(*of)]
+    configs = [config.replace(pieces=()), *(_config(config, each) for each in alike)]
+    shape = batch_size, *config.image_shape
+    images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
     with keras.device(device):
-        times = {
-            kind: _times(model, of, images, repeats, progress)
-            for kind, of in configs.items()
-        }
-    medians = {kind: np.median(of, axis=1) for kind, of in times.items()}
-    short, *_, twice, whole = medians["attention"]
+        times = _times(model, configs, images, repeats)
+    whole, short, twice, *others = np.median(times, axis=1)
     # Of a step of two smallest parts each is given half.
     least = max(0.0, (twice - short) / _STEPS / 2)
+    parts = iter(np.maximum(least + (np.array(others) - short) / _STEPS, 0.0))
     grids = {}
     for kind, of in axes.items():
-        first, *others = medians[kind][: 1 + math.prod(map(len, of))]
-        parts = least + (np.array(others) - first) / _STEPS
-        grids[kind] = Grid.of(of, np.maximum(parts, 0).reshape([*map(len, of)]))
+        shape = [*map(len, of)]
+        mine = list(itertools.islice(parts, math.prod(shape)))
+        grids[kind] = Grid.of(of, np.reshape(mine, shape))
     measured = {
         **_machine(),
         "device": device,
         "batch_size": batch_size,
         "repeats": repeats,
-        "spread": _spread(list(times.values())),
+        "spread": _spread(times),
     }
     return LatencyTable(
         {"name": model.name, "dtype": model.dtype_policy.name, **facts_of(config)},
@@ -199,7 +190,7 @@ def _config(config, alike):
     )
 
 
-def _times(model, configs, images, repeats, progress):
+def _times(model, configs, images, repeats):
     """Returns the milliseconds of models like one, (configurations, repeats).
 
     Args:
@@ -207,18 +198,18 @@ def _times(model, configs, images, repeats, progress):
         configs: List of `WideNetConfig`s.
         images: What each is given.
         repeats: How often.
-        progress: `Progress` of all timings.
     """
-    models = []
+    count, models = len(configs), []
+    progress = Progress(f"timings of {count} sizes", count * (repeats + 1))
     for config in configs:
         with keras.saving.custom_object_scope(_INITIALIZERS), quiet():
             models.append(begun(model, config))
             # The first time it is compiled.
             models[-1].predict_on_batch(images)
         progress.add()
-    times = np.zeros((len(models), repeats))
+    times = np.zeros((count, repeats))
     for turn in range(repeats):
-        for place in random.Random(turn).sample(range(len(models)), len(models)):
+        for place in random.Random(turn).sample(range(count), count):
             start = time.perf_counter()
             models[place].predict_on_batch(images)
             times[place, turn] = 1e3 * (time.perf_counter() - start)
@@ -230,9 +221,9 @@ def _spread(times):
     """Returns by which part of their median the middle half of timings differ.
 
     Args:
-        times: List of arrays (models, repeats).
+        times: (models, repeats).
     """
-    low, middle, high = np.percentile(np.concatenate(times), (25, 50, 75), axis=1)
+    low, middle, high = np.percentile(times, (25, 50, 75), axis=1)
     return round(float(np.median((high - low) / middle)), 3)
 
 
