@@ -8,7 +8,8 @@ from conftest import one_line, tiny_config, tiny_model
 from test_cli import stopped
 
 from widenet_keras.conversions import measure
-from widenet_keras.conversions.latency import AXES, Grid, LatencyTable, facts_of
+from widenet_keras.conversions.latency import AXES, LatencyTable, facts_of
+from widenet_keras.conversions.latency_grid import Grid
 from widenet_keras.conversions.measure import measure_latency
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.flops import forward_flops

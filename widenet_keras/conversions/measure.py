@@ -12,13 +12,8 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from widenet_keras.conversions.latency import (
-    AXES,
-    Grid,
-    LatencyTable,
-    facts_of,
-    sizes_of,
-)
+from widenet_keras.conversions.latency import AXES, LatencyTable, facts_of, sizes_of
+from widenet_keras.conversions.latency_grid import Grid
 from widenet_keras.conversions.remade import begun, check_model
 from widenet_keras.data.progress import Progress
 from widenet_keras.layers.sharing import PART_PLANS
