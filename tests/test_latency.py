@@ -248,6 +248,12 @@ def test_what_takes_as_long_as_its_arithmetic(kind, fields, monkeypatch):
     found.check(config)
     assert found.whole == forward_flops(config)
     assert found.forward(config) == pytest.approx(found.whole)
+    sizes = (BlockSize(2, *size[1:3], size.hidden - 1) for size in config.sizes)
+    smaller = config.replace(
+        block_sizes=tuple(sizes), step_widths=None, num_experts=config.top_k
+    )
+    found.check(smaller)
+    assert found.forward(smaller) == pytest.approx(forward_flops(smaller))
 
 
 def test_models_that_cannot_be_measured():
