@@ -60,7 +60,7 @@ class Measure:
         model = load_classifier(self.model, max_memory=memory_of(self.max_memory))
         table = measure_latency(model, device, self.batch_size, self.repeats)
         table.write(self.output)
-        say(_shown(table, model.config))
+        say(_shown(self.model, table, model.config))
         spread = table.measured["spread"]
         if spread > _STEADY:
             say(
@@ -70,10 +70,11 @@ class Measure:
         say(f"written: {self.output}")
 
 
-def _shown(table, config):
+def _shown(path, table, config):
     """Returns a table of some sizes, as lines.
 
     Args:
+        path: The model's file.
         table: `LatencyTable`.
         config: `WideNetConfig` of the model that was measured.
     """
@@ -82,7 +83,7 @@ def _shown(table, config):
     m = table.measured
     images = "1 image" if m["batch_size"] == 1 else f"{m['batch_size']} images"
     lines = [
-        f"{table.model['name']} on {m['device']}, {m['backend']} "
+        f"{path} on {m['device']}, {m['backend']} "
         f"{m['backend_version']}, {table.model['dtype']}, {images} at once; "
         "milliseconds:"
     ]
