@@ -76,6 +76,7 @@ ONCE = {
     "test_relax.py::test_at_full_rank_on_every_backend": EVERY,
     "test_untie.py": QUICK,
     "test_untie.py::test_relaxed_models_on_every_backend": EVERY,
+    "test_latency.py": QUICK,
     "test_merge.py": QUICK,
     "test_merge.py::test_a_bank_becomes_its_mean": EVERY,
     "test_prune.py": QUICK,
