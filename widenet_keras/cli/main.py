@@ -24,6 +24,7 @@ COMMANDS = {
     "convert": ("widenet_keras.cli.convert", "Convert"),
     "evaluate": ("widenet_keras.cli.evaluate", "Evaluate"),
     "export": ("widenet_keras.cli.export", "Export"),
+    "extract": ("widenet_keras.cli.extract", "Extract"),
     "merge": ("widenet_keras.cli.merge", "Merge"),
     "predict": ("widenet_keras.cli.predict", "Predict"),
     "prune-prompts": ("widenet_keras.cli.prune_prompts", "PrunePrompts"),
