@@ -92,7 +92,7 @@ def _routed(c, unique):
     blocks = c["moe_blocks"]
     if not isinstance(blocks, list | tuple):
         return (0, 0) if blocks == "none" else (unique, c["steps"])
-    blocks = {block % unique for block in blocks if isinstance(block, int)}
+    blocks = _routed_blocks(c, unique)
     # Of "cycle" the last round may be cut short.
     rounds, rest = divmod(c["steps"], unique)
     return len(blocks), rounds * len(blocks) + sum(block < rest for block in blocks)
