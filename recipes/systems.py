@@ -4,9 +4,11 @@
     python recipes/systems.py --data digits --seeds 0 1 2 --output runs/systems
 
 `--rows relax` shares the blocks of a ViT in many ways, trains on for some epochs, and
-says how accurate the model is at once and after each of them. `--rows heads prompts
-adapters` tunes the ViT, most of it frozen, for images that are turned by a quarter and
-inverted, of which there are few. Methods are rows of `systems_methods.py`;
+says how accurate the model is at once and after each of them. `--rows prune` takes
+units out until half of the operations are left; `--rows nested` trains one model for
+four widths and takes these out of it. `--rows heads prompts adapters` tunes the ViT,
+most of it frozen, for images that are turned by a quarter and inverted, of which there
+are few. Methods are rows of `systems_methods.py` and `systems_smaller.py`;
 `--methods rank_8 tie_stepwise` takes some of them only.
 
 `--data digits` needs no data and trains the ViT itself, one for each seed. Otherwise
@@ -33,7 +35,7 @@ from tyro.conf import OmitArgPrefixes
 
 from widenet_keras.data import Augmentation, open_source
 from widenet_keras.data.digits import load_digits
-from widenet_keras.data.labelled import labelled_batches
+from widenet_keras.data.labelled import labelled_batches, labelled_images
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.training.optimization import Optimization
 from widenet_keras.training.terms_options import Terms
@@ -61,6 +63,8 @@ OF_THE_SOURCE = dataclasses.replace(
     OPTIMIZATION, learning_rate=3e-3, warmup_epochs=2.0, weight_decay=0.5
 )
 DIGITS = "digits"
+# Images of which gradients are taken, where not all are.
+LOOKED_AT = 2000
 # The ViT of the digits: deep for its size, so that blocks can be shared.
 SOURCE = {
     "steps": "8",
@@ -83,7 +87,7 @@ class Systems:
     source: Path | None = None
     """The trained ViT, a .keras file; the digits train their own."""
     rows: tuple[str, ...] = GROUPS
-    """Groups of methods: relax, heads, prompts, adapters."""
+    """Groups of methods: relax, prune, nested, heads, prompts, adapters."""
     methods: tuple[str, ...] = ()
     """Methods of these groups; all if not given."""
     seeds: tuple[int, ...] = (0,)
@@ -231,13 +235,20 @@ def trained(systems, name, seed, source, data):
         check_folder(folder)
         keras.utils.set_random_seed(seed)
         made(systems, method, seed, source, data).save(start)
+    accuracies = [accuracy(start, data)]
+    if method.epochs == 0:
+        return row_of(name, method, start, seed, accuracies, 0)
     optimization, length, batch = systems.optimization, systems.epochs, 1
+    length = method.epochs or length
+    if method.fresh is not None:
+        optimization = OF_THE_SOURCE
+        length = round(method.fresh * systems.source_epochs)
     if method.shifted:
         length, batch = systems.tuning_epochs, 4
         optimization = dataclasses.replace(
             optimization, learning_rate=method.learning_rate
         )
-    accuracies = [accuracy(start, data)]
+    teacher = base_of(systems, method, seed, source)
     recipe = cifar10.Recipe(
         data=data,
         output=folder,
@@ -249,7 +260,7 @@ def trained(systems, name, seed, source, data):
         augmentation=systems.augmentation,
         optimization=optimization,
         terms=Terms(
-            teacher=source if method.teacher else None,
+            teacher=teacher if method.teacher else None,
             alpha=method.teacher or Terms.alpha,
             consistency=method.consistency,
         ),
@@ -268,19 +279,25 @@ def trained(systems, name, seed, source, data):
 
 def made(systems, method, seed, source, data):
     """Returns the model that a method trains."""
-    model = widenet_keras.load_model(source, compile=False)
-    if method.of is None:
+    path = base_of(systems, method, seed, source)
+    model = widenet_keras.load_model(path, compile=False)
+    if not method.looks:
         return method.start(model)
+    most = systems.tuning_images if method.shifted else LOOKED_AT
+    images, labels, _ = labelled_images(model, data, "train", None, most, "raise")
+    return method.start(model, images, labels)
+
+
+def base_of(systems, method, seed, source):
+    """Returns the path of the model that a method starts from."""
+    if method.of is None:
+        return source
     path = systems.output / method.of / f"seed_{seed}" / "model.keras"
     if not path.exists():
         raise ValueError(
             f"systems: {path} is missing; run --methods {method.of} first."
         )
-    images = open_source(data, "train")
-    rows = np.linspace(0, images.count - 1, systems.tuning_images).round().astype(int)
-    pixels = widenet_keras.scale_pixels(images.images[rows])
-    tuned = widenet_keras.load_model(path, compile=False)
-    return method.start(tuned, pixels, images.labels[rows])
+    return path
 
 
 def accuracy(model, data):

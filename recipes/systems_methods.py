@@ -1,8 +1,9 @@
 """What `systems.py` compares: a row for each way to a smaller or a tuned model."""
 
-import dataclasses
 import functools
-from collections.abc import Callable
+
+from systems_method import Method
+from systems_smaller import SMALLER
 
 import widenet_keras
 from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
@@ -10,31 +11,6 @@ from widenet_keras.models.weights import path_of
 
 ADAPTER = 8
 COPIES = 4
-
-
-@dataclasses.dataclass(frozen=True)
-class Method:
-    """A way to a model, and how it is trained.
-
-    Attributes:
-        group: Which of `--rows` it belongs to.
-        start: Function of the model that it starts from, to the model to train.
-        against: The method that it is held against, or None.
-        of: The method whose trained model it starts from; None for the source.
-        shifted: Whether its images are those of the shifted task.
-        learning_rate: That of the shifted task; None for `--learning-rate`.
-        teacher: Alpha of the distillation from the source, or None.
-        consistency: Weight of the consistency of two passes.
-    """
-
-    group: str
-    start: Callable
-    against: str | None = None
-    of: str | None = None
-    shifted: bool = False
-    learning_rate: float | None = None
-    teacher: float | None = None
-    consistency: float = 0.0
 
 
 def _tied(source, blocks, base):
@@ -98,7 +74,9 @@ _TUNE = {
     "norms_and_head": _tune("heads", (), 3e-2, frozen=("embedding", "core")),
     "everything": _tune("heads", (), 1e-2, frozen=()),
     "prompts": _tune("prompts", (Prompt(8, dropout=0.0),), 1e-1),
-    "prompts_half": Method("prompts", _fewer_prompts, "prompts", "prompts", True, 1e-1),
+    "prompts_half": Method(
+        "prompts", _fewer_prompts, "prompts", "prompts", True, 1e-1, looks=True
+    ),
     "pairs": _tune("prompts", (KeyValuePrompt(5),), 1e-1),
     "prompts_and_pairs": _tune(
         "prompts", (Prompt(8, dropout=0.0), KeyValuePrompt(5)), 1e-1
@@ -108,7 +86,7 @@ _TUNE = {
     "bank": _tune("adapters", (_BANK,), 3e-2, "bottleneck"),
     "bank_consistency": _tune("adapters", (_BANK,), 3e-2, "bank", consistency=1.0),
 }
-METHODS = {**_RELAX, **_TUNE}
+METHODS = {**_RELAX, **SMALLER, **_TUNE}
 # Those whose model has copies that can be looked at one by one.
 BANKS = ("bank", "bank_consistency")
 GROUPS = tuple(dict.fromkeys(method.group for method in METHODS.values()))

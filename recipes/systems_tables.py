@@ -7,6 +7,9 @@ from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.json_files import write_json
 from widenet_keras.utils.tables import markdown_table
 
+# Groups that share a table; others have their own.
+_TABLE_OF = dict.fromkeys(("heads", "prompts", "adapters"), "tuned")
+
 
 @dataclasses.dataclass(frozen=True)
 class SystemRow:
@@ -51,14 +54,23 @@ def write_tables(folder, rows):
 
 def markdown(rows):
     """Returns the means over the seeds as Markdown, a table for each task."""
-    relaxed = [row for row in rows if row.group == "relax"]
-    tuned = [row for row in rows if row.group != "relax"]
-    return "\n\n".join(table(some) for some in (relaxed, tuned) if some) + "\n"
-
-
-def table(rows):
-    """Returns a table of rows, a line for each method."""
     means = {name: mean_of(group) for name, group in by_method(rows).items()}
+    begun = [row for row in rows if row.variant == "source"]
+    rows, tables = [row for row in rows if row.variant != "source"], []
+    for group in dict.fromkeys(_TABLE_OF.get(row.group, row.group) for row in rows):
+        some = [row for row in rows if _TABLE_OF.get(row.group, row.group) == group]
+        tables.append(table([*begun, *some], means))
+        begun = []
+    return "\n\n".join(tables) + "\n"
+
+
+def table(rows, means):
+    """Returns a table of rows, a line for each method.
+
+    Args:
+        rows: List of `SystemRow`.
+        means: Dict from methods to their mean accuracy at the end.
+    """
     header = ("method", "parameters", "trained", "GFLOP", "at once", "after epoch 1")
     header += ("at the end", "±", "of each seed", "against", "difference", "minutes")
     lines = []

@@ -13,6 +13,7 @@ from widenet_keras import layers as layers
 from widenet_keras.conversions.extract import extract as extract
 from widenet_keras.conversions.from_weights import from_weights as from_weights
 from widenet_keras.conversions.merge import merge as merge
+from widenet_keras.conversions.prune import prune as prune
 from widenet_keras.conversions.prune_prompts import prune_prompts as prune_prompts
 from widenet_keras.conversions.relax import relax as relax
 from widenet_keras.conversions.tie import tie as tie

@@ -15,10 +15,18 @@ def check_at_least(command: str, flag: str, value: int | None, least: int = 1) -
         stop(f"widenet {command}", f"{flag} {value} must be at least {least}.", USAGE)
 
 
-def check_part(command: str, flag: str, value: float) -> None:
-    """Ends the process unless a flag says a part of a whole, over 0 and at most 1."""
-    if not 0 < value <= 1:
-        stop(f"widenet {command}", f"{flag} {value} must be in (0, 1].", USAGE)
+def check_part(command: str, flag: str, value: float, whole: bool = True) -> None:
+    """Ends the process unless a flag says a part of a whole, over 0 and at most 1.
+
+    Args:
+        command: Name of the command.
+        flag: The flag.
+        value: What it was given.
+        whole: Whether it may be 1.
+    """
+    if not (0 < value < 1 or (whole and value == 1)):
+        limit = "(0, 1]" if whole else "(0, 1)"
+        stop(f"widenet {command}", f"{flag} {value} must be in {limit}.", USAGE)
 
 
 def check_memory_flag(command: str, text: str) -> None:

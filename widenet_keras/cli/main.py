@@ -27,6 +27,7 @@ COMMANDS = {
     "extract": ("widenet_keras.cli.extract", "Extract"),
     "merge": ("widenet_keras.cli.merge", "Merge"),
     "predict": ("widenet_keras.cli.predict", "Predict"),
+    "prune": ("widenet_keras.cli.prune", "Prune"),
     "prune-prompts": ("widenet_keras.cli.prune_prompts", "PrunePrompts"),
     "relax": ("widenet_keras.cli.relax", "Relax"),
     "tie": ("widenet_keras.cli.tie", "Tie"),

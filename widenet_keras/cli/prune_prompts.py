@@ -2,19 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
 
-from widenet_keras.cli.checks import (
-    check_at_least,
-    check_data,
-    check_exists,
-    check_part,
-)
-from widenet_keras.cli.conversion import Conversion, say
+from widenet_keras.cli.checks import check_at_least, check_exists, check_part
+from widenet_keras.cli.with_images import WithImages
 
 
 @dataclasses.dataclass(kw_only=True)
-class PrunePrompts(Conversion):
+class PrunePrompts(WithImages):
     """Take out the prompts that matter least; those that are left begin anew.
 
     Train the result: it is a start.
@@ -24,17 +18,8 @@ class PrunePrompts(Conversion):
     exact = "all weights but prompts"
     compares = False
 
-    data: str
-    """"digits", which need no data, or where the images are: class folders,
-    TFRecords, an .npz file, or tfds:NAME."""
-    data_dir: Path | None = None
-    """Where TFDS keeps its data sets."""
-    split: str = "train"
-    """Part of the data."""
     images: int = 512
     """How many of the images to look at, at most."""
-    batch_size: int = 32
-    """Images per batch."""
     keep: float = 0.5
     """Which part of the prompts stays."""
     segments_keep: float = 1.0
@@ -44,20 +29,15 @@ class PrunePrompts(Conversion):
     otherwise they are drawn."""
     seed: int = 0
     """Seed of that draw."""
-    on_error: Literal["raise", "skip"] = "raise"
-    """What to do with an image that cannot be read."""
 
     def check(self):
         """Says what is wrong with the words, before Keras is imported."""
         if self.start is not None:
             check_exists(self.start, "the .keras file before it was tuned")
         super().check()
-        check_at_least("prune-prompts", "--images", self.images)
-        check_at_least("prune-prompts", "--batch-size", self.batch_size)
         check_at_least("prune-prompts", "--seed", self.seed, 0)
         check_part("prune-prompts", "--keep", self.keep)
         check_part("prune-prompts", "--segments-keep", self.segments_keep)
-        check_data(self.data, self.split)
 
     def inputs(self):
         """Returns the files that are read."""
@@ -69,26 +49,15 @@ class PrunePrompts(Conversion):
             checked_prompt,
             prune_prompts,
         )
-        from widenet_keras.data.labelled import labelled_images
         from widenet_keras.models.loading import load_classifier
         from widenet_keras.utils.memory import memory_of
-        from widenet_keras.utils.quiet import quiet
 
         start = self.start
         if start is not None:
             start = load_classifier(start, max_memory=memory_of(self.max_memory))
         # Before images are read, which may take long.
         checked_prompt(model, self.segments_keep, start)
-        with quiet():
-            images, labels, description = labelled_images(
-                model,
-                self.data,
-                self.split,
-                self.data_dir,
-                self.images,
-                self.on_error,
-            )
-        say(f"importance on {len(images):,} images of {description}")
+        images, labels = self.looked_at(model)
         return prune_prompts(
             model,
             images,

@@ -5,15 +5,13 @@ import dataclasses
 import numpy as np
 from keras import ops
 
-from widenet_keras.conversions.merge import has_banks, without_banks
+from widenet_keras.conversions.importance import check_classifier, importance
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.pieces import Prompt
 from widenet_keras.models.weights import check_plain, read, weights_by_path
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.image_classifier import ImageClassifier
-from widenet_keras.training.saliency import Saliency
 from widenet_keras.utils.checks import check_fraction, check_integer
-from widenet_keras.utils.roles import GROUPS
 
 _PROMPT, _MASK = "encoder/pieces/prompt_prompt", "encoder/pieces/prompt_mask"
 
@@ -113,13 +111,7 @@ def checked_prompt(
         ValueError: If the model has no prompts, none of segments where these are
             pruned, or others than `start`, or one of them is quantised.
     """
-    check_model("prune_prompts", model)
-    if not isinstance(model, ImageClassifier):
-        raise ValueError(
-            f"prune_prompts: a {type(model).__name__} is not trained by itself; give "
-            "an ImageClassifier."
-        )
-    check_plain("prune_prompts", model)
+    check_classifier("prune_prompts", model)
     prompts = [piece for piece in model.config.pieces if isinstance(piece, Prompt)]
     if not prompts:
         raise ValueError(
@@ -169,25 +161,6 @@ def segment_importance(
         ValueError: If the model has no prompts, or images and labels do not fit it.
     """
     prompt = checked_prompt(model)
-    if has_banks(model.config):
-        model = without_banks(model)
-    pieces = [
-        dataclasses.replace(piece, dropout=0.0) if isinstance(piece, Prompt) else piece
-        for piece in model.config.pieces
-    ]
-    # The task's loss of what inference computes, whatever the model was trained with.
-    looked_at = model.adapted(
-        dtype="float32",
-        dropout=0.0,
-        attention_dropout=0.0,
-        stochastic_depth=0.0,
-        router_noise=0.0,
-        capacity_factor=None,
-        balance_loss_weight=0.0,
-        router_z_loss_weight=0.0,
-        pieces=pieces,
-        frozen=tuple(group for group in GROUPS if group != "pieces"),
-    )
     segments = prompt.segments or model.config.width
 
     def of_segments(moves):
@@ -195,8 +168,5 @@ def segment_importance(
         moves = ops.reshape(moves, (steps, count, width // segments, segments))
         return ops.sum(moves, axis=(0, 2))
 
-    saliency = Saliency(_PROMPT, of_segments)
-    looked_at.compile(saliency, loss=loss, metrics=None)
-    size = {} if labels is None else {"batch_size": batch_size, "shuffle": False}
-    looked_at.fit(images, labels, verbose=0, **size)
-    return saliency.mean()
+    sets, look = {_PROMPT: {_PROMPT: of_segments}}, (images, labels, batch_size, loss)
+    return importance(model, sets, ops.abs, "pieces", *look)[_PROMPT]

@@ -90,7 +90,7 @@ class Encoder(keras.layers.Layer):
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
         hidden = tuple(blocks[block].hidden_dim for block in self.block_of_step)
         given = step_widths, nested_widths, nested_probabilities
-        self.widths = Widths(*(each and tuple(each) for each in given))
+        self.widths = Widths(*(None if w is None else tuple(w) for w in given))
         self.widths.check("Encoder", hidden)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)

@@ -52,7 +52,7 @@ def check_positive(owner, field, value):
         raise ValueError(f"{owner}: {field}={value!r} must be a number over 0.")
 
 
-def check_fraction(owner, field, value, zero=True):
+def check_fraction(owner, field, value, zero=True, one=True):
     """Raises `ValueError` unless `value` is a number from 0 to 1, NumPy's too.
 
     Args:
@@ -60,11 +60,14 @@ def check_fraction(owner, field, value, zero=True):
         field: Name of the value.
         value: Anything.
         zero: Whether it may be 0.
+        one: Whether it may be 1.
     """
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
     # Written so that NaN fails as well.
-    if not (number and (zero or value > 0) and 0 <= value <= 1):
-        limit = "from 0 to 1" if zero else "in (0, 1]"
+    inside = number and 0 <= value <= 1
+    if not (inside and (zero or value > 0) and (one or value < 1)):
+        limit = f"in {'[' if zero else '('}0, 1{']' if one else ')'}"
+        limit = "from 0 to 1" if zero and one else limit
         raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}.")
 
 

@@ -1,0 +1,153 @@
+"""What the parts of blocks cost, by one of several measures."""
+
+import collections
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+from widenet_keras.conversions.cut import (
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    KEY_DIMS,
+    VALUE_DIMS,
+)
+from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.block_sizes import BlockSize
+from widenet_keras.models.flops import (
+    attention_flops,
+    feed_forward_flops,
+    forward_flops,
+)
+from widenet_keras.models.widenet import WideNet
+
+_FIELDS = {
+    HEADS: "heads",
+    KEY_DIMS: "key_dim",
+    VALUE_DIMS: "value_dim",
+    HIDDEN: "hidden",
+}
+MEASURES = ("flops", "parameters", "latency")
+
+
+class Size(NamedTuple):
+    """Sizes of a block, and how many experts a mixture has.
+
+    Attributes:
+        block: `BlockSize`.
+        experts: E; of no account for a dense block.
+    """
+
+    block: BlockSize
+    experts: int
+
+    def count(self, kind: str) -> int:
+        """Returns how many units of a kind there are; of each expert its own."""
+        return self.experts if kind == EXPERTS else getattr(self.block, _FIELDS[kind])
+
+    def resized(self, kind: str, count: int) -> "Size":
+        """Returns the size with another number of units of a kind."""
+        if kind == EXPERTS:
+            return self._replace(experts=count)
+        return self._replace(block=self.block._replace(**{_FIELDS[kind]: count}))
+
+
+class Table(Protocol):
+    """What parts take that were measured, as `LatencyTable` says it."""
+
+    def attention(self, size: BlockSize) -> float:
+        """Returns the time of the attention of one step."""
+
+    def feed_forward(self, size: BlockSize, routed: bool) -> float:
+        """Returns the time of the feed-forward part of one step."""
+
+
+class Costs:
+    """What the parts of a model cost at any size.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+        measure: One of `MEASURES`: "flops" by formula for one image, and "latency" by a
+            table, both as often as steps read a part; "parameters" once.
+        table: `Table`, for "latency".
+    """
+
+    def __init__(self, model: WideNet, measure: str, table: Table | None = None):
+        self.config = config = model.config
+        self.sizes = {
+            block: Size(size, config.num_experts)
+            for block, size in enumerate(config.sizes)
+        }
+        self._uses, self._of_part = {}, _OF_MEASURE[measure](config, table)
+        for part in PART_PLANS:
+            holders = config.holders(part)
+            if measure == "parameters":
+                self._uses[part] = dict.fromkeys(holders, 1)
+            else:
+                used = (holders[block] for block in config.block_of_step)
+                self._uses[part] = collections.Counter(used)
+        if measure == "latency":
+            # A table has nothing but the steps.
+            self.whole = sum(
+                self.of(part, block, self.sizes[block])
+                for part in PART_PLANS
+                for block in self._uses[part]
+            )
+        else:
+            flops = measure == "flops"
+            self.whole = forward_flops(config) if flops else model.count_params()
+
+    def of(self, part: str, block: int, size: Size) -> float:
+        """Returns what a part costs in all its uses.
+
+        Args:
+            part: "attention" or "feed_forward".
+            block: The block that holds it.
+            size: `Size` that it has.
+        """
+        routed = block in self.config.routed_blocks
+        return self._uses[part][block] * self._of_part(part, size, routed)
+
+
+def _of_flops(config, table):
+    @functools.cache
+    def with_experts(count):
+        return config.replace(num_experts=count)
+
+    def cost(part, size, routed):
+        if part == "attention":
+            return attention_flops(config, size.block)
+        config_of_size = with_experts(size.experts) if routed else config
+        return feed_forward_flops(config_of_size, size.block, routed)
+
+    return cost
+
+
+def _of_parameters(config, table):
+    width = config.width
+
+    def cost(part, size, routed):
+        heads, key_dim, value_dim, hidden = size.block
+        if part == "attention":
+            inner = heads * (2 * key_dim + value_dim)
+            return (width + 1) * inner + (heads * value_dim + 1) * width
+        layers = (width + 1) * hidden * (1 + config.gated) + (hidden + 1) * width
+        return size.experts * (layers + width) if routed else layers
+
+    return cost
+
+
+def _of_latency(config, table):
+    def cost(part, size, routed):
+        if part == "attention":
+            return table.attention(size.block)
+        return table.feed_forward(size.block, routed)
+
+    return cost
+
+
+_OF_MEASURE: Mapping = {
+    "flops": _of_flops,
+    "parameters": _of_parameters,
+    "latency": _of_latency,
+}

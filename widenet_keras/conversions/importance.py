@@ -1,0 +1,97 @@
+"""How much the loss of a model moves with parts of it: gradients that a `fit` has."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+import numpy as np
+
+from widenet_keras.conversions.merge import has_banks, without_banks
+from widenet_keras.conversions.remade import check_model
+from widenet_keras.data.progress import Progress
+from widenet_keras.models.needs_classes import check_has_classes
+from widenet_keras.models.weights import check_plain
+from widenet_keras.training.image_classifier import ImageClassifier
+from widenet_keras.training.saliency import Saliency
+from widenet_keras.utils.roles import GROUPS
+
+
+def check_classifier(owner: str, model: object):
+    """Raises `ValueError` unless something is a classifier of floats.
+
+    Args:
+        owner: Who asks, for the message.
+        model: Anything.
+    """
+    check_model(owner, model)
+    if not isinstance(model, ImageClassifier):
+        raise ValueError(
+            f"{owner}: a {type(model).__name__} is not trained by itself; give an "
+            "ImageClassifier."
+        )
+    check_has_classes(owner, model)
+    check_plain(owner, model)
+
+
+def importance(
+    model: ImageClassifier,
+    sets: Mapping[object, Mapping[str, Callable]],
+    measure: Callable,
+    group: str,
+    images: object,
+    labels: object = None,
+    batch_size: int = 32,
+    loss: object = "auto",
+) -> dict[object, np.ndarray]:
+    """Returns what `Saliency` has of sets of parts, each an array, by their names.
+
+    The loss is the task's, of what inference computes, whatever the model was trained
+    with; the model stays as it is.
+
+    Args:
+        model: An `ImageClassifier` as `check_classifier` wants it.
+        sets: As for `Saliency`.
+        measure: As for `Saliency`.
+        group: Group of all weights in `sets`, one of `GROUPS`.
+        images: (N, height, width, channels), or what else `fit` takes.
+        labels: As `loss` takes them; None if the images have them.
+        batch_size: Images per batch.
+        loss: As for `ImageClassifier.compile`.
+
+    Raises:
+        ValueError: If images and labels do not fit the model.
+    """
+    if has_banks(model.config):
+        model = without_banks(model)
+    looked_at = model.adapted(
+        dtype="float32",
+        dropout=0.0,
+        attention_dropout=0.0,
+        stochastic_depth=0.0,
+        router_noise=0.0,
+        capacity_factor=None,
+        balance_loss_weight=0.0,
+        router_z_loss_weight=0.0,
+        nested_widths=(),
+        nested_probabilities=None,
+        pieces=[
+            dataclasses.replace(each, dropout=0.0) if hasattr(each, "dropout") else each
+            for each in model.config.pieces
+        ],
+        frozen=tuple(each for each in GROUPS if each != group),
+    )
+    saliency = Saliency(sets, measure)
+    looked_at.compile(saliency, loss=loss, metrics=None)
+    size = {} if labels is None else {"batch_size": batch_size, "shuffle": False}
+    looked_at.fit(images, labels, verbose=0, callbacks=[_Says()], **size)
+    return saliency.mean()
+
+
+class _Says(keras.callbacks.Callback):
+    """Says how many batches were looked at, where that takes long."""
+
+    def on_train_begin(self, logs=None):
+        self.progress = Progress("looking at batches", self.params["steps"] or "?")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.progress.add()

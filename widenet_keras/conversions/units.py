@@ -1,0 +1,103 @@
+"""Units that blocks have many of: heads, their dimensions, hidden units, experts.
+
+A unit is whatever has one index along an axis that several weights of a part share.
+"""
+
+import functools
+from collections.abc import Callable
+
+from keras import ops
+
+from widenet_keras.conversions.cut import (
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    KEY_DIMS,
+    VALUE_DIMS,
+)
+from widenet_keras.conversions.low_rank import products_of
+from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.weights import path_of
+from widenet_keras.models.widenet import WideNet
+
+# Kinds of units that a part of a block has.
+OF_PART = {
+    "attention": (HEADS, KEY_DIMS, VALUE_DIMS),
+    "feed_forward": (HIDDEN, EXPERTS),
+}
+PART_OF = {kind: part for part, kinds in OF_PART.items() for kind in kinds}
+_WIDTH = "width"
+_QUERY = (_WIDTH, HEADS, KEY_DIMS)
+_INNER = (_WIDTH, HIDDEN)
+# The axes of the kernel of each product; its bias has those but that of the inputs.
+# A router is left out: what it says of an expert is no part of what the expert does.
+_AXES = {
+    "query": (_QUERY, _QUERY[1:]),
+    "key": (_QUERY, _QUERY[1:]),
+    "value": ((_WIDTH, HEADS, VALUE_DIMS), (HEADS, VALUE_DIMS)),
+    "output": ((HEADS, VALUE_DIMS, _WIDTH), (_WIDTH,)),
+    "hidden": (_INNER, (HIDDEN,)),
+    "gate": (_INNER, (HIDDEN,)),
+    "outer": ((HIDDEN, _WIDTH), (_WIDTH,)),
+    "experts_hidden": ((EXPERTS, *_INNER), (EXPERTS, HIDDEN)),
+    "experts_outer": ((EXPERTS, HIDDEN, _WIDTH), (EXPERTS, _WIDTH)),
+}
+
+
+def unit_sets(model: WideNet) -> dict[tuple[int, str], dict[str, Callable]]:
+    """Returns what sums the entries of weights up over each unit, as `Saliency` wants.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+
+    Returns:
+        Dict from (block that holds a part, kind of units) to a dict from the paths of
+        their weights to functions; these return (n,), of hidden units of experts
+        (E, n).
+    """
+    config, sets = model.config, {}
+    for part in PART_PLANS:
+        for block in sorted(set(config.holders(part))):
+            axes = _axes_of(model, block)
+            for kind in OF_PART[part]:
+                found = {
+                    path: functools.partial(
+                        _over_units, shape=shape, summed=_summed(names, kind)
+                    )
+                    for path, (names, shape) in axes.items()
+                    if kind in names
+                }
+                if found:
+                    sets[block, kind] = found
+    return sets
+
+
+def _axes_of(model, block):
+    """Returns the axes of the weights of a block and their sizes, by path."""
+    config, size = model.config, model.config.sizes[block]
+    sizes = {
+        _WIDTH: config.width,
+        HEADS: size.heads,
+        KEY_DIMS: size.key_dim,
+        VALUE_DIMS: size.value_dim,
+        HIDDEN: size.hidden,
+        EXPERTS: config.num_experts,
+    }
+    found = {}
+    for name, variables in products_of(model.encoder.blocks[block]).items():
+        for names, variable in zip(_AXES.get(name, ()), variables, strict=False):
+            found[path_of(variable)] = names, tuple(sizes[each] for each in names)
+    return found
+
+
+def _summed(names, kind):
+    """Returns the places of the axes that the units of a kind extend over."""
+    kept = (kind, EXPERTS) if kind == HIDDEN else (kind,)
+    return tuple(place for place, name in enumerate(names) if name not in kept)
+
+
+def _over_units(entries, shape, summed):
+    """Returns the entries of a weight summed over all axes but those of the units."""
+    entries = ops.reshape(entries, shape)
+    # Over no axis at all torch sums over every one.
+    return ops.sum(entries, axis=summed) if summed else entries
