@@ -66,7 +66,8 @@ class Widths(NamedTuple):
             draws: `RandomDraws` of a forward pass of training.
             steps: L.
         """
-        if not self.nested_widths:
+        if len(self.nested_widths) < 2:
+            # A single one is all of them.
             return ()
         count = len(self.nested_widths)
         chances = self.nested_probabilities or (1 / count,) * count

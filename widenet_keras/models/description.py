@@ -41,14 +41,25 @@ def describe(model):
     return "\n".join([*lines, *_nested(c)])
 
 
-def _nested(config):
-    """Returns a line for each model that `nested_widths` train, built or not."""
-    lines, plain = [], {"nested_widths": (), "nested_probabilities": None}
+def nested_parts(config):
+    """Returns the configs of the models that `nested_widths` train, a list.
+
+    Args:
+        config: `WideNetConfig`.
+    """
+    parts, plain = [], {"nested_widths": (), "nested_probabilities": None}
     for width in config.nested_widths:
         hidden = (round(width * size.hidden) for size in config.sizes)
         pairs = zip(config.sizes, hidden, strict=True)
         sizes = tuple(size._replace(hidden=count) for size, count in pairs)
-        part = config.replace(block_sizes=sizes, **plain)
+        parts.append(config.replace(block_sizes=sizes, **plain))
+    return parts
+
+
+def _nested(config):
+    """Returns the lines of the models that `nested_widths` train."""
+    lines = []
+    for width, part in zip(config.nested_widths, nested_parts(config), strict=True):
         count, flops = parameter_count(part.to_dict()), forward_flops(part) / 1e9
         name = f"nested width {width:g}"
         lines.append(f"  {name:<20}{count:>14,} parameters, {flops:.3g} GFLOP")
