@@ -19,7 +19,6 @@ IMAGES = tiny_images(3)
 QUIET = {"dropout": 0.0, "router_noise": 0.0, "capacity_factor": None}
 DENSE = {"moe_blocks": "none"}
 # Of rank 8 no product of 5 hidden units can be.
-RANKS = (8, 3)
 MODELS = {
     "vit": ("vit", {}),
     "gated": ("vit", {"gated": True, "activation": "quick_gelu"}),
@@ -31,7 +30,8 @@ MODELS = {
     "attention pooling": ("vit", {"pooling": "attention", "class_token": False}),
     "block sizes": ("vit", {"block_sizes": [(2, 5, 3, 8), (1, 4, 6, 10)]}),
     "lora": ("vit", {"gated": True, "pieces": [LoRA(8)]}),
-    "lora, mixtures": ("vit_moe", {"pieces": [LoRA(8)]}),
+    "lora, mixtures": ("vit_moe", {"moe_blocks": (0, 1), "pieces": [LoRA(8)]}),
+    "lora, mixtures last": ("vit_moe", {"pieces": [LoRA(8)]}),
     "lora, shared": ("widenet", {**DENSE, "pieces": [LoRA(8)]}),
     "lora, low": ("widenet", {"pieces": [LoRA(3, experts="shared", bias=False)]}),
 }
@@ -257,7 +257,7 @@ def test_parameters_of_revit(width, count):
         ("vit", {"widths": ()}, ["widths has 0", "2 unique blocks and 2 steps"]),
         ("cycle", {"widths": (1, 1, 1)}, ["has 3", "2 unique blocks and 4 steps"]),
         ("lora", {"widths": (3, 5)}, ["3 and 5 hidden units", "(lora)", "merge()"]),
-        ("lora, mixtures", {"widths": (10, 3, 5)}, ["3 and 5", "untie()"]),
+        ("lora, mixtures", {"widths": (3, 5, 10)}, ["3 and 5", "untie()"]),
     ],
 )
 def test_what_does_not_fit_is_one_line(name, arguments, said):
