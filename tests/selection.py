@@ -80,6 +80,7 @@ ONCE = {
     "test_merge.py::test_a_bank_becomes_its_mean": EVERY,
     "test_extract.py": QUICK,
     "test_nested.py": QUICK,
+    "test_nested.py::test_the_first_part": EVERY,
     "test_nested.py::test_equal_neighbours": ("jax",),
     "test_nested.py::test_exports": READS,
     "test_prune_prompts.py": QUICK,

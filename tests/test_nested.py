@@ -77,6 +77,18 @@ def test_widths_are_drawn_as_often_as_asked_for(chances):
     assert (np.abs(often - count * chances) < 3 * sigma).all(), often
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_first_part_of_some_entries(dtype):
+    for size in (7, 1000, 4096):
+        like = keras.ops.zeros((2, size), dtype)
+        for count in (1, size // 3, size // 2 + 1, size):
+            share = keras.ops.convert_to_tensor(count / size, "float32")
+            found = numerics.prefix(share, like)
+            assert keras.backend.standardize_dtype(found.dtype) == dtype
+            found = numpy(found).astype("float32")
+            np.testing.assert_array_equal(found, np.arange(size) < count)
+
+
 def test_devices_that_share_a_batch_draw_one_width():
     widths = Widths(None, (0.25, 0.5, 1.0))
     one, other = (
