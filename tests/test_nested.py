@@ -227,7 +227,16 @@ def test_describe_says_what_each_step_computes_with():
         assert [str(step), "0", "3", "4", "4", str(width)] in rows
 
 
-@pytest.mark.parametrize("fields", [SIZES, WIDTHS], ids=["sizes", "step widths"])
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("vit", SIZES),
+        ("vit_moe", {"block_sizes": [SMALL, LARGE, LARGE]}),
+        ("widenet", WIDTHS),
+        ("widenet", {"step_widths": (14, 5)}),
+    ],
+    ids=["sizes", "sizes of experts", "widths", "widths of experts"],
+)
 @pytest.mark.parametrize(
     ("format", "quantize"),
     [
@@ -237,11 +246,11 @@ def test_describe_says_what_each_step_computes_with():
         slow("onnx", "none"),
     ],
 )
-def test_exports_are_the_model(format, quantize, fields, tmp_path):
+def test_exports_are_the_model(format, quantize, kind, fields, tmp_path):
     """The export's own check passes, and so does another number of images."""
     from test_exports import decided_images, export
 
-    model = tiny_model("vit" if fields is SIZES else "widenet", **fields)
+    model = tiny_model(kind, **fields)
     options = {"quantize": quantize, "images": decided_images(model)}
     report, predictor = export(model, tmp_path, format, **options)
     images = tiny_images(3)
