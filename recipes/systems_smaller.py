@@ -5,12 +5,12 @@ import functools
 import numpy as np
 from keras import ops
 from systems_method import Method
-from widenet_keras.conversions.costs import Costs
-from widenet_keras.conversions.selection import kept_units, units_of
-from widenet_keras.conversions.units import unit_sets
 
 import widenet_keras
+from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.cut import cut
+from widenet_keras.conversions.selection import kept_units, units_of
+from widenet_keras.conversions.units import unit_sets
 from widenet_keras.models.weights import weights_by_path
 
 HALF = 0.5

@@ -193,13 +193,14 @@ def attention(x, w, path, heads):
         x @ w[f"{path}{n}/kernel"] + w[f"{path}{n}/bias"]
         for n in ("query", "key", "value")
     )
-    size = x.shape[-1] // heads
-    out = np.zeros_like(x)
+    size, value_size = q.shape[-1] // heads, v.shape[-1] // heads
+    out = np.zeros_like(v)
     for b in range(len(x)):
         for h in range(heads):
             part = slice(h * size, (h + 1) * size)
+            values = slice(h * value_size, (h + 1) * value_size)
             logits = q[b, :, part] @ k[b, :, part].T / math.sqrt(size)
-            out[b, :, part] = np.array([softmax(r) for r in logits]) @ v[b, :, part]
+            out[b, :, values] = np.array([softmax(r) for r in logits]) @ v[b, :, values]
     return out @ w[f"{path}output/kernel"] + w[f"{path}output/bias"]
 
 
@@ -279,6 +280,18 @@ def pooled(x, w, config):
     return norm(x, w, "head/norm/", config) if config.norm_after_pooling else x
 
 
+def first_units(w, path, count):
+    """The weights of a feed-forward part, with its first hidden units alone."""
+    found = {p: value for p, value in w.items() if p.startswith(path)}
+    for p, value in found.items():
+        name = p.removeprefix(path).removeprefix("experts/").replace("_", "/")
+        if name.startswith(("hidden", "gate")):
+            found[p] = value[..., :count]
+        elif name == "outer/kernel":
+            found[p] = value[..., :count, :]
+    return found
+
+
 def feed_forward(x, w, path, config, training, frozen):
     """The dense or routed part of one step; returns (output, oracle or None)."""
     if f"{path}router/kernel" not in w:
@@ -338,9 +351,12 @@ def model_forward(w, config, images, training=False, frozen=None):
             gamma, beta = (w[f"encoder/norm{n}/{name}"][row] for name in NORM)
             return layer_norm(x, gamma, beta, config.norm_epsilon)
 
-        x = x + attention(normal(x, 1), w, first, config.heads)
+        sizes, widths = config.block_sizes, config.step_widths
+        heads = sizes[config.block_of_step[step]].heads if sizes else config.heads
+        x = x + attention(normal(x, 1), w, first, heads)
         choices = frozen[len(oracles)] if frozen else None
-        branch, moe = feed_forward(normal(x, 2), w, second, config, training, choices)
+        own = first_units(w, second, widths[step] if widths else None)
+        branch, moe = feed_forward(normal(x, 2), own, second, config, training, choices)
         x = x + branch
         oracles += [moe] if moe else []
     x = pooled(x, w, config)

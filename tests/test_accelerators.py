@@ -603,7 +603,9 @@ PIECES = [
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["widenet", "vit", "vit_moe", "many", "pieces"])
+@pytest.mark.parametrize(
+    "kind", ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths"]
+)
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -618,7 +620,11 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     if kind == "pieces":
         cycle = {"sharing": "cycle", "unique_blocks": 2}
         fields = {"kind": "vit", "pieces": PIECES, **cycle}
-    if kind in ("widenet", "vit_moe"):
+    if kind == "nested":
+        fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}
+    if kind == "step widths":
+        fields = {"kind": "vit", "sharing": "all", "step_widths": (5, 5, 10, 10)}
+    if kind in ("widenet", "vit_moe", "nested"):
         # In experts dropout draws by the layout of rows, in which dropped ones differ.
         fields["dropout"] = 0.0
     expected = answers(False, **fields)
@@ -628,7 +634,7 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-5)
     # One for training and one for inference, for all blocks of a kind and all sizes;
     # less where a test before this one had such blocks.
-    blocks = 2 if kind == "vit_moe" else 1
+    blocks = 2 if kind in ("vit_moe", "step widths") else 1
     assert counters["stats"]["unique_graphs"] <= 2 * blocks
     assert not counters["graph_break"]
 
@@ -653,6 +659,7 @@ def test_models_do_not_share_the_limit_of_recompilations(monkeypatch):
             model.predict(images[:1], verbose=0)
 
 
+THIN, THICK = (3, 4, 4, 5), (3, 4, 4, 10)
 ONE_ATTENTION = {"steps": 12, "sharing": "attention", "moe_blocks": "none"}
 
 
@@ -669,6 +676,8 @@ ONE_ATTENTION = {"steps": 12, "sharing": "attention", "moe_blocks": "none"}
         # One attention for three neighbours, so that programs of four would differ.
         ({**ONE_ATTENTION, "unique_blocks": 4}, [3] * 4),
         ({"steps": 8, "remat": "full"}, [1] * 8),
+        ({"kind": "vit", "steps": 4, "block_sizes": [THIN] * 2 + [THICK] * 2}, [2, 2]),
+        ({"steps": 5, "step_widths": (5, 5, 14, 14, 14)}, [2, 3]),
     ],
 )
 def test_steps_are_cut_so_that_they_share_a_program(fields, sizes):
@@ -677,7 +686,7 @@ def test_steps_are_cut_so_that_they_share_a_program(fields, sizes):
     how = tiny_model(**fields).encoder._depth(True, ())
     parts = compiled_torch._cut(how.plans, how)
     assert [len(part) for part in parts] == sizes
-    kinds = {how.specs[plan.block] for plan in how.plans}
+    kinds = {(how.specs[plan.block], plan.hidden) for plan in how.plans}
     assert len({compiled_torch._key(part, how) for part in parts}) == len(kinds)
 
 

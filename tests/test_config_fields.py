@@ -64,6 +64,9 @@ FIELDS = {
         "registers": 2,
         "norm_after_pooling": True,
     },
+    "block_sizes": {"block_sizes": [(2, 5, 3, 8), (1, 4, 6, 10)]},
+    "block_sizes, shared": {"sharing": "all", "block_sizes": [(2, 5, 3, 8)]},
+    "step_widths": {"sharing": "all", "step_widths": (3, 10)},
     "no classes": {"num_classes": 0, **PLAIN},
     "no classes, representation": {"num_classes": 0},
     "no classes, two": {"num_classes": 0, "pooling": "token_and_patches", **TWO},
@@ -91,7 +94,8 @@ def test_a_field_against_numpy(fields):
 
 
 def test_many_fields_at_once_against_numpy():
-    model, images = tiny_model("vit", **MANY), tiny_images(3)
+    sizes = {"block_sizes": [(2, 5, 3, 8)], "step_widths": (4, 8)}
+    model, images = tiny_model("vit", **MANY, **sizes), tiny_images(3)
     np.testing.assert_allclose(numpy(model(images)), expected(model, images), atol=1e-5)
 
 
@@ -336,7 +340,8 @@ FILES = [("saved_model", "folder"), ("litert", "m.tflite"), ("onnx", "m.onnx")]
 
 @pytest.mark.parametrize(("format", "file"), [*FILES[:2], slow(*FILES[2])])
 def test_answers_without_classes_are_called_features(format, file, tmp_path):
-    model = tiny_model("vit", steps=1, num_classes=0)
+    sizes = {"block_sizes": [(2, 5, 3, 8)], "step_widths": (4,)}
+    model = tiny_model("vit", steps=1, num_classes=0, **sizes)
     check_export(model, tmp_path / file, format, tiny_images(3))
     assert output_names_of(tmp_path / file) == ["features"]
 

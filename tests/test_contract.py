@@ -48,10 +48,13 @@ def encoder(dtype, parts=(dense, routed), **fields):
 
 def sharing_encoder(dtype):
     first, last = block(dtype, name="block_0"), block(dtype, dense, name="block_2")
+    last.attention = layers.Attention(2, 0.1, key_dim=5, value_dim=3, dtype=dtype)
     parts = first.attention, last.feed_forward
     between = layers.Block(*parts, 0.1, dtype=dtype, name="block_1")
-    blocks = [first, between, last]
-    return layers.Encoder(blocks, 3, "none", shared_norms=True, dtype=dtype)
+    blocks, widths = [first, between, last], (7, 10, 5)
+    return layers.Encoder(
+        blocks, 3, "none", shared_norms=True, step_widths=widths, dtype=dtype
+    )
 
 
 def mixture(dtype):
@@ -86,7 +89,14 @@ LAYERS = {
     "Block dense": (lambda d: block(d, dense), TOKENS, {"norms": NORMS}),
     "Encoder": (lambda d: encoder(d, sharing="cycle"), TOKENS, {}),
     "Encoder dense": (
-        lambda d: encoder(d, (dense, dense), sharing="sequence", shared_norms=True),
+        lambda d: encoder(
+            d,
+            (dense, dense),
+            sharing="sequence",
+            shared_norms=True,
+            nested_widths=(0.5, 1.0),
+            nested_probabilities=(0.4, 0.6),
+        ),
         TOKENS,
         {},
     ),
@@ -317,7 +327,8 @@ MANY = {
 }
 # Presets that differ in their sizes only are one model here; the first stands for all.
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
-KINDS[tiny_config("vit", **MANY)] = "many fields"
+NESTED = {"block_sizes": [(2, 5, 3, 8)], "nested_widths": (0.5, 1.0)}
+KINDS[tiny_config("vit", **MANY, **NESTED)] = "many fields"
 KINDS[tiny_config("vit_moe", pieces=PIECES)] = "pieces"
 # All kinds at once compile for long on JAX.
 TAKES_LONG = {"pieces"} if BACKEND == "jax" else set()

@@ -66,6 +66,9 @@ def test_a_shared_model_from_a_vit():
     assert made["small"].config.num_unique_blocks == 2
     assert made["relaxed"].config.num_unique_blocks == 1
     assert made["plain"].config == made["vit"].config
+    nested = run(block("extract("), **made)
+    assert nested["narrow"].config.mlp_dim == 32
+    assert [size.hidden for size in nested["mixed"].config.sizes] == [128, 32, 64]
     tuning = run(block("frozen="), **made)
     assert tuning["tuned"].config.num_classes == 5
     assert tuning["tuned"].frozen == ()
@@ -113,4 +116,4 @@ def test_an_engine_of_ones_own(as_before):
 
 
 def test_every_block_is_run_here():
-    assert len(BLOCKS) == README.count("```python") == 8
+    assert len(BLOCKS) == README.count("```python") == 9

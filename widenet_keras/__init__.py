@@ -10,6 +10,7 @@ from widenet_keras.utils.keras_backend import choose_backend as _choose_backend
 _choose_backend()
 
 from widenet_keras import layers as layers
+from widenet_keras.conversions.extract import extract as extract
 from widenet_keras.conversions.from_weights import from_weights as from_weights
 from widenet_keras.conversions.merge import merge as merge
 from widenet_keras.conversions.prune import prune as prune

@@ -25,6 +25,7 @@ COMMANDS = {
     "evaluate": ("widenet_keras.cli.evaluate", "Evaluate"),
     "export": ("widenet_keras.cli.export", "Export"),
     "measure": ("widenet_keras.cli.measure", "Measure"),
+    "extract": ("widenet_keras.cli.extract", "Extract"),
     "merge": ("widenet_keras.cli.merge", "Merge"),
     "predict": ("widenet_keras.cli.predict", "Predict"),
     "prune": ("widenet_keras.cli.prune", "Prune"),

@@ -127,11 +127,13 @@ def _experts(own, place, hidden, alive):
 
 def _sized(config: WideNetConfig, sizes: tuple[BlockSize, ...], experts: int):
     """Returns the config of blocks of these sizes; of equal ones without a table."""
-    nested = {}
-    if any(a.hidden != b.hidden for a, b in zip(sizes, config.sizes, strict=True)):
-        # Fractions of other widths are others.
-        nested = {"nested_widths": (), "nested_probabilities": None}
-    base = config.replace(num_experts=experts, block_sizes=None, **nested)
+    # Fractions of other widths are others, so that they come back last, if at all.
+    base = config.replace(
+        num_experts=experts,
+        block_sizes=None,
+        nested_widths=(),
+        nested_probabilities=None,
+    )
     plain = {}
     for block, size in enumerate(sizes):
         field = "expert_dim" if block in config.routed_blocks else "mlp_dim"
@@ -139,4 +141,10 @@ def _sized(config: WideNetConfig, sizes: tuple[BlockSize, ...], experts: int):
         if field == "expert_dim" or config.pooling != "attention":
             plain.setdefault(field, size.hidden)
     alike = base.replace(**plain)
-    return alike if alike.sizes == sizes else base.replace(block_sizes=sizes)
+    sized = alike if alike.sizes == sizes else base.replace(block_sizes=sizes)
+    if any(a.hidden != b.hidden for a, b in zip(sizes, config.sizes, strict=True)):
+        return sized
+    return sized.replace(
+        nested_widths=config.nested_widths,
+        nested_probabilities=config.nested_probabilities,
+    )

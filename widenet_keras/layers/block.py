@@ -76,7 +76,9 @@ class Block(keras.layers.Layer):
         """
         part = self.feed_forward
         part = part.spec(training, hands_out) if self.is_routed else part.mlp
-        return BlockSpec(self.attention.spec, part, self.dropout, self.norm_epsilon)
+        return BlockSpec(
+            self.attention.spec, part, self.dropout, self.norm_epsilon, self.hidden_dim
+        )
 
     def read_attention(self, read, joins=False):
         """Returns the `AttentionWeights`.

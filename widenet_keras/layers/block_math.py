@@ -31,12 +31,14 @@ class BlockSpec(NamedTuple):
         feed_forward: `RoutedSpec` of a mixture of experts, `Mlp` of a dense part.
         dropout: Dropout rate of both branches before the residual.
         epsilon: That of the norms.
+        hidden: F, so that programs of blocks that differ in it are not taken for one.
     """
 
     attention: AttentionSpec
     feed_forward: RoutedSpec | Mlp
     dropout: float
     epsilon: float
+    hidden: int
 
     @property
     def is_routed(self):

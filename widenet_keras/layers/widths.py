@@ -48,7 +48,7 @@ class Widths(NamedTuple):
             )
         for count in sorted(set(most)):
             for width in widths:
-                _check_whole(owner, width, count)
+                units_of(owner, f"nested_widths has {width:g}, which", width, count)
         if chances is None:
             return
         fits = _are_numbers(chances) and len(chances) == len(widths)
@@ -66,7 +66,8 @@ class Widths(NamedTuple):
             draws: `RandomDraws` of a forward pass of training.
             steps: L.
         """
-        if not self.nested_widths:
+        if len(self.nested_widths) < 2:
+            # A single one is all of them.
             return ()
         count = len(self.nested_widths)
         chances = self.nested_probabilities or (1 / count,) * count
@@ -88,15 +89,25 @@ def _check_steps(owner, widths, most):
             )
 
 
-def _check_whole(owner, width, count):
-    units = width * count
+def units_of(owner: str, said: str, fraction: float, count: int) -> int:
+    """Returns how many hidden units a fraction of so many is.
+
+    Args:
+        owner: Name that starts the message of an error.
+        said: What was given, for that message.
+        fraction: The fraction, in (0, 1].
+        count: The number of hidden units.
+
+    Raises:
+        ValueError: If it is no whole number of them.
+    """
+    units = fraction * count
     if round(units) >= 1 and abs(units - round(units)) < 1e-6 * count:
-        return
+        return round(units)
     near = sorted({max(1, int(units)), min(count, int(units) + 1)})
     raise ValueError(
-        f"{owner}: nested_widths has {width:g}, which is {units:g} of {count} hidden "
-        "units; use a whole number of them, such as "
-        f"{' or '.join(f'{each / count:g}' for each in near)}."
+        f"{owner}: {said} is {units:g} of {count} hidden units; use a whole number of "
+        f"them, such as {' or '.join(f'{each / count:g}' for each in near)}."
     )
 
 

@@ -6,6 +6,7 @@ from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.flops import forward_flops
 from widenet_keras.models.frozen import trained_parameters
+from widenet_keras.models.memory import parameter_count
 from widenet_keras.utils.roles import PARTS, role_of
 
 
@@ -37,7 +38,32 @@ def describe(model):
         lines.append(f"  {'trained':<20}{trained:>14,} of {_short(total)}")
     flops = forward_flops(c) / 1e9
     lines.append(f"  {'forward pass':<20}{flops:>14,.3g} GFLOP per image")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_nested(c)])
+
+
+def nested_parts(config):
+    """Returns the configs of the models that `nested_widths` train, a list.
+
+    Args:
+        config: `WideNetConfig`.
+    """
+    parts, plain = [], {"nested_widths": (), "nested_probabilities": None}
+    for width in config.nested_widths:
+        hidden = (round(width * size.hidden) for size in config.sizes)
+        pairs = zip(config.sizes, hidden, strict=True)
+        sizes = tuple(size._replace(hidden=count) for size, count in pairs)
+        parts.append(config.replace(block_sizes=sizes, **plain))
+    return parts
+
+
+def _nested(config):
+    """Returns the lines of the models that `nested_widths` train."""
+    lines = []
+    for width, part in zip(config.nested_widths, nested_parts(config), strict=True):
+        count, flops = parameter_count(part.to_dict()), forward_flops(part) / 1e9
+        name = f"nested width {width:g}"
+        lines.append(f"  {name:<20}{count:>14,} parameters, {flops:.3g} GFLOP")
+    return lines
 
 
 def _sizes(config):

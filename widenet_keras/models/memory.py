@@ -92,10 +92,18 @@ def _routed(c, unique):
     blocks = c["moe_blocks"]
     if not isinstance(blocks, list | tuple):
         return (0, 0) if blocks == "none" else (unique, c["steps"])
-    blocks = {block % unique for block in blocks if isinstance(block, int)}
+    blocks = _routed_blocks(c, unique)
     # Of "cycle" the last round may be cut short.
     rounds, rest = divmod(c["steps"], unique)
     return len(blocks), rounds * len(blocks) + sum(block < rest for block in blocks)
+
+
+def _routed_blocks(c, unique):
+    """Returns which blocks are mixtures of experts."""
+    blocks = c["moe_blocks"]
+    if not isinstance(blocks, list | tuple):
+        return range(0 if blocks == "none" else unique)
+    return {block % unique for block in blocks if isinstance(block, int)}
 
 
 def _of_attention(c, keys, values):
@@ -119,10 +127,7 @@ def _of_sizes(c, unique):
     attention, feed_forward = (
         max(1, unique // _holders(c, part, unique)) for part in PART_PLANS
     )
-    blocks, total = c["moe_blocks"], 0
-    routed = () if blocks == "none" else range(unique)
-    if isinstance(blocks, list | tuple):
-        routed = {block % unique for block in blocks if isinstance(block, int)}
+    routed, total = _routed_blocks(c, unique), 0
     for block, size in enumerate(block_sizes_of(OWNER, c["block_sizes"])):
         if block % attention == 0:
             keys, values = size.heads * size.key_dim, size.heads * size.value_dim
@@ -159,9 +164,11 @@ def _of_pieces(c, unique):
     size, steps = BlockSize(c["heads"], key_dim, key_dim, None), c["steps"]
     dense, expert = c["mlp_dim"], c["expert_dim"]
     if c["block_sizes"] is not None:
-        # Pieces need blocks of one size.
-        size = block_sizes_of(OWNER, c["block_sizes"])[0]
-        dense = expert = size.hidden
+        # Pieces need blocks of one size, apart from what only mixtures have.
+        routed = _routed_blocks(c, unique)
+        for block, size in enumerate(block_sizes_of(OWNER, c["block_sizes"])):
+            dense = dense if block in routed else size.hidden
+            expert = size.hidden if block in routed else expert
     sizes = Sizes(c["width"], *size[:3])
     _, routed = _routed(c, unique)
     counts = {"all": steps, "dense": steps - routed, "routed": routed}
