@@ -11,6 +11,7 @@ from test_nested import HALF
 
 import widenet_keras
 from widenet_keras import BlockSize, LoRA, WideNetConfig, extract, forward_flops, untie
+from widenet_keras.conversions.cut import HEADS, HIDDEN, cut
 from widenet_keras.models.description import describe, nested_parts
 from widenet_keras.models.flops import feed_forward_flops
 from widenet_keras.models.memory import parameter_count
@@ -174,6 +175,16 @@ def test_all_units_are_the_model_without_nested_widths():
     assert small.frozen == model.frozen
     assert small.class_names == model.class_names
     assert not small.compiled
+
+
+def test_fewer_heads_leave_the_nested_widths():
+    # A quarter of the 10 units that blocks without a table would have is no number.
+    sizes = [(2, 5, 3, 8), (3, 4, 4, 8)]
+    model = tiny_model("vit", block_sizes=sizes, nested_widths=(0.25, 1.0))
+    small = cut(model, {(0, HEADS): np.array([1])}).config
+    assert small.block_sizes == ((1, 5, 3, 8), (3, 4, 4, 8))
+    assert small.nested_widths == (0.25, 1.0)
+    assert cut(model, {(1, HIDDEN): np.arange(4)}).config.nested_widths == ()
 
 
 def test_a_model_that_was_not_trained_for_it_in_half_precision():

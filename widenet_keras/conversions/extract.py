@@ -76,12 +76,12 @@ def extract(
         kept[block, HIDDEN] = np.tile(np.arange(count), rows)
     small = cut(model, kept, _narrowed_lora(model, most))
     whole = tuple(size.hidden for size in small.config.sizes_of_steps)
-    fields = small.config.replace(
+    plain = small.config.replace(
         nested_widths=(),
         nested_probabilities=None,
         step_widths=None if units == whole else units,
     )
-    return small if small.config == fields else remade(small, fields, {})
+    return small if small.config == plain else remade(small, plain, {})
 
 
 def _units_of_steps(config: WideNetConfig, width, widths):
