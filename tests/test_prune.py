@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, one_line, slow_on, tiny_images, tiny_model
+from conftest import numpy, one_line, slow, slow_on, tiny_images, tiny_model
 from test_prune_prompts import NOISY, task_loss
 
 from widenet_keras import LoRA, Prompt, forward_flops, prune
@@ -146,7 +146,13 @@ def cuts(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("name", list(FAMILIES))
+@pytest.mark.parametrize(
+    "name",
+    [
+        each if each in ("vit", "widenet", "vit_moe") else slow(each)
+        for each in FAMILIES
+    ],
+)
 def test_what_is_left_computes_as_it_did(name, cuts, monkeypatch):
     model = family(name)
     costs = Costs(model, "flops")
@@ -161,7 +167,9 @@ def test_what_is_left_computes_as_it_did(name, cuts, monkeypatch):
     np.testing.assert_allclose(found, wanted, atol=1e-5 * np.abs(wanted).max())
 
 
-@pytest.mark.parametrize("name", ["gated", "vit_moe", "cycle", "attention"])
+@pytest.mark.parametrize(
+    "name", [slow("gated"), "vit_moe", slow("cycle"), slow("attention")]
+)
 def test_a_unit_is_worth_what_the_loss_moves_by_it(name):
     # Of all experts, so that no token changes its own where something shrinks.
     model = family(name, top_k=4, **NOISY)
@@ -191,7 +199,8 @@ def test_each_batch_is_squared_by_itself():
 
 
 @pytest.mark.parametrize(
-    ("kind", "units"), [("heads", [1]), ("value_dims", [2, 7]), ("hidden", [0, 3, 8])]
+    ("kind", "units"),
+    [slow("heads", [1]), slow("value_dims", [2, 7]), ("hidden", [0, 3, 8])],
 )
 def test_what_nothing_reads_goes_first(kind, units, cuts):
     model = family("cycle")
@@ -214,11 +223,11 @@ def test_what_nothing_reads_goes_first(kind, units, cuts):
 @pytest.mark.parametrize(
     ("name", "measure"),
     [
-        ("gated", "parameters"),
+        slow("gated", "parameters"),
         ("cycle", "flops"),
-        ("vit_moe", "parameters"),
+        slow("vit_moe", "parameters"),
         ("grouped", "parameters"),
-        ("attention", "flops"),
+        slow("attention", "flops"),
     ],
 )
 def test_the_cost_ends_less_than_a_unit_below_the_target(name, measure):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import one_line, tiny_model
+from conftest import one_line, tiny_images, tiny_model
 from front_page import README
 
 pytest.importorskip("tyro")
@@ -17,6 +17,7 @@ from systems_methods import COPIES, GROUPS, METHODS, members
 from systems_tables import SystemRow, markdown
 
 import widenet_keras
+from widenet_keras import forward_flops
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.utils.tables import read_rows
 
@@ -28,7 +29,7 @@ STUDIES = sorted(path.parent for path in RESULTS.glob("*/results.json"))
 
 def source():
     """Returns a ViT that every method can start from."""
-    return tiny_model("vit", width=24, steps=4, mlp_dim=20, representation=False)
+    return tiny_model("vit", width=24, steps=4, mlp_dim=32, representation=False)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -38,12 +39,16 @@ def test_every_method_makes_a_model_to_train(group):
     for name, method in METHODS.items():
         if method.group != group or method.start is None or method.of:
             continue
-        made = method.start(vit)
+        looked_at = (tiny_images(8), np.arange(8) % 5) if method.looks else ()
+        made = method.start(vit, *looked_at)
         assert made.config.image_shape == vit.config.image_shape
         if group == "relax":
             halves = 1 if name.startswith("one_block") else 2
             assert made.config.num_unique_blocks == halves
             assert trained_parameters(made) == made.count_params()
+        elif group in ("prune", "nested"):
+            smaller = forward_flops(made.config) < 0.5 * forward_flops(vit.config)
+            assert smaller == method.looks or group == "nested"
         elif group != "heads":
             pieces = made.encoder.stacked_pieces.weights
             assert trained_parameters(made) == head + sum(
