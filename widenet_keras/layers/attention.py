@@ -63,7 +63,8 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
         heads = split(made, spec)
         made = with_more(made, prompts, weights, draws, pieces)
         attended = split(made, spec) if pieces else heads
-    if spec.key_dim != spec.value_dim or (spec.dropout and not draws.silent):
+    unequal = spec.key_dim != spec.value_dim and not numerics.TAKES_UNEQUAL
+    if unequal or (spec.dropout and not draws.silent):
         mixed = _attended_in_parts(*attended, spec, draws)
     else:
         mixed = numerics.attended(*attended)

@@ -22,6 +22,7 @@ else:
     _own, _random, _dropped = _numerics, _numerics, _numerics.dropped
 
 ACTIVATIONS = _numerics.ACTIVATIONS
+TAKES_UNEQUAL = _numerics.TAKES_UNEQUAL
 attended = _own.attended
 cast = _numerics.cast
 concatenated = _numerics.concatenated

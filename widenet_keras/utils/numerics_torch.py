@@ -115,10 +115,21 @@ def tokens_first(x):
     return x.transpose(1, 2)
 
 
+# Whether `attended` takes keys and values of different sizes.
+TAKES_UNEQUAL = True
+
+
 def attended(query, key, value):
-    """Returns softmax(query key^T / sqrt(d)) value of heads, (B, T, H * d)."""
-    mixed = F.scaled_dot_product_attention(query, key, value)
-    return mixed.transpose(1, 2).flatten(2)
+    """Returns softmax(query key^T / sqrt(k)) value of heads, (B, T, H * v)."""
+    inner, outer = query.shape[-1], value.shape[-1]
+    if inner != outer:
+        # Fused kernels want one size; zeros add nothing to logits.
+        query, key, value = (
+            F.pad(each, (0, max(inner, outer) - each.shape[-1]))
+            for each in (query, key, value)
+        )
+    mixed = F.scaled_dot_product_attention(query, key, value, scale=inner**-0.5)
+    return mixed[..., :outer].transpose(1, 2).flatten(2)
 
 
 def for_each_image(rows, tokens):

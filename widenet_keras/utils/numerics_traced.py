@@ -105,6 +105,10 @@ def tokens_first(x):
     return x
 
 
+# Whether `attended` takes keys and values of different sizes.
+TAKES_UNEQUAL = False
+
+
 def attended(query, key, value):
     """Returns softmax(query key^T / sqrt(d)) value of heads, (B, T, H * d)."""
     mixed = ops.dot_product_attention(query, key, value)
