@@ -145,6 +145,7 @@ def test_the_rates_of_tuning_are_those_that_tries_chose():
         assert METHODS[name].learning_rate == rate, name
 
 
+WIDTHS = ("0.125", "0.25", "0.5", "1")
 ON_FRONT = {
     "systems_digits": (
         *("source", "tie_lower", "tie_stepwise", "tie_average", "rank_8"),
@@ -153,6 +154,12 @@ ON_FRONT = {
         *("bottleneck", "bank_consistency"),
     ),
     "systems_cifar10": ("source", "rank_16", "rank_16_teacher"),
+    "systems_smaller_digits": (
+        *("source", "prune", "prune_magnitude", "prune_random"),
+        *("widenet", "widenet_prune", "cut_0.125"),
+        *(f"{how}_{width}" for how in ("nested", "alone") for width in WIDTHS),
+    ),
+    "systems_smaller_cifar10": ("source", "prune"),
 }
 
 
