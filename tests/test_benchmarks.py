@@ -12,6 +12,7 @@ import gpu
 import harness
 import host_time
 import moe_layer
+import pruned
 import pytest
 import timed
 import train_step
@@ -105,6 +106,21 @@ def test_compile_time(arguments, capsys):
         assert set(operations.values()) == {None}
     else:
         assert operations["auto", 8] < 1.05 * operations["auto", 4]
+
+
+@pytest.mark.slow
+def test_pruned(arguments, capsys):
+    options = "--presets vit_digits --repeats 1 --batch 2 --target 0.7"
+    parsed = arguments(pruned, options)
+    rows = [{**row, "backend": BACKEND} for row in pruned.measure(parsed)]
+    pruned.present(rows, parsed)
+    assert "over_flops" in capsys.readouterr().out
+    assert [row["run"] for row in rows] == ["keras", "litert"][: len(rows)]
+    assert len(rows) == (2 if BACKEND == "tensorflow" else 1)
+    for row in rows:
+        assert 0.6 < row["flop_ratio"] <= 0.7
+        ratio = row["milliseconds_pruned"] / row["milliseconds_whole"]
+        assert row["time_ratio"] == pytest.approx(ratio, abs=0.05)
 
 
 @pytest.mark.slow
