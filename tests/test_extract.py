@@ -85,8 +85,10 @@ def test_it_is_what_training_computes_at_this_width(name):
     for config, built in ((part, small), (whole, model)):
         assert parameter_count(config.to_dict()) == built.count_params()
         assert forward_flops(config) == forward_flops(built.config)
-    said = f"nested width 0.5{small.count_params():>18,} parameters, "
-    assert said in describe(model)
+    lines = describe(model).splitlines()
+    for width, built in ((0.5, small), (1.0, model)):
+        said = f"  nested width {width}{built.count_params():>18,} parameters, "
+        assert [line for line in lines if line.startswith(said)]
     assert "nested" not in describe(small)
 
 

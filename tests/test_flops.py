@@ -45,6 +45,11 @@ def test_pieces_by_hand():
     assert more(kind="lora", rank=2) == attention + dense + 2 * experts
     # The rank of a router is at most E.
     assert more(kind="lora", rank=4, on=["router"]) == 2 * 2 * 5 * 3 * (6 + 3)
+    # A step that takes 2 of 5 units has factors of the rank that its block has.
+    narrow = config.replace(moe_blocks="none", step_widths=(2, 5, 2, 5))
+    hidden = [{"kind": "lora", "rank": 4, "on": ["hidden"]}]
+    found = forward_flops(narrow.replace(pieces=hidden)) - forward_flops(narrow)
+    assert found == 2 * 5 * 4 * 2 * ((6 + 2) + (6 + 5))
     # Prompts pass the products of keys and values.
     both = [{"kind": "prompt", "count": 3}, {"kind": "lora", "rank": 2, "on": ["key"]}]
     found = forward_flops(config.replace(pieces=both)) - plain

@@ -266,3 +266,24 @@ def test_exports_are_the_model(format, quantize, kind, fields, tmp_path):
     atol = 1e-5 if quantize == "none" else 0.2 * np.ptp(wanted)
     assert report.largest_difference <= atol
     np.testing.assert_allclose(found, wanted, atol=atol)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"step_widths": 5}, "step_widths=5"),
+        ({"step_widths": [5, 11]}, r"step_widths\[1\]=11"),
+        ({"nested_widths": 0.5}, "nested_widths=0.5"),
+        ({"nested_widths": np.array([0.5, 1.0])}, "nested_widths=array"),
+        (
+            {"nested_widths": [0.5, 1.0], "nested_probabilities": (0.0, 1.0)},
+            "2 positive numbers",
+        ),
+    ],
+)
+def test_an_encoder_of_ones_own_says_what_does_not_fit(fields, words):
+    layers = widenet_keras.layers
+    block = layers.Block(layers.Attention(3), layers.FeedForward(10))
+    with pytest.raises(ValueError, match=f"^Encoder: .*{words}") as error:
+        layers.Encoder([block], 2, **fields)
+    one_line(error)

@@ -172,8 +172,11 @@ def test_what_cannot_be_is_one_line():
         layers.Block(layers.Attention(2), layers.FeedForward(hidden))
         for hidden in (5, 6)
     ]
-    encoder = layers.Encoder(blocks, 2, sharing="none", pieces=(Idle(),))
-    with pytest.raises(ValueError, match="hidden is 5 and 6") as error:
+    # What has no weights of that size does not mind.
+    layers.Encoder(blocks, 2, sharing="none", pieces=(Idle(),)).build((None, 4, 8))
+    lora = widenet_keras.LoRA(2)
+    encoder = layers.Encoder(blocks, 2, sharing="none", pieces=(Idle(), lora))
+    with pytest.raises(ValueError, match=r"'lora' .* hidden is 5 and 6") as error:
         encoder.build((None, 4, 8))
     one_line(error)
 

@@ -1,5 +1,7 @@
 """A shared model from an unshared one: means, exact norms, and the scale kept."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -474,6 +476,14 @@ def test_a_shared_model_is_refused_with_one_line():
 
 def test_other_models_are_refused_with_one_line():
     refused(keras.Sequential(), {}, ["Sequential"])
+    for fields in (
+        {"step_widths": (4, 10)},
+        {"block_sizes": [(3, 4, 4, 10), (2, 4, 4, 10)]},
+    ):
+        for verb in (tie, functools.partial(widenet_keras.relax, rank=2)):
+            with pytest.raises(ValueError, match=r"without \w+ and this") as error:
+                verb(tiny_model("vit", **fields))
+            assert next(iter(fields)) in one_line(error)
 
 
 def refused(model, fields, pieces):

@@ -26,6 +26,26 @@ SHARED = {
     "each expert": {**CYCLE, "moe_blocks": (1,), "pieces": [LORA]},
     "all experts": {"steps": 3, "pieces": [{**LORA, "experts": "shared"}]},
     "no biases": {"steps": 3, "pieces": [{**LORA, "bias": False}]},
+    "widths": {"steps": 3, "step_widths": (14, 3, 7), "pieces": [LORA]},
+    "gated widths": {
+        **CYCLE,
+        "moe_blocks": "none",
+        "gated": True,
+        "step_widths": (10, 4, 4, 10, 7),
+        "pieces": [LORA, {"kind": "prompt", "count": 2}],
+    },
+    "sizes": {
+        "sharing": "attention",
+        "steps": 3,
+        "moe_blocks": (0,),
+        "block_sizes": [(2, 4, 3, 9), (2, 4, 3, 5), (2, 4, 3, 10)],
+    },
+    "nothing but widths": {
+        "sharing": "none",
+        "moe_blocks": "none",
+        "steps": 3,
+        "step_widths": (10, 3, 10),
+    },
     "a bank": {
         **CYCLE,
         "moe_blocks": "none",
@@ -34,7 +54,7 @@ SHARED = {
 }
 
 
-OFTEN = ("widenet", "norms", "attention", "each expert")
+OFTEN = ("widenet", "norms", "attention", "each expert", "widths", "gated widths")
 
 
 @pytest.mark.parametrize("name", [slow(n, when=n not in OFTEN) for n in SHARED])
@@ -42,7 +62,10 @@ def test_answers_are_the_same(name):
     model = tiny_model(**SHARED[name])
     apart = untie(model)
     assert apart.config.sharing == "none"
-    assert apart.config.pieces == ()
+    pieces = [piece for piece in model.config.pieces if piece.kind != "lora"]
+    assert [*apart.config.pieces] == pieces
+    assert apart.config.step_widths is None
+    assert apart.config.sizes == model.config.sizes_of_steps
     assert apart.config.routed_steps == model.config.routed_steps
     assert not apart.config.shared_norms
     assert len({id(block.attention) for block in apart.encoder.blocks}) == (

@@ -16,7 +16,8 @@ class Extract(Conversion):
     exact = "what the model computes with these hidden units alone"
 
     width: int | float | None = None
-    """Part of the hidden units that stays, such as 0.25, or how many, such as 384."""
+    """Part of the hidden units that stays, such as 0.25, or how many, such as 384; 1
+    is one of them, 1.0 all."""
     widths: tuple[int | float, ...] | None = None
     """The same for each unique block or each step, one after the other."""
 

@@ -61,7 +61,7 @@ def cut(
                 values |= _dense(own, place, hidden, config.gated)
         width = size.hidden if hidden is None else hidden.shape[-1]
         sizes.append(units.size(width))
-    return remade(model, _sized(config, tuple(sizes), experts), values)
+    return remade(model, sized(config, tuple(sizes), experts), values)
 
 
 class _Units:
@@ -125,11 +125,19 @@ def _experts(own, place, hidden, alive):
     return {**found, router: own(router)[:, alive]}
 
 
-def _sized(config: WideNetConfig, sizes: tuple[BlockSize, ...], experts: int):
-    """Returns the config of blocks of these sizes; of equal ones without a table."""
+def sized(
+    config: WideNetConfig, sizes: tuple[BlockSize, ...], experts: int | None = None
+) -> WideNetConfig:
+    """Returns the config of blocks of these sizes; of equal ones without a table.
+
+    Args:
+        config: `WideNetConfig`.
+        sizes: `BlockSize` of each unique block.
+        experts: E of the mixtures; None for that of the config.
+    """
     # Fractions of other widths are others, so that they come back last, if at all.
     base = config.replace(
-        num_experts=experts,
+        num_experts=experts or config.num_experts,
         block_sizes=None,
         nested_widths=(),
         nested_probabilities=None,
@@ -141,10 +149,10 @@ def _sized(config: WideNetConfig, sizes: tuple[BlockSize, ...], experts: int):
         if field == "expert_dim" or config.pooling != "attention":
             plain.setdefault(field, size.hidden)
     alike = base.replace(**plain)
-    sized = alike if alike.sizes == sizes else base.replace(block_sizes=sizes)
+    found = alike if alike.sizes == sizes else base.replace(block_sizes=sizes)
     if any(a.hidden != b.hidden for a, b in zip(sizes, config.sizes, strict=True)):
-        return sized
-    return sized.replace(
+        return found
+    return found.replace(
         nested_widths=config.nested_widths,
         nested_probabilities=config.nested_probabilities,
     )

@@ -134,7 +134,7 @@ def _units(name, width, count):
         )
     if is_count:
         return int(width)
-    return units_of("extract", f"{name}={width:g}", float(width), count)
+    return units_of("extract", f"{name}={float(width):g}", float(width), count)
 
 
 def _most_of_blocks(config, units):

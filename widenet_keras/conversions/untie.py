@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from widenet_keras.conversions.cut import sized
 from widenet_keras.conversions.low_rank import private_blocks
 from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.sharing import PART_PLANS
@@ -34,7 +35,7 @@ def untie(model: WideNet) -> WideNet:
     """
     check_model("untie", model)
     check_plain("untie", model)
-    if shares_nothing(model.config):
+    if shares_nothing(model.config) and model.config.step_widths is None:
         raise ValueError(
             f"untie: the steps of {model.name} share nothing "
             f"(sharing={model.config.sharing!r}); to add LoRA to the products use "
@@ -63,16 +64,20 @@ def apart(model: WideNet) -> WideNet:
     routed = config.routed_steps
     if len(routed) in (0, config.steps):
         routed = "all" if routed else "none"
-    has_sizes = config.block_sizes or config.step_widths
-    sizes = config.sizes_of_steps if has_sizes else None
     private = config.replace(
         sharing="none",
         unique_blocks=None,
         shared_norms=False,
         moe_blocks=routed,
-        block_sizes=sizes,
+        block_sizes=None,
         step_widths=None,
+        nested_widths=(),
+        nested_probabilities=None,
         pieces=tuple(piece for piece in config.pieces if piece.kind != "lora"),
+    )
+    private = sized(private, config.sizes_of_steps).replace(
+        nested_widths=config.nested_widths,
+        nested_probabilities=config.nested_probabilities,
     )
     values = private_blocks(model)
     sources = weights_by_path(model)

@@ -90,7 +90,7 @@ class Block(keras.layers.Layer):
         own = self.attention.read(read)
         return joined_inner(own) if joins else own
 
-    def read_feed_forward(self, read, training, changes=False):
+    def read_feed_forward(self, read, training, changes=False, share=()):
         """Returns the `RoutedWeights`, or the `Product`s of a dense part.
 
         Args:
@@ -98,11 +98,12 @@ class Block(keras.layers.Layer):
             training: As for `spec`.
             changes: Whether every step changes the weights of its mixture, and so
                 makes the `Bank` of them itself.
+            share: As for `RoutedExperts.read`.
         """
         part = self.feed_forward
         if not self.is_routed:
             return part.read(read)
-        return part.read_stacked(read) if changes else part.read(read, training)
+        return part.read_stacked(read) if changes else part.read(read, training, share)
 
     def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
         """Returns the tokens after this block and its routing record.

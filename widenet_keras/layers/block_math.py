@@ -94,8 +94,9 @@ def block(
         drop_path: Rate at which the branches of an image are dropped.
         pieces: `StepPieces` of the step.
         share: Which part of the hidden units takes part, the first of them, a scalar
-            tensor; absent for all. Units of experts are left out by what reads them,
-            so that no engine knows of it.
+            tensor; absent for all. Units of experts are left out by the kernel that
+            reads them, so that no engine knows of it: once for all steps, where the
+            weights are read, or here where the step changes them.
 
     Returns:
         Tokens (B, T, D); `RoutingFacts`, or `()` for a dense block; and the `Heads`
@@ -119,10 +120,10 @@ def block(
     own, part = weights.feed_forward, spec.feed_forward
     facts = ()
     if spec.is_routed:
-        masks = not isinstance(share, tuple)
-        if pieces.change_mixtures or masks:
+        if pieces.change_mixtures:
             router, changed = pieces.routed(own.router, own.bank.stacked)
-            changed = changed.masked(share) if masks else changed
+            if not isinstance(share, tuple):
+                changed = changed.masked(share)
             own = RoutedWeights(router, Bank(changed))
         if not own.bank.each:
             # What a step has changed is taken apart for this step alone.

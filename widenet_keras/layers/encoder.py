@@ -51,9 +51,9 @@ class Encoder(keras.layers.Layer):
             keeping its activations; "none" keeps them.
         pieces: What the steps keep for themselves besides norms: `LoRA`,
             `Bottleneck`, `Prompt` and `KeyValuePrompt`, or dicts of them.
-        step_widths: As for `WideNetConfig`, and so the next two; see `Widths`.
-        nested_widths: Fractions.
-        nested_probabilities: Of the fractions.
+        step_widths: As for `WideNetConfig`, and so the next two.
+        nested_widths: See `step_widths`.
+        nested_probabilities: See `step_widths`.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -90,7 +90,7 @@ class Encoder(keras.layers.Layer):
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
         hidden = tuple(blocks[block].hidden_dim for block in self.block_of_step)
         given = step_widths, nested_widths, nested_probabilities
-        self.widths = Widths(*(None if w is None else tuple(w) for w in given))
+        self.widths = Widths(*(tuple(w) if type(w) is list else w for w in given))
         self.widths.check("Encoder", hidden)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
@@ -124,7 +124,8 @@ class Encoder(keras.layers.Layer):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
         if self.pieces:
-            build_once(self.stacked_pieces, sizes_of(self.blocks, tokens_shape[-1]))
+            sizes = sizes_of(self.blocks, tokens_shape[-1], self.pieces)
+            build_once(self.stacked_pieces, sizes)
 
     def __call__(self, tokens, *args, look_at=(), **kwargs):
         """Checks which steps are looked at, then calls the layer as Keras does."""
@@ -166,8 +167,8 @@ class Encoder(keras.layers.Layer):
             private = self._private(read, draws)
             # What steps do to experts for themselves is done to their stacks.
             changes = any(piece.changes_mixtures for piece in self.pieces)
-            changes |= bool(self.widths[0] or (self.widths[1] and training))
-            how_read = (read, training, tokens.shape[-1], changes)
+            changes |= self.widths.step_widths is not None
+            how_read = (read, training, tokens.shape[-1], changes, private.share)
             weights = read_blocks(self.blocks, self.block_of_step, *how_read)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])
@@ -215,8 +216,9 @@ class Encoder(keras.layers.Layer):
         if self.stochastic_depth:
             rates = [self.stochastic_depth * s for s in range(self.steps)]
             drop_path = ops.convert_to_tensor(rates, "float32") / max(self.steps - 1, 1)
-        seeds, share = draws.seeds_of_steps(self.steps), self.widths.of_pass
-        return Private(norms, seeds, drop_path, pieces, share(draws, self.steps))
+        seeds = draws.seeds_of_steps(self.steps)
+        share = self.widths.of_pass(draws, self.steps)
+        return Private(norms, seeds, drop_path, pieces, share)
 
     def _clear_losses(self):
         """Does nothing: no part of an encoder adds losses.

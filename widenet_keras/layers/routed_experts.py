@@ -171,16 +171,19 @@ class RoutedExperts(keras.layers.Layer):
             hands_out,
         )
 
-    def read(self, read, training):
+    def read(self, read, training, share=()):
         """Returns the `RoutedWeights`.
 
         Args:
             read: Function from a Keras variable to its tensor.
             training: As for `spec`.
+            share: Which part of the hidden units of each expert takes part, a scalar
+                tensor; absent for all.
         """
-        engine = self.spec(training).engine
-        bank = bank_of(self.experts.read(read), engine)
-        return RoutedWeights(read(self.router.kernel), bank)
+        engine, stacked = self.spec(training).engine, self.experts.read(read)
+        if not isinstance(share, tuple):
+            stacked = stacked.masked(share)
+        return RoutedWeights(read(self.router.kernel), bank_of(stacked, engine))
 
     def read_stacked(self, read):
         """Returns the `RoutedWeights` with a `Bank` that is not taken apart.

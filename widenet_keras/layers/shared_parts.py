@@ -8,7 +8,7 @@ from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.sharing import PART_PLANS, ranks
 
 
-def read_blocks(blocks, block_of_step, read, training, width, changes):
+def read_blocks(blocks, block_of_step, read, training, width, changes, share):
     """Returns the `BlockWeights` of every unique block, read once for all steps.
 
     Args:
@@ -18,7 +18,9 @@ def read_blocks(blocks, block_of_step, read, training, width, changes):
         training: As for `Block.spec`.
         width: D.
         changes: Whether every step changes the weights of its mixture.
+        share: Which part of the hidden units takes part, (L,), all the same; or `()`.
     """
+    share = share if isinstance(share, tuple) else share[0]
     attentions = [blocks[block].attention for block in block_of_step]
     known = {}
     for each in blocks:
@@ -27,7 +29,9 @@ def read_blocks(blocks, block_of_step, read, training, width, changes):
             joins = joins_inner(width, reads)
             known[each.attention] = each.read_attention(read, joins)
         if each.feed_forward not in known:
-            known[each.feed_forward] = each.read_feed_forward(read, training, changes)
+            known[each.feed_forward] = each.read_feed_forward(
+                read, training, changes, share
+            )
     return [
         BlockWeights(known[each.attention], known[each.feed_forward]) for each in blocks
     ]
@@ -48,27 +52,38 @@ def check_mixtures(blocks):
         )
 
 
-def sizes_of(blocks, width):
+def sizes_of(blocks, width, pieces):
     """Returns the `Sizes` of blocks, of which some may be dense and others mixtures.
 
     Args:
         blocks: List of `Block`s.
         width: D.
+        pieces: Tuple of `Piece`s.
 
     Raises:
-        ValueError: If two of a kind differ.
+        ValueError: If two of a kind differ in what a piece has weights for.
     """
     each = [block.sizes(width) for block in blocks]
-    found = []
-    for name, values in zip(Sizes._fields, zip(*each, strict=True), strict=True):
-        values = {value for value in values if value}
-        if len(values) > 1:
-            raise ValueError(
-                f"Encoder: pieces need blocks of one size and {name} is "
-                f"{' and '.join(map(str, sorted(values)))}; give all blocks the same."
-            )
-        found.append(values.pop() if values else 0)
-    return Sizes(*found)
+    columns = zip(Sizes._fields, zip(*each, strict=True), strict=True)
+    values = {name: sorted(set(column) - {0}) for name, column in columns}
+    found = Sizes(**{name: max(some, default=0) for name, some in values.items()})
+    for piece in pieces:
+        for name, some in values.items():
+            every = [found._replace(**{name: value}) for value in some]
+            if len({_shapes(piece, sizes) for sizes in every}) > 1:
+                raise ValueError(
+                    f"Encoder: {piece.kind!r} needs blocks of one size and {name} is "
+                    f"{' and '.join(map(str, some))}; give all blocks the same, or "
+                    "leave it out (of a model to be pruned: tune it, and merge() it "
+                    "before)."
+                )
+    return found
+
+
+def _shapes(piece, sizes):
+    """Returns the shapes of the weights of a piece, by name; hashable."""
+    weights = piece.weights(sizes).items()
+    return tuple((name, weight.shape) for name, weight in weights)
 
 
 def parts_of(blocks):

@@ -29,7 +29,8 @@ class Widths(NamedTuple):
         """
         if self.step_widths is not None:
             _check_steps(owner, self.step_widths, most)
-        if self.nested_widths != () or self.nested_probabilities is not None:
+        none = isinstance(self.nested_widths, tuple) and not self.nested_widths
+        if not none or self.nested_probabilities is not None:
             self._check_nested(owner, most)
 
     def _check_nested(self, owner, most):
@@ -55,8 +56,8 @@ class Widths(NamedTuple):
         if not fits or abs(sum(chances) - 1) > 1e-6:
             raise ValueError(
                 f"{owner}: nested_probabilities={chances!r} must be {len(widths)} "
-                "numbers that add up to 1, one for each of nested_widths; for equal "
-                "ones leave it out."
+                "positive numbers that add up to 1, one for each of nested_widths; for "
+                "equal ones leave it out."
             )
 
     def of_pass(self, draws, steps: int):

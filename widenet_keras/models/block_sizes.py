@@ -94,8 +94,8 @@ def check_equal_blocks(owner: str, config: object):
     for field in ("block_sizes", "step_widths"):
         if getattr(config, field) is not None:
             raise ValueError(
-                f"{owner}: takes blocks of one size and the model has {field}; give "
-                "the model that it was pruned or extracted from."
+                f"{owner}: takes models without {field} and this one has it; give the "
+                "model that it was pruned or extracted from."
             )
 
 

@@ -61,7 +61,8 @@ def _nested(config):
     lines = []
     for width, part in zip(config.nested_widths, nested_parts(config), strict=True):
         count, flops = parameter_count(part.to_dict()), forward_flops(part) / 1e9
-        name = f"nested width {width:g}"
+        # As `extract` takes it: 1 would be one unit.
+        name = f"nested width {float(width)}"
         lines.append(f"  {name:<20}{count:>14,} parameters, {flops:.3g} GFLOP")
     return lines
 

@@ -26,20 +26,33 @@ def _lora(c, piece):
     routed, total = set(c.routed_steps), 0
     prompts = sum(each.count for each in c.pieces if each.kind == "prompt")
 
-    def factors(name, shape):
-        return 2 * min(piece.rank, *shape) * sum(shape) * (name in piece.on)
+    def factors(name, shape, whole):
+        return 2 * min(piece.rank, *whole) * sum(shape) * (name in piece.on)
 
-    for step, (*heads, hidden) in enumerate(c.sizes_of_steps):
-        sizes = Sizes(c.width, *heads, hidden, c.gated)
-        if step in routed:
-            sizes = Sizes(c.width, *heads, 0, False, c.num_experts, hidden)
-            total += c.tokens * factors(ROUTER, (c.width, c.num_experts))
-        for name, shape in dense_maps(sizes).items():
+    for step, own in enumerate(c.sizes_of_steps):
+        is_routed = step in routed
+        if is_routed:
+            router = c.width, c.num_experts
+            total += c.tokens * factors(ROUTER, router, router)
+        # A step that takes a part of its block has factors of the block's rank.
+        block = c.sizes[c.block_of_step[step]]
+        of_step, of_block = (_sizes(c, size, is_routed) for size in (own, block))
+        whole = dense_maps(of_block)
+        for name, shape in dense_maps(of_step).items():
             rows = c.tokens + prompts * (name in ("key", "value"))
-            total += rows * factors(name, shape)
-        for name, shape in expert_maps(sizes).items():
-            total += c.tokens * c.top_k * factors(name, shape)
+            total += rows * factors(name, shape, whole[name])
+        whole = expert_maps(of_block)
+        for name, shape in expert_maps(of_step).items():
+            total += c.tokens * c.top_k * factors(name, shape, whole[name])
     return total
+
+
+def _sizes(c, size, is_routed):
+    """Returns the `Sizes` of a `BlockSize`."""
+    *heads, hidden = size
+    if is_routed:
+        return Sizes(c.width, *heads, 0, False, c.num_experts, hidden)
+    return Sizes(c.width, *heads, hidden, c.gated)
 
 
 def _bottleneck(c, piece):
