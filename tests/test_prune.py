@@ -402,6 +402,40 @@ def test_a_table_says_what_is_fast():
     one_line(error)
 
 
+class Corner(Staircase):
+    """A table by which attention is fast at its smallest sizes alone."""
+
+    def attention(self, size):
+        """One where nothing more can go."""
+        return 1.0 if size[:3] == (1, 8, 8) else 5.0
+
+    def feed_forward(self, size, routed, experts):
+        """Two unless experts and their hidden units are fewest."""
+        return 1.0 if size.hidden == 8 and experts == 2 else 2.0
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-9, 0.5])
+def test_what_is_fast_only_together_goes_together(share):
+    costs = Costs(family("vit_moe"), "latency", Corner())
+    worth = {
+        (block, kind): np.ones((4, 14) if kind == "hidden" and block else count)
+        for block, kind in units_of(costs.config)
+        for count in [costs.sizes[block].count(kind)]
+    }
+    least = least_cost(costs, 8)
+    assert least == costs.whole - 3 * 4 - 2
+    kept = kept_units(worth, costs, least + share * (costs.whole - least), 8)
+    [one, *_] = (len(kept[block, "heads"]) for block in range(3))
+    assert one == 1
+    if share < 0.1:
+        assert [len(kept[1, kind]) for kind in KINDS if kind != "hidden"] == [
+            1,
+            8,
+            8,
+            2,
+        ]
+
+
 def test_rounds_are_equal_steps_and_each_has_gradients_of_its_own(cuts):
     model, seen = family("gated"), []
 

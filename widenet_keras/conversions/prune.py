@@ -1,12 +1,13 @@
 """A smaller model: what the loss moves least with, for what it costs, is taken out."""
 
+import math
 import os
 from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
-from widenet_keras.conversions.costs import MEASURES, Costs, Table
+from widenet_keras.conversions.costs import MEASURES, Costs, Table, is_within
 from widenet_keras.conversions.cut import cut
 from widenet_keras.conversions.importance import check_classifier, importance
 from widenet_keras.conversions.selection import kept_units, least_cost
@@ -86,7 +87,7 @@ def prune(
     for number in range(1, rounds + 1):
         costs = Costs(model, measure, table)
         budget = whole * target ** (number / rounds)
-        if costs.whole <= budget:
+        if is_within(costs.whole, budget):
             continue
         look = images, labels, batch_size, loss
         worth = importance(model, unit_sets(model), ops.square, "core", *look)
@@ -128,15 +129,22 @@ def checked_cost(
     check_integer("prune", "multiple", multiple, 1)
     table = _table_of(model, measure, table)
     costs = Costs(model, measure, table)
-    least = least_cost(costs, multiple) / costs.whole
-    if least > target:
-        advice = "" if multiple == 1 else ", or multiple=1 to leave fewer"
+    least = least_cost(costs, multiple)
+    if not is_within(least, target * costs.whole):
+        one, advice = least_cost(costs, 1), ""
+        if not is_within(least, one):
+            advice = f", or multiple=1 to reach {_share(one, costs)}"
         raise ValueError(
             f"prune: target={target} of the {measure} of {model.name} cannot be "
-            f"reached, and the least that can is {least:.3g}; use a target above it"
-            f"{advice}."
+            f"reached, and the least that can is {_share(least, costs)}; use a target "
+            f"from there on{advice}."
         )
     return costs.whole, table
+
+
+def _share(cost, costs):
+    """Returns a part of the whole as text, rounded up so that it can be reached."""
+    return f"{math.ceil(1000 * cost / costs.whole) / 1000:g}"
 
 
 def _check_model(model):
