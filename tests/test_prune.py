@@ -198,6 +198,34 @@ def test_each_batch_is_squared_by_itself():
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-9)
 
 
+class Endless(keras.utils.PyDataset):
+    """Batches without end."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return IMAGES, LABELS
+
+
+class EndlessTensorFlow:
+    """What tells of a `tf.data` set that it has no end."""
+
+    element_spec = None
+
+    def cardinality(self):
+        """Returns `tf.data.INFINITE_CARDINALITY`."""
+        return -1
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy"), [(Endless, "a length"), (EndlessTensorFlow, ".take(n)")]
+)
+def test_what_never_ends_is_refused(images, remedy):
+    with pytest.raises(ValueError, match="never ends") as error:
+        prune(family("vit"), images(), target=0.8)
+    assert remedy in one_line(error)
+
+
 @pytest.mark.parametrize(
     ("kind", "units"),
     [slow("heads", [1]), slow("value_dims", [2, 7]), ("hidden", [0, 3, 8])],
