@@ -136,6 +136,11 @@ def _with(value, *keys):
         (_with([[1.0], 2.0], "dense", "milliseconds"), "damaged"),
         (_with([1.0, float("nan")], "dense", "milliseconds"), "no positive numbers"),
         (_with([1.0, -2.0], "dense", "milliseconds"), "no positive numbers"),
+        (_with(["1", "4"], "dense", "milliseconds"), "times are no numbers"),
+        (_with([True, 4.0], "dense", "milliseconds"), "times are no numbers"),
+        (_with([1.0, 10**400], "dense", "milliseconds"), "damaged"),
+        (_with(True, "rest"), "no positive numbers"),
+        (_with("0.5", "whole"), "no positive numbers"),
     ],
 )
 def test_damaged_files_are_told(damage, said, tmp_path):
@@ -165,7 +170,15 @@ def test_files_that_are_no_tables(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "fields", "said"),
     [
-        ("vit", {"image_size": 16}, "tokens 10 and the model has tokens 17"),
+        ("vit", {"image_size": 16}, "tokens 10 and the model has image_size 16, tok"),
+        ("vit", {"num_classes": 7}, "num_classes 5 and the model has num_classes 7"),
+        ("vit", {"channels": 1}, "channels 3 and the model has channels 1"),
+        ("vit", {"pooling": "mean"}, "and the model has pooling mean"),
+        ("vit", {"activation": "relu"}, "and the model has activation relu"),
+        ("vit", {"representation": False}, "and the model has representation False"),
+        ("vit", {"class_token": False, "pooling": "mean"}, "the model has tokens 9"),
+        ("vit_moe", {"router": "grouped_top_1"}, "has router grouped_top_1"),
+        ("vit", {"moe_blocks": "all"}, "no experts and the model has some"),
         ("vit", {"width": 24}, "width 12 and the model has width 24"),
         ("vit", {"gated": True}, "gated False and the model has gated True"),
         ("vit_moe", {"top_k": 3}, "top_k 2 and the model has top_k 3"),
@@ -187,6 +200,14 @@ def test_a_model_that_it_is_not_for(kind, fields, said):
     assert said in line
     assert line.startswith("table.json was measured for")
     assert line.endswith("run `widenet measure` on the model.")
+
+
+def test_a_model_of_another_dtype():
+    found = table()
+    found.model["dtype"] = "float32\n"
+    with pytest.raises(ValueError, match="the model has dtype bfloat16") as error:
+        found.check(tiny_config("vit"), "bfloat16")
+    assert "dtype float32\\n and" in one_line(error)
 
 
 def test_smaller_parts_are_fine():

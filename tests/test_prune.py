@@ -226,6 +226,12 @@ def test_what_never_ends_is_refused(images, remedy):
     assert remedy in one_line(error)
 
 
+def test_a_generator_is_looked_at_once():
+    model = family("vit")
+    pruned = prune(model, iter([(IMAGES, LABELS)]), target=0.8)
+    assert pruned.config == prune(model, IMAGES, LABELS, 0.8).config
+
+
 @pytest.mark.parametrize(
     ("kind", "units"),
     [slow("heads", [1]), slow("value_dims", [2, 7]), ("hidden", [0, 3, 8])],
@@ -388,7 +394,7 @@ def test_what_is_left_at_least_is_a_multiple_or_all(multiple, counts):
 class Staircase:
     """A table by which hidden units are computed four at a time."""
 
-    def check(self, config):
+    def check(self, config, dtype=None):
         """Refuses what has a head alone."""
         if config.heads == 1:
             raise ValueError("the table is of another model.")
@@ -523,6 +529,9 @@ def test_what_else_a_model_has_stays():
         ({"finetune": print}, ["finetune", "rounds=2"]),
         ({"rounds": 2, "finetune": id}, ["a int is not a model"]),
         ({"rounds": 2, "images": iter(())}, ["a generator", "rounds=1"]),
+        ({"measure": "latency", "table": 3}, ["table=3 is no table", "a LatencyTable"]),
+        ({"measure": "latency", "table": {}}, ["table={} is no table"]),
+        ({"target": 1 - 1e-12}, ["costs no more than target=0.999", "smaller target"]),
         ({"labels": None}, ["no labels"]),
         ({"labels": LABELS[:3]}, ["8", "3"]),
         ({"labels": LABELS + 1}, ["5"]),
@@ -548,6 +557,16 @@ def test_other_models_are_refused_with_one_line():
     single = family("vit", heads=1)
     given = {"measure": "latency", "table": Staircase()}
     refused(single, given, ["the table is of another model"])
+    for whole in (0.0, math.inf, math.nan):
+        nothing = Staircase()
+        nothing.forward = lambda config, whole=whole: whole
+        given["table"] = nothing
+        refused(model, given, [f"takes {whole:g} milliseconds", "widenet measure"])
+    # So sure that nothing moves the loss.
+    kernel, bias = model.head.logits.weights
+    kernel.assign(np.zeros(kernel.shape))
+    bias.assign([1e4, 0, 0, 0, 0])
+    refused(model, {"labels": 0 * LABELS}, ["loss of", "is 0", "other images"])
     for weight in model.head.logits.weights:
         weight.assign(np.full(weight.shape, np.nan))
     refused(model, {}, ["are no numbers", "not finite"])

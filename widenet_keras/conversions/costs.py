@@ -56,6 +56,9 @@ class Size(NamedTuple):
 class Table(Protocol):
     """What parts take that were measured, as `LatencyTable` says it."""
 
+    def check(self, config: WideNetConfig, dtype: str | None = None):
+        """Raises `ValueError` unless it is for a model of a dtype policy."""
+
     def attention(self, size: BlockSize) -> float:
         """Returns the time of the attention of one step."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import keras
@@ -85,7 +86,12 @@ def importance(
     saliency = Saliency(sets, measure)
     looked_at.compile(saliency, loss=loss, metrics=None)
     size = {} if labels is None else {"batch_size": batch_size}
-    looked_at.fit(images, labels, verbose=0, shuffle=False, callbacks=[_Says()], **size)
+    with warnings.catch_warnings():
+        # A generator ends, as it shall.
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        looked_at.fit(
+            images, labels, verbose=0, shuffle=False, callbacks=[_Says()], **size
+        )
     return saliency.mean()
 
 

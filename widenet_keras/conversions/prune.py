@@ -14,6 +14,7 @@ from widenet_keras.conversions.selection import kept_units, least_cost
 from widenet_keras.conversions.units import unit_sets
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.checks import check_choice, check_fraction, check_integer
+from widenet_keras.utils.printable import printable
 
 
 def prune(
@@ -84,6 +85,7 @@ def prune(
     check_integer("prune", "batch_size", batch_size, 1)
     _check_rounds(rounds, finetune, images)
     whole, table = checked_cost(model, target, measure, multiple, table)
+    given = model
     for number in range(1, rounds + 1):
         costs = Costs(model, measure, table)
         budget = whole * target ** (number / rounds)
@@ -91,16 +93,17 @@ def prune(
             continue
         look = images, labels, batch_size, loss
         worth = importance(model, unit_sets(model), ops.square, "core", *look)
-        if not all(np.isfinite(each).all() for each in worth.values()):
-            raise ValueError(
-                f"prune: gradients of {model.name} are no numbers; its loss on these "
-                "images is not finite, so see what its weights are."
-            )
+        _check_worth(model, worth)
         model = cut(model, kept_units(worth, costs, budget, multiple))
         if finetune is not None and number < rounds:
             trained = finetune(model)
             model = model if trained is None else trained
             _check_model(model)
+    if model is given:
+        raise ValueError(
+            f"prune: {model.name} costs no more than target={target} of itself as it "
+            "is; use a smaller target."
+        )
     return model
 
 
@@ -129,6 +132,11 @@ def checked_cost(
     check_integer("prune", "multiple", multiple, 1)
     table = _table_of(model, measure, table)
     costs = Costs(model, measure, table)
+    if not 0 < costs.whole < math.inf:
+        raise ValueError(
+            f"prune: by the table {model.name} takes {costs.whole:g} milliseconds, of "
+            "which there is no part; run `widenet measure` on the model."
+        )
     least = least_cost(costs, multiple)
     if not is_within(least, target * costs.whole):
         one, advice = least_cost(costs, 1), ""
@@ -166,6 +174,20 @@ def _check_model(model):
         )
 
 
+def _check_worth(model, worth):
+    """Raises `ValueError` unless worth tells units apart."""
+    if not all(np.isfinite(each).all() for each in worth.values()):
+        raise ValueError(
+            f"prune: gradients of {model.name} are no numbers; its loss on these "
+            "images is not finite, so see what its weights are."
+        )
+    if not any(each.any() for each in worth.values()):
+        raise ValueError(
+            f"prune: the loss of {model.name} on these images is 0, or nothing in its "
+            "blocks moves it; give other images or labels, or another loss."
+        )
+
+
 def _check_rounds(rounds, finetune, images):
     if finetune is not None and not callable(finetune):
         raise ValueError(
@@ -178,7 +200,7 @@ def _check_rounds(rounds, finetune, images):
         )
     if rounds > 1 and hasattr(images, "__next__"):
         raise ValueError(
-            f"prune: rounds={rounds} look at the images again and a generator gives "
+            f"prune: each of {rounds} rounds looks at the images and a generator gives "
             "them once; give arrays or a data set, or use rounds=1."
         )
 
@@ -201,5 +223,11 @@ def _table_of(model, measure, table):
         from widenet_keras.conversions.latency import LatencyTable
 
         table = LatencyTable.read(table)
-    table.check(model.config)
+    methods = "check", "attention", "feed_forward", "forward"
+    if not all(callable(getattr(table, name, None)) for name in methods):
+        raise ValueError(
+            f"prune: table={printable(repr(table)):.40} is no table; give the file "
+            "that `widenet measure` wrote, or a LatencyTable."
+        )
+    table.check(model.config, model.dtype_policy.name)
     return table
