@@ -30,7 +30,8 @@ def untie(model: WideNet) -> WideNet:
         `sharing="none"`; the same groups are frozen.
 
     Raises:
-        ValueError: If the model shares nothing and its steps are whole, or it is quantised.
+        ValueError: If the model shares nothing and has no `step_widths`, or it is
+            quantised.
     """
     check_model("untie", model)
     check_plain("untie", model)
