@@ -8,9 +8,9 @@ from systems_method import Method
 
 import widenet_keras
 from widenet_keras.conversions.costs import Costs
-from widenet_keras.conversions.cut import cut
+from widenet_keras.conversions.cut import HIDDEN, cut
 from widenet_keras.conversions.selection import kept_units, units_of
-from widenet_keras.conversions.units import unit_sets
+from widenet_keras.conversions.units import PART_OF, unit_sets
 from widenet_keras.models.weights import weights_by_path
 
 HALF = 0.5
@@ -43,8 +43,13 @@ def _magnitude(model, place):
 
 
 def _random(model, place):
-    shape = _magnitude(model, place).shape
-    return np.random.default_rng(model.seed).random(shape)
+    """Returns random numbers for the units of a place, others for every place."""
+    block, kind = place
+    size = Costs(model, "flops").sizes[block]
+    count = size.count(kind)
+    of_experts = kind == HIDDEN and block in model.config.routed_blocks
+    random = np.random.default_rng((model.seed, block, list(PART_OF).index(kind)))
+    return random.random((size.experts, count) if of_experts else count)
 
 
 def _fresh(source, **fields):

@@ -198,6 +198,40 @@ def test_each_batch_is_squared_by_itself():
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-9)
 
 
+class Endless(keras.utils.PyDataset):
+    """Batches without end."""
+
+    num_batches = None
+
+    def __getitem__(self, index):
+        return IMAGES, LABELS
+
+
+class EndlessTensorFlow:
+    """What tells of a `tf.data` set that it has no end."""
+
+    element_spec = None
+
+    def cardinality(self):
+        """Returns `tf.data.INFINITE_CARDINALITY`."""
+        return -1
+
+
+@pytest.mark.parametrize(
+    ("images", "remedy"), [(Endless, "a length"), (EndlessTensorFlow, ".take(n)")]
+)
+def test_what_never_ends_is_refused(images, remedy):
+    with pytest.raises(ValueError, match="never ends") as error:
+        prune(family("vit"), images(), target=0.8)
+    assert remedy in one_line(error)
+
+
+def test_a_generator_is_looked_at_once():
+    model = family("vit")
+    pruned = prune(model, iter([(IMAGES, LABELS)]), target=0.8)
+    assert pruned.config == prune(model, IMAGES, LABELS, 0.8).config
+
+
 @pytest.mark.parametrize(
     ("kind", "units"),
     [slow("heads", [1]), slow("value_dims", [2, 7]), ("hidden", [0, 3, 8])],
@@ -360,7 +394,7 @@ def test_what_is_left_at_least_is_a_multiple_or_all(multiple, counts):
 class Staircase:
     """A table by which hidden units are computed four at a time."""
 
-    def check(self, config):
+    def check(self, config, dtype=None):
         """Refuses what has a head alone."""
         if config.heads == 1:
             raise ValueError("the table is of another model.")
@@ -400,6 +434,40 @@ def test_a_table_says_what_is_fast():
     with pytest.raises(ValueError, match="the cost nothing more that may go") as error:
         kept_units(worth_of(model), Costs(model, "latency", Staircase()), 1.0, 1)
     one_line(error)
+
+
+class Corner(Staircase):
+    """A table by which attention is fast at its smallest sizes alone."""
+
+    def attention(self, size):
+        """One where nothing more can go."""
+        return 1.0 if size[:3] == (1, 8, 8) else 5.0
+
+    def feed_forward(self, size, routed, experts):
+        """Two unless experts and their hidden units are fewest."""
+        return 1.0 if size.hidden == 8 and experts == 2 else 2.0
+
+
+@pytest.mark.parametrize("share", [0.0, 1e-9, 0.5])
+def test_what_is_fast_only_together_goes_together(share):
+    costs = Costs(family("vit_moe"), "latency", Corner())
+    worth = {
+        (block, kind): np.ones((4, 14) if kind == "hidden" and block else count)
+        for block, kind in units_of(costs.config)
+        for count in [costs.sizes[block].count(kind)]
+    }
+    least = least_cost(costs, 8)
+    assert least == costs.whole - 3 * 4 - 2
+    kept = kept_units(worth, costs, least + share * (costs.whole - least), 8)
+    [one, *_] = (len(kept[block, "heads"]) for block in range(3))
+    assert one == 1
+    if share < 0.1:
+        assert [len(kept[1, kind]) for kind in KINDS if kind != "hidden"] == [
+            1,
+            8,
+            8,
+            2,
+        ]
 
 
 def test_rounds_are_equal_steps_and_each_has_gradients_of_its_own(cuts):
@@ -461,6 +529,9 @@ def test_what_else_a_model_has_stays():
         ({"finetune": print}, ["finetune", "rounds=2"]),
         ({"rounds": 2, "finetune": id}, ["a int is not a model"]),
         ({"rounds": 2, "images": iter(())}, ["a generator", "rounds=1"]),
+        ({"measure": "latency", "table": 3}, ["table=3 is no table", "a LatencyTable"]),
+        ({"measure": "latency", "table": {}}, ["table={} is no table"]),
+        ({"target": 1 - 1e-12}, ["costs no more than target=0.999", "smaller target"]),
         ({"labels": None}, ["no labels"]),
         ({"labels": LABELS[:3]}, ["8", "3"]),
         ({"labels": LABELS + 1}, ["5"]),
@@ -486,6 +557,16 @@ def test_other_models_are_refused_with_one_line():
     single = family("vit", heads=1)
     given = {"measure": "latency", "table": Staircase()}
     refused(single, given, ["the table is of another model"])
+    for whole in (0.0, math.inf, math.nan):
+        nothing = Staircase()
+        nothing.forward = lambda config, whole=whole: whole
+        given["table"] = nothing
+        refused(model, given, [f"takes {whole:g} milliseconds", "widenet measure"])
+    # So sure that nothing moves the loss.
+    kernel, bias = model.head.logits.weights
+    kernel.assign(np.zeros(kernel.shape))
+    bias.assign([1e4, 0, 0, 0, 0])
+    refused(model, {"labels": 0 * LABELS}, ["loss of", "is 0", "other images"])
     for weight in model.head.logits.weights:
         weight.assign(np.full(weight.shape, np.nan))
     refused(model, {}, ["are no numbers", "not finite"])

@@ -115,6 +115,16 @@ def test_what_is_frozen_stays_so():
     assert untie(part).frozen == tuple(query.replace("1", step) for step in "012")
 
 
+@pytest.mark.parametrize("pieces", [[], slow([LORA])])
+def test_steps_of_several_widths_get_blocks_of_these(pieces):
+    for fields in ({"gated": True}, {"moe_blocks": (1,)}):
+        model = tiny_model("vit", step_widths=(6, 9), pieces=pieces, **fields)
+        apart = untie(model)
+        assert [size.hidden for size in apart.config.sizes] == [6, 9]
+        assert apart.config.step_widths is None
+        assert_same_logits(apart, model)
+
+
 def test_class_dtype_and_origin_are_kept():
     model = tiny_model(dtype="mixed_bfloat16", steps=2)
     model.class_names = ("a", "b", "c", "d", "e")

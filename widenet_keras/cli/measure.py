@@ -10,7 +10,7 @@ from widenet_keras.cli.checks import check_at_least, check_exists, check_memory_
 from widenet_keras.cli.conversion import say
 from widenet_keras.utils.memory import memory_of
 
-# Timings of one thing that differ by more are not worth much.
+# Timings of one thing that differ by more, by part, are not worth much.
 _STEADY = 0.2
 
 
@@ -34,7 +34,8 @@ class Measure:
     repeats: int = 25
     """Timings of each size, of which the median counts."""
     max_memory: str = "2G"
-    """Memory that the model may take beyond what its file weighs."""
+    """Memory that the model may take beyond what its file weighs; and that all models
+    that are timed may take together, which are of a few steps alike."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 
@@ -57,8 +58,9 @@ class Measure:
         # Before the model is read, which may take long.
         device = device_named("--device", self.device)
         check_file(self.output)
-        model = load_classifier(self.model, max_memory=memory_of(self.max_memory))
-        table = measure_latency(model, device, self.batch_size, self.repeats)
+        memory = memory_of(self.max_memory)
+        model = load_classifier(self.model, max_memory=memory)
+        table = measure_latency(model, device, self.batch_size, self.repeats, memory)
         table.write(self.output)
         say(_shown(self.model, table, model.config))
         spread = table.measured["spread"]
@@ -66,6 +68,12 @@ class Measure:
             say(
                 f"Timings of one thing differ by {spread:.0%}: something else runs "
                 "here; measure again when nothing does."
+            )
+        whole, steps = table.whole, table.forward(model.config)
+        if abs(steps - whole) > _STEADY * whole:
+            say(
+                f"The whole model takes {whole:.3g} ms and by its steps {steps:.3g}: "
+                "the table is a rough guide to it."
             )
         say(f"written: {self.output}")
 

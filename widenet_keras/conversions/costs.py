@@ -28,6 +28,7 @@ _FIELDS = {
     HIDDEN: "hidden",
 }
 MEASURES = ("flops", "parameters", "latency")
+_ROUNDING = 1e-9
 
 
 class Size(NamedTuple):
@@ -55,6 +56,9 @@ class Size(NamedTuple):
 class Table(Protocol):
     """What parts take that were measured, as `LatencyTable` says it."""
 
+    def check(self, config: WideNetConfig, dtype: str | None = None):
+        """Raises `ValueError` unless it is for a model of a dtype policy."""
+
     def attention(self, size: BlockSize) -> float:
         """Returns the time of the attention of one step."""
 
@@ -63,6 +67,16 @@ class Table(Protocol):
 
     def forward(self, config: WideNetConfig) -> float:
         """Returns the time of a whole model."""
+
+
+def is_within(cost: float, budget: float) -> bool:
+    """Whether a cost is at most a budget, but for the rounding of sums.
+
+    Args:
+        cost: What something costs.
+        budget: What it may cost.
+    """
+    return cost <= budget * (1 + _ROUNDING)
 
 
 class Costs:

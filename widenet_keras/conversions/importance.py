@@ -1,6 +1,8 @@
 """How much the loss of a model moves with parts of it: gradients that a `fit` has."""
 
 import dataclasses
+import math
+import warnings
 from collections.abc import Callable, Mapping
 
 import keras
@@ -59,8 +61,9 @@ def importance(
         loss: As for `ImageClassifier.compile`.
 
     Raises:
-        ValueError: If images and labels do not fit the model.
+        ValueError: If images and labels do not fit the model, or never end.
     """
+    _check_ends(images)
     if has_banks(model.config):
         model = without_banks(model)
     looked_at = model.adapted(
@@ -82,9 +85,29 @@ def importance(
     )
     saliency = Saliency(sets, measure)
     looked_at.compile(saliency, loss=loss, metrics=None)
-    size = {} if labels is None else {"batch_size": batch_size, "shuffle": False}
-    looked_at.fit(images, labels, verbose=0, callbacks=[_Says()], **size)
+    size = {} if labels is None else {"batch_size": batch_size}
+    with warnings.catch_warnings():
+        # A generator ends, as it shall.
+        warnings.filterwarnings("ignore", message="Your input ran out of data")
+        looked_at.fit(
+            images, labels, verbose=0, shuffle=False, callbacks=[_Says()], **size
+        )
     return saliency.mean()
+
+
+def _check_ends(images):
+    """Raises `ValueError` for a data set that is known to have no end."""
+    if isinstance(images, keras.utils.PyDataset):
+        batches = images.num_batches
+        endless = batches is None or batches == math.inf
+        remedy = "give it a length"
+    else:
+        # Of `tf.data`, which gives -1 for those.
+        known = hasattr(images, "element_spec") and hasattr(images, "cardinality")
+        endless = known and int(images.cardinality()) == -1
+        remedy = "use .take(n) for so many batches"
+    if endless:
+        raise ValueError(f"The data set of images never ends; {remedy}.")
 
 
 class _Says(keras.callbacks.Callback):

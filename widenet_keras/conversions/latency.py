@@ -1,9 +1,10 @@
 """How long parts of a model take by their sizes: the table that `prune` reads."""
 
 import dataclasses
+import math
 from pathlib import Path
 
-from widenet_keras.conversions.latency_grid import Grid
+from widenet_keras.conversions.latency_grid import Grid, is_number
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.utils.json_files import read_json, write_json
@@ -14,6 +15,28 @@ AXES = {
     "attention": ("heads", "key_dim", "value_dim"),
     "dense": ("hidden",),
     "routed": ("experts", "hidden"),
+}
+
+# What times depend on besides the sizes and the number of the steps.
+_FACTS = (
+    "image_size",
+    "patch_size",
+    "channels",
+    "tokens",
+    "width",
+    "gated",
+    "activation",
+    "output_activation",
+    "embedding_norm",
+    "pooling",
+    "representation",
+    "num_classes",
+)
+_OF_EXPERTS = ("top_k", "router")
+# What a table has, and a model that it is not for, where a kind of parts is missing.
+_MISSING = {
+    "dense": ("no dense feed-forward parts", "some"),
+    "routed": ("no experts", "some"),
 }
 
 
@@ -79,25 +102,29 @@ class LatencyTable:
             for step, size in enumerate(config.sizes_of_steps)
         )
 
-    def check(self, config: WideNetConfig):
+    def check(self, config: WideNetConfig, dtype: str | None = None):
         """Raises `ValueError` unless the table is for a model.
 
         That is the one that was measured, or one of its shape with smaller parts.
 
         Args:
             config: `WideNetConfig` of the model.
+            dtype: Name of its dtype policy; None for that of the table.
         """
-        other = facts_of(config)
+        other = facts_of(config) | ({} if dtype is None else {"dtype": dtype})
+        if "routed" not in self.grids:
+            # That there are any is told below.
+            other = {name: other[name] for name in other if name not in _OF_EXPERTS}
         differ = [name for name in other if self.model.get(name) != other[name]]
         if differ:
             mine, found = (
                 ", ".join(f"{name} {facts.get(name)}" for name in differ)
                 for facts in (self.model, other)
             )
-            raise self._foreign(mine, found)
+            raise self._foreign(printable(mine), found)
         for kind, sizes in sizes_of(config).items():
             if kind not in self.grids:
-                raise self._foreign(f"no {kind} feed-forward parts", "some")
+                raise self._foreign(*_MISSING[kind])
             for name, points, (_, size) in zip(
                 AXES[kind], self.grids[kind].axes, sizes, strict=True
             ):
@@ -148,7 +175,13 @@ class LatencyTable:
             )
         try:
             return cls._of(content, printable(path))
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (
+            ArithmeticError,
+            AttributeError,
+            KeyError,
+            TypeError,
+            ValueError,
+        ) as error:
             reason = f"no {error}" if isinstance(error, KeyError) else error
             raise ValueError(
                 f"{printable(path)} is damaged ({printable(reason)}); {remedy}."
@@ -156,8 +189,8 @@ class LatencyTable:
 
     @classmethod
     def _of(cls, content, origin):
-        times = {name: float(content[name]) for name in ("rest", "whole")}
-        if not all(0 <= time < float("inf") for time in times.values()):
+        times = {name: content[name] for name in ("rest", "whole")}
+        if not all(is_number(t) and 0 <= t < math.inf for t in times.values()):
             raise ValueError("times are no positive numbers")
         grids = {
             kind: Grid.of(
@@ -178,13 +211,12 @@ def facts_of(config: WideNetConfig) -> dict:
     Args:
         config: `WideNetConfig`.
     """
-    facts = {
-        "tokens": config.tokens,
-        "width": config.width,
-        "gated": config.gated,
-    }
+    facts = {name: getattr(config, name) for name in _FACTS}
+    if config.pooling == "attention":
+        # Of the MLP in its head.
+        facts["mlp_dim"] = config.mlp_dim
     if config.routed_steps:
-        facts["top_k"] = config.top_k
+        facts |= {name: getattr(config, name) for name in _OF_EXPERTS}
     return facts
 
 

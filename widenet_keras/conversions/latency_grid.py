@@ -1,8 +1,18 @@
 """Milliseconds at some sizes, and between them."""
 
+import numbers
 from typing import NamedTuple
 
 import numpy as np
+
+
+def is_number(value: object) -> bool:
+    """Whether something is a real number, and not True or text that looks like one.
+
+    Args:
+        value: Anything.
+    """
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
 
 
 class Grid(NamedTuple):
@@ -36,9 +46,12 @@ class Grid(NamedTuple):
             whole = all(type(size) is int and size > 0 for size in axis)
             if not (axis and whole and list(axis) == sorted(set(axis))):
                 raise ValueError("sizes are no increasing whole numbers")
-        values = np.array(milliseconds, float)
+        values = np.array(milliseconds, object)
         if values.shape != tuple(map(len, axes)):
             raise ValueError("not every size has a time")
+        if not all(map(is_number, values.flat)):
+            raise ValueError("times are no numbers")
+        values = values.astype(float)
         if not (np.isfinite(values) & (values >= 0)).all():
             raise ValueError("times are no positive numbers")
         for axis in range(values.ndim):

@@ -18,16 +18,20 @@ from widenet_keras.conversions.remade import begun, check_model
 from widenet_keras.data.progress import Progress
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
+from widenet_keras.models.memory import parameter_count
 from widenet_keras.models.weights import check_plain
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.devices import device_named
+from widenet_keras.utils.memory import MAX_MEMORY, check_taken
 from widenet_keras.utils.quiet import quiet
 from widenet_keras.version import __version__
 
 _OWNER = "measure"
 # Steps of the models that are timed; one of twice as many tells what is no step.
 _STEPS = 4
+# Bytes of a weight.
+_FLOAT = 4
 # How many sizes of each axis are timed, in the order of `AXES`.
 _POINTS = {"attention": (3, 3, 3), "dense": (6,), "routed": (3, 4)}
 # Of what they are multiples; the smallest is that, or an eighth of the largest.
@@ -64,14 +68,19 @@ _INITIALIZERS = {"glorot_uniform": _FromNumPy, "RandomNormal": _FromNumPy}
 
 
 def measure_latency(
-    model: WideNet, device: str | None = None, batch_size: int = 1, repeats: int = 25
+    model: WideNet,
+    device: str | None = None,
+    batch_size: int = 1,
+    repeats: int = 25,
+    max_memory: int = MAX_MEMORY,
 ) -> LatencyTable:
     """Returns how long inference takes here, by the sizes of the parts of a model.
 
     Models of a few steps alike are timed with `predict_on_batch`: attention of several
     sizes beside the smallest feed-forward part, and the other way round. What one takes
     beyond the model of smallest parts is added to what such parts take. Models take
-    turns, so that a slow moment of the machine hits all of them.
+    turns, so that a slow moment of the machine hits all of them; so all are in memory
+    at once.
 
     Args:
         model: A `WideNet` or `ImageClassifier`. Its weights do not matter, and pieces
@@ -79,9 +88,11 @@ def measure_latency(
         device: Such as "cpu" or "gpu:1"; None for the one that Keras takes by itself.
         batch_size: Images per forward pass.
         repeats: Timings of each size, of which the median counts.
+        max_memory: Bytes that the weights of all models that are timed may take.
 
     Raises:
-        ValueError: If there is no such device, or the model is quantised.
+        ValueError: If there is no such device, the model is quantised, or the models
+            would take too much memory.
     """
     check_model(_OWNER, model)
     check_plain(_OWNER, model)
@@ -94,6 +105,9 @@ def measure_latency(
     for kind, of in axes.items():
         alike += [_alike(kind, sizes, base) for sizes in itertools.product(*of)]
     configs = [config.replace(pieces=()), *(_config(config, each) for each in alike)]
+    weights = sum(parameter_count(each.to_dict()) for each in configs)
+    what = f"the weights of {len(configs)} models to be timed"
+    check_taken(_OWNER, what, _FLOAT * weights, max_memory)
     shape = batch_size, *config.image_shape
     images = np.random.default_rng(0).uniform(-1, 1, shape).astype("float32")
     with keras.device(device):

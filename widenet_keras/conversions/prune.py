@@ -1,18 +1,20 @@
 """A smaller model: what the loss moves least with, for what it costs, is taken out."""
 
+import math
 import os
 from collections.abc import Callable
 
 import numpy as np
 from keras import ops
 
-from widenet_keras.conversions.costs import MEASURES, Costs, Table
+from widenet_keras.conversions.costs import MEASURES, Costs, Table, is_within
 from widenet_keras.conversions.cut import cut
 from widenet_keras.conversions.importance import check_classifier, importance
 from widenet_keras.conversions.selection import kept_units, least_cost
 from widenet_keras.conversions.units import unit_sets
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.checks import check_choice, check_fraction, check_integer
+from widenet_keras.utils.printable import printable
 
 
 def prune(
@@ -83,23 +85,25 @@ def prune(
     check_integer("prune", "batch_size", batch_size, 1)
     _check_rounds(rounds, finetune, images)
     whole, table = checked_cost(model, target, measure, multiple, table)
+    given = model
     for number in range(1, rounds + 1):
         costs = Costs(model, measure, table)
         budget = whole * target ** (number / rounds)
-        if costs.whole <= budget:
+        if is_within(costs.whole, budget):
             continue
         look = images, labels, batch_size, loss
         worth = importance(model, unit_sets(model), ops.square, "core", *look)
-        if not all(np.isfinite(each).all() for each in worth.values()):
-            raise ValueError(
-                f"prune: gradients of {model.name} are no numbers; its loss on these "
-                "images is not finite, so see what its weights are."
-            )
+        _check_worth(model, worth)
         model = cut(model, kept_units(worth, costs, budget, multiple))
         if finetune is not None and number < rounds:
             trained = finetune(model)
             model = model if trained is None else trained
             _check_model(model)
+    if model is given:
+        raise ValueError(
+            f"prune: {model.name} costs no more than target={target} of itself as it "
+            "is; use a smaller target."
+        )
     return model
 
 
@@ -128,15 +132,27 @@ def checked_cost(
     check_integer("prune", "multiple", multiple, 1)
     table = _table_of(model, measure, table)
     costs = Costs(model, measure, table)
-    least = least_cost(costs, multiple) / costs.whole
-    if least > target:
-        advice = "" if multiple == 1 else ", or multiple=1 to leave fewer"
+    if not 0 < costs.whole < math.inf:
+        raise ValueError(
+            f"prune: by the table {model.name} takes {costs.whole:g} milliseconds, of "
+            "which there is no part; run `widenet measure` on the model."
+        )
+    least = least_cost(costs, multiple)
+    if not is_within(least, target * costs.whole):
+        one, advice = least_cost(costs, 1), ""
+        if not is_within(least, one):
+            advice = f", or multiple=1 to reach {_share(one, costs)}"
         raise ValueError(
             f"prune: target={target} of the {measure} of {model.name} cannot be "
-            f"reached, and the least that can is {least:.3g}; use a target above it"
-            f"{advice}."
+            f"reached, and the least that can is {_share(least, costs)}; use a target "
+            f"from there on{advice}."
         )
     return costs.whole, table
+
+
+def _share(cost, costs):
+    """Returns a part of the whole as text, rounded up so that it can be reached."""
+    return f"{math.ceil(1000 * cost / costs.whole) / 1000:g}"
 
 
 def _check_model(model):
@@ -158,6 +174,20 @@ def _check_model(model):
         )
 
 
+def _check_worth(model, worth):
+    """Raises `ValueError` unless worth tells units apart."""
+    if not all(np.isfinite(each).all() for each in worth.values()):
+        raise ValueError(
+            f"prune: gradients of {model.name} are no numbers; its loss on these "
+            "images is not finite, so see what its weights are."
+        )
+    if not any(each.any() for each in worth.values()):
+        raise ValueError(
+            f"prune: the loss of {model.name} on these images is 0, or nothing in its "
+            "blocks moves it; give other images or labels, or another loss."
+        )
+
+
 def _check_rounds(rounds, finetune, images):
     if finetune is not None and not callable(finetune):
         raise ValueError(
@@ -170,7 +200,7 @@ def _check_rounds(rounds, finetune, images):
         )
     if rounds > 1 and hasattr(images, "__next__"):
         raise ValueError(
-            f"prune: rounds={rounds} look at the images again and a generator gives "
+            f"prune: each of {rounds} rounds looks at the images and a generator gives "
             "them once; give arrays or a data set, or use rounds=1."
         )
 
@@ -193,5 +223,11 @@ def _table_of(model, measure, table):
         from widenet_keras.conversions.latency import LatencyTable
 
         table = LatencyTable.read(table)
-    table.check(model.config)
+    methods = "check", "attention", "feed_forward", "forward"
+    if not all(callable(getattr(table, name, None)) for name in methods):
+        raise ValueError(
+            f"prune: table={printable(repr(table)):.40} is no table; give the file "
+            "that `widenet measure` wrote, or a LatencyTable."
+        )
+    table.check(model.config, model.dtype_policy.name)
     return table

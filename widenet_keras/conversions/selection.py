@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from widenet_keras.conversions.costs import Costs
+from widenet_keras.conversions.costs import Costs, is_within
 from widenet_keras.conversions.cut import EXPERTS, HEADS, HIDDEN
 from widenet_keras.conversions.units import OF_PART, PART_OF
 from widenet_keras.layers.sharing import PART_PLANS
@@ -80,23 +80,29 @@ def kept_units(
     mixtures = tuple(place for place in lines if place[1] == EXPERTS)
     choices = [(place,) for place in lines if place not in mixtures]
     choices += [mixtures] if mixtures else []
+    parts = _parts(lines)
     near = {
-        each: [other for other in choices if _touch(each, other)] for each in choices
+        each: [other for other in choices if _touch(each, other)]
+        for each in (*choices, *parts)
     }
     sizes, cost, found, changed = dict(costs.sizes), costs.whole, {}, choices
-    while cost > budget:
+    while not is_within(cost, budget):
         for places in changed:
             found[places] = _next_of(places, lines, sizes, costs)
-        places = min(found, key=lambda places: found[places][0])
-        density, gone, freed = found[places]
+        moves = found
+        if all(density == math.inf for density, _, _ in found.values()):
+            # By a table that may still free something which no kind does by itself.
+            moves = {each: _next_of(each, lines, sizes, costs) for each in parts}
+        places = min(moves, key=lambda places: moves[places][0])
+        density, gone, freed = moves[places]
         if density == math.inf:
             raise ValueError(
                 f"prune: at {cost / costs.whole:.3g} of the cost nothing more that may "
                 "go lowers it; use a target above that, or another measure."
             )
-        for block, kind in places:
+        for (block, kind), count in gone.items():
             line = lines[block, kind]
-            line.gone = gone
+            line.gone = count
             sizes[block] = sizes[block].resized(kind, line.left)
         cost -= freed
         changed = near[places]
@@ -161,6 +167,16 @@ def _least_left(count, least, step):
     return min(count, math.ceil(least / step) * step)
 
 
+def _parts(lines):
+    """Returns the places of each part, those of all mixtures together."""
+    found = {}
+    for block, kind in lines:
+        part = PART_OF[kind]
+        routed = part == PART_OF[EXPERTS] and (block, EXPERTS) in lines
+        found.setdefault((part, None if routed else block), []).append((block, kind))
+    return [tuple(places) for places in found.values()]
+
+
 def _touch(places, others):
     """Whether what goes at some places changes what others cost."""
     here, there = ({(b, PART_OF[kind]) for b, kind in e} for e in (places, others))
@@ -173,18 +189,27 @@ def _next_of(places, lines, sizes, costs):
     These are as many as it takes to free anything, which by a table may be several
     times the least; the density is infinite where nothing does.
     """
-    for gone in lines[places[0]].nexts():
-        freed = worth = 0
-        for block, kind in places:
-            line = lines[block, kind]
-            left = line.groups * (line.count - gone)
-            part, smaller = PART_OF[kind], sizes[block].resized(kind, left)
-            freed += costs.of(part, block, sizes[block])
-            freed -= costs.of(part, block, smaller)
+    for gone in _nexts(places, lines):
+        worth, smaller = 0, {}
+        for (block, kind), count in gone.items():
+            line, part = lines[block, kind], (PART_OF[kind], block)
+            left = line.groups * (line.count - count)
+            smaller[part] = smaller.get(part, sizes[block]).resized(kind, left)
             rows = slice(None)
             if kind == HIDDEN and (block, EXPERTS) in lines:
                 rows = lines[block, EXPERTS].kept()
-            worth += line.worth_until(gone, rows)
+            worth += line.worth_until(count, rows)
+        freed = sum(
+            costs.of(part, block, sizes[block]) - costs.of(part, block, size)
+            for (part, block), size in smaller.items()
+        )
         if freed > 0:
             return worth / freed, gone, freed
-    return math.inf, 0, 0
+    return math.inf, {}, 0
+
+
+def _nexts(places, lines):
+    """Yields dicts of how many may be gone next at each place, from the fewest."""
+    nexts = {place: [*lines[place].nexts()] for place in places}
+    for turn in range(max(map(len, nexts.values()))):
+        yield {p: each[min(turn, len(each) - 1)] for p, each in nexts.items() if each}

@@ -23,15 +23,16 @@ def untie(model: WideNet) -> WideNet:
     relaxed model becomes a plain ViT again. Other pieces belong to the steps and stay.
 
     Args:
-        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms;
-            steps of several widths get blocks of these.
+        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms, or
+            has `step_widths`; steps of several widths get blocks of these.
 
     Returns:
         A new, uncompiled model of the same class and dtype policy, with
         `sharing="none"`; the same groups are frozen.
 
     Raises:
-        ValueError: If the model shares nothing, or is quantised.
+        ValueError: If the model shares nothing and has no `step_widths`, or it is
+            quantised.
     """
     check_model("untie", model)
     check_plain("untie", model)

@@ -47,6 +47,24 @@ def check_memory(path, what: str, needed: int, max_memory: int):
         )
 
 
+def check_taken(owner: str, what: str, needed: int, max_memory: int):
+    """Raises `ValueError` if a call would take too much memory.
+
+    Args:
+        owner: Who asks, for the message.
+        what: What would take it, such as "its weights".
+        needed: Bytes of that.
+        max_memory: Bytes that are allowed.
+    """
+    check_integer(owner, "max_memory", max_memory, 0)
+    if needed > max_memory:
+        raise ValueError(
+            f"{owner}: {what} would take {_in_gib(needed)} of memory, more than the "
+            f"allowed {_in_gib(max_memory)}; if there is as much, allow more "
+            "(max_memory in Python, --max-memory of widenet)."
+        )
+
+
 def weight_of(path: Path) -> int:
     """Returns the bytes of a file, or of all files of a folder."""
     return sum(each.stat().st_size for each in _files_of(path))
