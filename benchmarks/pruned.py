@@ -3,16 +3,20 @@
     python benchmarks/pruned.py --json benchmarks/results/pruned.json
 
 Weights, images and labels are random: what is cut says nothing of a task, but blocks of
-many sizes come out. LiteRT files run at batch 1, models of Keras at `--batch`, the
-whole and the pruned one turn by turn in one process. The last column is the ratio of
-their times over the ratio of their FLOPs: at 1.0 every operation that is left out is
-time saved.
+many sizes come out, multiples of `--multiples`. LiteRT files run at batch 1 with each
+of `--threads`, models of Keras at `--batch`, the whole and the pruned ones turn by turn
+in one process, each for two seconds at least. The last column is the ratio of their
+times over the ratio of their FLOPs: at 1.0 every operation that is left out is time
+saved.
 """
+
+import time
 
 import harness
 
 PRESETS = ["vit_small_32", "vit_b16"]
 LOOKED_AT = 8
+LEAST_SECONDS = 2.0
 
 
 def main():
@@ -21,7 +25,10 @@ def main():
     arguments.add_argument("--presets", nargs="+", default=PRESETS)
     arguments.add_argument("--target", type=float, default=0.5)
     arguments.add_argument("--batch", type=int, default=8)
-    arguments.add_argument("--threads", type=int, default=2, help="of LiteRT")
+    arguments.add_argument("--multiples", type=int, nargs="+", default=[8, 16])
+    arguments.add_argument(
+        "--threads", type=int, nargs="+", default=[1, 2], help="of LiteRT"
+    )
     harness.run(__file__, arguments.parse_args(), measure, present)
 
 
@@ -43,27 +50,46 @@ def measure(arguments):
         images = random.uniform(-1, 1, shape).astype("float32")
         labels = random.integers(config.num_classes, size=len(images))
         harness.progress(f"{timed.BACKEND}: {preset} is pruned")
-        pruned = widenet_keras.prune(whole, images, labels, target=arguments.target)
-        models = {"whole": whole, "pruned": pruned}
-        flops = [widenet_keras.forward_flops(m.config) for m in (pruned, whole)]
-        runs = {"keras": (keras_cases(models, images[: arguments.batch]), None)}
+        models = {None: whole}
+        for multiple in arguments.multiples:
+            models[multiple] = widenet_keras.prune(
+                whole, images, labels, target=arguments.target, multiple=multiple
+            )
+        flops = {m: widenet_keras.forward_flops(models[m].config) for m in models}
+        batch = images[: arguments.batch]
+        runs = {("keras", None, len(batch)): keras_cases(models, batch)}
         if timed.BACKEND == "tensorflow":
-            runs["litert"] = (litert_cases(models, images, arguments.threads), 1)
-        for name, (cases, batch) in runs.items():
-            harness.progress(f"{timed.BACKEND}: {preset} is timed, {name}")
-            found = harness.median_milliseconds(cases, arguments.repeats)
-            ratio, of_flops = found["pruned"] / found["whole"], flops[0] / flops[1]
-            yield {
-                "benchmark": "pruned",
-                "preset": preset,
-                "run": name,
-                "batch": batch or arguments.batch,
-                "milliseconds_whole": round(found["whole"], 2),
-                "milliseconds_pruned": round(found["pruned"], 2),
-                "time_ratio": round(ratio, 3),
-                "flop_ratio": round(of_flops, 3),
-                "over_flops": round(ratio / of_flops, 3),
-            }
+            for threads in arguments.threads:
+                cases = litert_cases(models, images, threads)
+                runs["litert", threads, 1] = cases
+        for (run, threads, images_at_once), cases in runs.items():
+            harness.progress(f"{timed.BACKEND}: {preset} is timed, {run}")
+            found = harness.median_milliseconds(cases, repeats_of(cases, arguments))
+            for multiple in arguments.multiples:
+                ratio = found[multiple] / found[None]
+                of_flops = flops[multiple] / flops[None]
+                yield {
+                    "benchmark": "pruned",
+                    "preset": preset,
+                    "run": run,
+                    "threads": threads,
+                    "batch": images_at_once,
+                    "multiple": multiple,
+                    "milliseconds_whole": round(found[None], 2),
+                    "milliseconds_pruned": round(found[multiple], 2),
+                    "time_ratio": round(ratio, 3),
+                    "flop_ratio": round(of_flops, 3),
+                    "over_flops": round(ratio / of_flops, 3),
+                }
+
+
+def repeats_of(cases, arguments):
+    """Returns how many timings a case gets: more of what is short."""
+    cases[None]()
+    start = time.perf_counter()
+    cases[None]()
+    taken = time.perf_counter() - start
+    return max(arguments.repeats, round(LEAST_SECONDS / taken))
 
 
 def keras_cases(models, images):
@@ -100,7 +126,9 @@ def present(rows, arguments):
             "backend": "{}",
             "preset": "{}",
             "run": "{}",
+            "threads": "{}",
             "batch": "{}",
+            "multiple": "{}",
             "milliseconds_whole": "{:.1f}",
             "milliseconds_pruned": "{:.1f}",
             "time_ratio": "{:.3f}",

@@ -109,14 +109,16 @@ def test_compile_time(arguments, capsys):
 
 
 @pytest.mark.slow
-def test_pruned(arguments, capsys):
-    options = "--presets vit_digits --repeats 1 --batch 2 --target 0.7"
-    parsed = arguments(pruned, options)
+def test_pruned(arguments, capsys, monkeypatch):
+    options = "--presets vit_digits --repeats 1 --batch 2 --target 0.7 --threads 1"
+    parsed = arguments(pruned, f"{options} --multiples 4 8")
+    monkeypatch.setattr(pruned, "LEAST_SECONDS", 0.0)
     rows = [{**row, "backend": BACKEND} for row in pruned.measure(parsed)]
     pruned.present(rows, parsed)
     assert "over_flops" in capsys.readouterr().out
-    assert [row["run"] for row in rows] == ["keras", "litert"][: len(rows)]
-    assert len(rows) == (2 if BACKEND == "tensorflow" else 1)
+    runs = ["keras", "litert"] if BACKEND == "tensorflow" else ["keras"]
+    found = [(row["run"], row["multiple"]) for row in rows]
+    assert found == [(run, multiple) for run in runs for multiple in (4, 8)]
     for row in rows:
         assert 0.6 < row["flop_ratio"] <= 0.7
         ratio = row["milliseconds_pruned"] / row["milliseconds_whole"]
