@@ -12,7 +12,7 @@ import pytest
 from conftest import numpy, one_line, slow, slow_on, tiny_images, tiny_model
 from test_prune_prompts import NOISY, task_loss
 
-from widenet_keras import LoRA, Prompt, forward_flops, prune
+from widenet_keras import LoRA, Prompt, forward_flops, prune, untie
 from widenet_keras.conversions import prune as prune_module
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.importance import importance
@@ -543,6 +543,9 @@ def test_what_else_a_model_has_stays():
     assert pruned.class_names == tuple("abcde")
     assert pruned.dtype_policy.name == "mixed_bfloat16"
     assert not pruned.config.nested_widths
+    with pytest.raises(ValueError, match="before pruning") as error:
+        pruned.adapted(pieces=[LoRA(2)])
+    assert "tune and merge()" in one_line(error)
     again = prune(pruned, IMAGES, LABELS, 0.9, multiple=1)
     assert forward_flops(again.config) <= 0.9 * forward_flops(pruned.config)
 
@@ -568,6 +571,7 @@ def test_what_else_a_model_has_stays():
         ({"measure": "latency", "table": 3}, ["table=3 is no table", "a LatencyTable"]),
         ({"measure": "latency", "table": {}}, ["table={} is no table"]),
         ({"target": 1 - 1e-12}, ["costs no more than target=0.999", "smaller target"]),
+        ({"loss": "foo"}, ["loss", "foo"]),
         ({"labels": None}, ["no labels"]),
         ({"labels": LABELS[:3]}, ["8", "3"]),
         ({"labels": LABELS + 1}, ["5"]),
@@ -590,6 +594,7 @@ def test_other_models_are_refused_with_one_line():
         refused(model.adapted(pieces=pieces), {}, advice)
     steps = family("vit", step_widths=(10, 5))
     refused(steps, {}, ["step_widths=(10, 5)", "untie() first"])
+    assert prune(untie(steps), IMAGES, LABELS, 0.8, multiple=1)
     single = family("vit", heads=1)
     given = {"measure": "latency", "table": Staircase()}
     refused(single, given, ["the table is of another model"])
