@@ -571,7 +571,7 @@ def test_what_else_a_model_has_stays():
         ({"measure": "latency", "table": 3}, ["table=3 is no table", "a LatencyTable"]),
         ({"measure": "latency", "table": {}}, ["table={} is no table"]),
         ({"target": 1 - 1e-12}, ["costs no more than target=0.999", "smaller target"]),
-        ({"loss": "foo"}, ["loss", "foo"]),
+        ({"loss": "hinges"}, ["loss='hinges' is not known", "mean 'hinge'?"]),
         ({"labels": None}, ["no labels"]),
         ({"labels": LABELS[:3]}, ["8", "3"]),
         ({"labels": LABELS + 1}, ["5"]),
