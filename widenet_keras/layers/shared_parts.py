@@ -65,8 +65,7 @@ def sizes_of(blocks, width):
         if len(values) > 1:
             raise ValueError(
                 f"Encoder: pieces need blocks of one size and {name} is "
-                f"{' and '.join(map(str, sorted(values)))}; give all blocks the same, "
-                "or tune and merge() before pruning."
+                f"{' and '.join(map(str, sorted(values)))}; give all blocks the same."
             )
         found.append(values.pop() if values else 0)
     return Sizes(*found)
