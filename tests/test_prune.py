@@ -12,7 +12,7 @@ import pytest
 from conftest import numpy, one_line, slow, slow_on, tiny_images, tiny_model
 from test_prune_prompts import NOISY, task_loss
 
-from widenet_keras import LoRA, Prompt, forward_flops, prune
+from widenet_keras import LoRA, Prompt, forward_flops, prune, untie
 from widenet_keras.conversions import prune as prune_module
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.importance import importance
@@ -470,8 +470,42 @@ def test_what_is_fast_only_together_goes_together(share):
         ]
 
 
-def test_rounds_are_equal_steps_and_each_has_gradients_of_its_own(cuts):
-    model, seen = family("gated"), []
+def test_experts_that_are_gone_count_for_nothing():
+    costs = Costs(family("vit_moe", steps=2, moe_blocks=(1,)), "parameters")
+    # Worth a lot is all but the first expert, and the hidden units of the others.
+    worth = {
+        (block, kind): np.full(costs.sizes[block].count(kind), 1e3)
+        for block, kind in units_of(costs.config)
+    }
+    worth[1, "experts"][0] = 0.0
+    worth[1, "hidden"] = np.repeat([[1e9], [1e-3], [1e-3], [1e-3]], 14, axis=1)
+    smaller = costs.sizes[1].resized("experts", 3).resized("hidden", 12)
+    freed = costs.of("feed_forward", 1, costs.sizes[1])
+    freed -= costs.of("feed_forward", 1, smaller)
+    kept = kept_units(worth, costs, costs.whole - freed, 2)
+    assert kept[1, "experts"].tolist() == [1, 2, 3]
+    assert kept[1, "hidden"].shape == (4, 12)
+    others = [each for each in kept if each not in {(1, "experts"), (1, "hidden")}]
+    assert all(len(kept[each]) == len(worth[each]) for each in others)
+
+
+def test_a_table_counts_every_use_of_a_shared_block():
+    model, table = family("cycle"), Staircase()
+    pruned = prune(model, IMAGES, LABELS, 0.7, "latency", multiple=1, table=table)
+    whole, left = (table.forward(each.config) for each in (model, pruned))
+    assert whole == 2 + 4 * (20 + 3)
+    # A head that two steps read.
+    assert 0.7 * whole - 2 * 10 < left <= 0.7 * whole
+
+
+def test_rounds_are_equal_steps_and_each_has_gradients_of_its_own(cuts, monkeypatch):
+    model, seen, budgets = family("gated"), [], []
+
+    def told(worth, costs, budget, multiple):
+        budgets.append(budget)
+        return kept_units(worth, costs, budget, multiple)
+
+    monkeypatch.setattr(prune_module, "kept_units", told)
 
     def finetune(given):
         seen.append(given)
@@ -489,6 +523,8 @@ def test_rounds_are_equal_steps_and_each_has_gradients_of_its_own(cuts):
         (np.array([0.77, 0.61, 0.48]) < found) & (found <= [0.8, 0.64, 0.512])
     ).all()
     assert len(cuts) == 3
+    whole = forward_flops(model.config)
+    np.testing.assert_allclose(budgets, whole * np.array([0.8, 0.64, 0.512]))
     [trained] = [weight for weight in seen[0].weights if "norm1/gamma" in weight.path]
     for weight in pruned.weights:
         if weight.path.endswith("norm1/gamma"):
@@ -507,6 +543,9 @@ def test_what_else_a_model_has_stays():
     assert pruned.class_names == tuple("abcde")
     assert pruned.dtype_policy.name == "mixed_bfloat16"
     assert not pruned.config.nested_widths
+    with pytest.raises(ValueError, match="blocks of one size") as error:
+        pruned.adapted(pieces=[LoRA(2)])
+    one_line(error)
     again = prune(pruned, IMAGES, LABELS, 0.9, multiple=1)
     assert forward_flops(again.config) <= 0.9 * forward_flops(pruned.config)
 
@@ -532,6 +571,7 @@ def test_what_else_a_model_has_stays():
         ({"measure": "latency", "table": 3}, ["table=3 is no table", "a LatencyTable"]),
         ({"measure": "latency", "table": {}}, ["table={} is no table"]),
         ({"target": 1 - 1e-12}, ["costs no more than target=0.999", "smaller target"]),
+        ({"loss": "hinges"}, ["loss='hinges' is not known", "mean 'hinge'?"]),
         ({"labels": None}, ["no labels"]),
         ({"labels": LABELS[:3]}, ["8", "3"]),
         ({"labels": LABELS + 1}, ["5"]),
@@ -554,6 +594,7 @@ def test_other_models_are_refused_with_one_line():
         refused(model.adapted(pieces=pieces), {}, advice)
     steps = family("vit", step_widths=(10, 5))
     refused(steps, {}, ["step_widths=(10, 5)", "untie() first"])
+    assert prune(untie(steps), IMAGES, LABELS, 0.8, multiple=1)
     single = family("vit", heads=1)
     given = {"measure": "latency", "table": Staircase()}
     refused(single, given, ["the table is of another model"])

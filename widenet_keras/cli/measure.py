@@ -27,15 +27,13 @@ class Measure:
     output: Path
     """The .json file to write."""
     device: str | None = None
-    """Where to compute, such as cpu, gpu or gpu:1; otherwise where Keras does by
-    itself."""
+    """Where to compute, such as cpu, gpu or gpu:1; otherwise where Keras does."""
     batch_size: int = 1
     """Images per forward pass, as many as the model will be given at once."""
     repeats: int = 25
     """Timings of each size, of which the median counts."""
     max_memory: str = "2G"
-    """Memory that the model may take beyond what its file weighs; and that all models
-    that are timed may take together, which are of a few steps alike."""
+    """Memory for the model beyond its file's weight, and for all that are timed."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
     """Keras backend; otherwise KERAS_BACKEND or Keras' own configuration."""
 

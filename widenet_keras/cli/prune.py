@@ -29,8 +29,7 @@ class Prune(WithImages):
     measure: Literal["flops", "parameters", "latency"] = "flops"
     """What the cost is; "latency" is that by --table."""
     table: Path | None = None
-    """For latency: the file that `widenet measure` wrote on the machine that shall be
-    fast."""
+    """For latency: what `widenet measure` wrote where the model shall be fast."""
     rounds: int = 1
     """In how many rounds, each with gradients of its own."""
     multiple: int = 8

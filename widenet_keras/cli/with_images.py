@@ -13,8 +13,7 @@ class WithImages(Conversion):
     """A command that makes one model of another by what it does with images."""
 
     data: str
-    """"digits", which need no data, or where the images are: class folders,
-    TFRecords, an .npz file, or tfds:NAME."""
+    """"digits", or where images are: folders, TFRecords, an .npz, or tfds:NAME."""
     data_dir: Path | None = None
     """Where TFDS keeps its data sets."""
     split: str = "train"

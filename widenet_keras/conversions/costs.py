@@ -4,7 +4,7 @@ import collections
 import functools
 from typing import NamedTuple, Protocol
 
-from widenet_keras.conversions.cut import (
+from widenet_keras.conversions.units import (
     EXPERTS,
     HEADS,
     HIDDEN,

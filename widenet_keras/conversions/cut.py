@@ -3,15 +3,19 @@
 import numpy as np
 
 from widenet_keras.conversions.remade import remade
+from widenet_keras.conversions.units import (
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    KEY_DIMS,
+    VALUE_DIMS,
+)
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import read, weights_by_path
 from widenet_keras.models.widenet import WideNet
 
-# Kinds of units.
-HEADS, KEY_DIMS, VALUE_DIMS = "heads", "key_dims", "value_dims"
-HIDDEN, EXPERTS = "hidden", "experts"
 _PARTS = ("kernel", "bias")
 
 

@@ -50,6 +50,10 @@ def prune(
     What is left computes as it did: the logits are those of the model with zeros for
     what went, and with routers that never choose an expert that is gone.
 
+    A model with `nested_widths` has none any more where hidden units went, whose
+    fractions are others then; steps that take a part of their block (`step_widths`)
+    need `untie` first.
+
     The width of the tokens stays, which NViT prunes as well: a LayerNorm of fewer
     channels has other means, so that what is left would compute something else.
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from widenet_keras.conversions.costs import Costs, is_within
-from widenet_keras.conversions.cut import EXPERTS, HEADS, HIDDEN
-from widenet_keras.conversions.units import OF_PART, PART_OF
+from widenet_keras.conversions.units import EXPERTS, HEADS, HIDDEN, OF_PART, PART_OF
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.config import WideNetConfig
 

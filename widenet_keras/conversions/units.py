@@ -8,19 +8,15 @@ from collections.abc import Callable
 
 from keras import ops
 
-from widenet_keras.conversions.cut import (
-    EXPERTS,
-    HEADS,
-    HIDDEN,
-    KEY_DIMS,
-    VALUE_DIMS,
-)
 from widenet_keras.conversions.low_rank import products_of
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.weights import path_of
 from widenet_keras.models.widenet import WideNet
 
-# Kinds of units that a part of a block has.
+# Kinds of units.
+HEADS, KEY_DIMS, VALUE_DIMS = "heads", "key_dims", "value_dims"
+HIDDEN, EXPERTS = "hidden", "experts"
+# Those that a part of a block has.
 OF_PART = {
     "attention": (HEADS, KEY_DIMS, VALUE_DIMS),
     "feed_forward": (HIDDEN, EXPERTS),

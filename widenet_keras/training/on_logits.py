@@ -6,6 +6,8 @@ ready-made and would read probabilities is refused, as is what has no form for l
 
 import keras
 
+from widenet_keras.utils.checks import suggest
+
 _CROSSENTROPIES = {
     "binary_crossentropy": keras.losses.BinaryCrossentropy,
     "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
@@ -60,7 +62,7 @@ def loss_on_logits(loss):
         loss: "auto" for sparse categorical cross-entropy, or what Keras takes.
 
     Raises:
-        ValueError: If it would read the logits as probabilities.
+        ValueError: If it would read the logits as probabilities, or is not known.
     """
     if isinstance(loss, list | tuple):
         return type(loss)(map(loss_on_logits, loss))
@@ -70,7 +72,7 @@ def loss_on_logits(loss):
         return SPARSE(from_logits=True)
     if not (loss is None or isinstance(loss, str) or callable(loss)):
         raise ValueError(f"loss={loss!r} is none; give a name, a function or a Loss.")
-    named = keras.losses.get(loss) if isinstance(loss, str) else loss
+    named = _loss_named(loss) if isinstance(loss, str) else loss
     if named in _FUNCTIONS:
         return _CROSSENTROPIES[_FUNCTIONS[named]](from_logits=True)
     if type(named) in _CROSSENTROPIES.values() and isinstance(loss, str):
@@ -82,6 +84,18 @@ def loss_on_logits(loss):
             "returns logits; construct it with from_logits=True."
         )
     return loss
+
+
+def _loss_named(name):
+    """Returns the loss that Keras has by a name."""
+    try:
+        return keras.losses.get(name)
+    except ValueError:
+        known = ["auto", *(each for each in vars(keras.losses) if each[0] != "_")]
+        raise ValueError(
+            f"loss={name!r} is not known; use 'auto' or a name of keras.losses."
+            f"{suggest(name, known)}"
+        ) from None
 
 
 def metrics_on_logits(metrics, loss):
