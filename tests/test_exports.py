@@ -325,6 +325,7 @@ def test_quantised_litert_has_builtin_operators_only(quantize, tmp_path):
     assert_builtin(*export(model, tmp_path, "litert", **options))
 
 
+@pytest.mark.slow
 def test_onnx_states_its_opset_and_has_no_weight_twice(exported):
     import onnx
 

@@ -246,7 +246,7 @@ def random_data_call(random, model):
     return lambda: getattr(model, name)(x, y, verbose=0, **how), told, not wrong
 
 
-@pytest.mark.parametrize("count", [40, slow(1000)])
+@pytest.mark.parametrize("count", [slow(40, when=BACKEND == "jax"), slow(1000)])
 def test_calls(count, models, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     random = np.random.default_rng(count)

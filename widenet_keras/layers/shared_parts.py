@@ -8,7 +8,7 @@ from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.sharing import PART_PLANS, ranks
 
 
-def read_blocks(blocks, block_of_step, read, training, width, changes, share):
+def read_blocks(blocks, block_of_step, read, training, width, changes, share=()):
     """Returns the `BlockWeights` of every unique block, read once for all steps.
 
     Args:
