@@ -91,7 +91,7 @@ def test_help_names_commands_and_flags(capsys):
 @pytest.mark.parametrize(
     ("arguments", "pieces"),
     [
-        ([], ["usage: widenet {convert,evaluate,export,merge,predict,"]),
+        ([], ["usage: widenet {convert,evaluate,export,extract,measure,"]),
         (["evalute"], ["'evalute'", "Did you mean 'evaluate'"]),
         (["evaluate", "--data", "digits"], ["MODEL"]),
         (["evaluate", DIGITS], ["--data"]),

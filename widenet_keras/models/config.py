@@ -203,9 +203,10 @@ class WideNetConfig(Steps):
         known = [field.name for field in dataclasses.fields(self)]
         for name in fields:
             if name not in known:
+                nearest = checks.suggest(name, known)
                 raise ValueError(
-                    f"{OWNER}: there is no field {name!r}.{checks.suggest(name, known)}"
-                    f" Fields: {', '.join(known)}."
+                    f"{OWNER}: there is no field {name!r}."
+                    + (nearest or f" Fields: {', '.join(known)}.")
                 )
         return dataclasses.replace(self, **fields)
 

@@ -24,9 +24,10 @@ def parse_fields(words, settled=()):
                 f"{name} cannot be set here: it follows from the data; leave it out."
             )
         if name not in known:
+            nearest = suggest(name, known)
             raise ValueError(
-                f"There is no field {name!r} of WideNetConfig.{suggest(name, known)} "
-                f"Fields: {', '.join(known)}."
+                f"There is no field {name!r} of WideNetConfig."
+                + (nearest or f" Fields: {', '.join(known)}.")
             )
     return {name: _value(text) for name, text in words.items()}
 
