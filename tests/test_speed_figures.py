@@ -213,3 +213,19 @@ def test_what_a_training_step_moves_on_a_gpu():
     assert moved["always"] <= 200
     assert moved["never"] <= 140
     assert found[0]["kept_gb_per_step"] <= 1.1
+
+
+def test_models_that_were_pruned():
+    names = {"Keras, batch 8": "keras", "LiteRT, batch 1": "litert"}
+    for run, backend, threads, multiple, *cells in table("| run | backend | threads |"):
+        fields = {
+            "run": names[run],
+            "backend": backend,
+            "threads": None if threads == "-" else int(threads),
+            "multiple": int(multiple),
+        }
+        assert cells == [
+            f"{found[0]['over_flops']:.2f}" if found else "-"
+            for preset in ("vit_small_32", "vit_b16")
+            for found in [rows("pruned", preset=preset, **fields)]
+        ]
