@@ -9,8 +9,8 @@ from systems_method import Method
 import widenet_keras
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.cut import cut
-from widenet_keras.conversions.selection import kept_units, units_of
-from widenet_keras.conversions.units import HIDDEN, PART_OF, unit_sets
+from widenet_keras.conversions.selection import kept_units
+from widenet_keras.conversions.units import HIDDEN, PART_OF, unit_sets, units_of
 from widenet_keras.models.weights import weights_by_path
 
 HALF = 0.5

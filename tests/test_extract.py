@@ -11,7 +11,8 @@ from test_nested import HALF
 
 import widenet_keras
 from widenet_keras import BlockSize, LoRA, WideNetConfig, extract, forward_flops, untie
-from widenet_keras.conversions.cut import HEADS, HIDDEN, cut
+from widenet_keras.conversions.cut import cut
+from widenet_keras.conversions.units import HEADS, HIDDEN
 from widenet_keras.models.description import describe, nested_parts
 from widenet_keras.models.flops import feed_forward_flops
 from widenet_keras.models.memory import parameter_count

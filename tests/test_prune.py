@@ -16,8 +16,8 @@ from widenet_keras import LoRA, Prompt, forward_flops, prune, untie
 from widenet_keras.conversions import prune as prune_module
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.importance import importance
-from widenet_keras.conversions.selection import kept_units, least_cost, units_of
-from widenet_keras.conversions.units import PART_OF, unit_sets
+from widenet_keras.conversions.selection import kept_units, least_cost
+from widenet_keras.conversions.units import PART_OF, unit_sets, units_of
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.routing.router import ROUTERS
 

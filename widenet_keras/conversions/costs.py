@@ -19,6 +19,11 @@ from widenet_keras.models.flops import (
     feed_forward_flops,
     forward_flops,
 )
+from widenet_keras.models.memory import (
+    attention_parameters,
+    dense_parameters,
+    expert_parameters,
+)
 from widenet_keras.models.widenet import WideNet
 
 _FIELDS = {
@@ -142,10 +147,10 @@ def _of_parameters(config, table):
     def cost(part, size, routed):
         heads, key_dim, value_dim, hidden = size.block
         if part == "attention":
-            inner = heads * (2 * key_dim + value_dim)
-            return (width + 1) * inner + (heads * value_dim + 1) * width
-        layers = (width + 1) * hidden * (1 + config.gated) + (hidden + 1) * width
-        return size.experts * (layers + width) if routed else layers
+            return attention_parameters(width, heads * key_dim, heads * value_dim)
+        if routed:
+            return expert_parameters(width, hidden, size.experts)
+        return dense_parameters(width, hidden, config.gated)
 
     return cost
 

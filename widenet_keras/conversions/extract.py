@@ -5,9 +5,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
-from widenet_keras.conversions.cut import HIDDEN, cut
+from widenet_keras.conversions.cut import cut
 from widenet_keras.conversions.low_rank import factors_of
 from widenet_keras.conversions.remade import check_model, remade
+from widenet_keras.conversions.units import HIDDEN
 from widenet_keras.layers.pieces.lora import FEED_FORWARD_MAPS
 from widenet_keras.layers.widths import units_of
 from widenet_keras.models.config import WideNetConfig

@@ -6,29 +6,18 @@ from collections.abc import Mapping
 import numpy as np
 
 from widenet_keras.conversions.costs import Costs, is_within
-from widenet_keras.conversions.units import EXPERTS, HEADS, HIDDEN, OF_PART, PART_OF
+from widenet_keras.conversions.units import (
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    PART_OF,
+    Place,
+    units_of,
+)
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.config import WideNetConfig
 
 # Fewer dimensions than these leave attention little to tell tokens apart by.
 LEAST_DIMS = 8
-# A block that holds a part, and the kind of some of its units.
-Place = tuple[int, str]
-
-
-def units_of(config: WideNetConfig) -> list[Place]:
-    """Returns where a model has units that can go.
-
-    Args:
-        config: `WideNetConfig`.
-    """
-    return [
-        (block, kind)
-        for part in PART_PLANS
-        for block in sorted(set(config.holders(part)))
-        for kind in OF_PART[part]
-        if kind != EXPERTS or block in config.routed_blocks
-    ]
 
 
 def least_cost(costs: Costs, multiple: int) -> float:

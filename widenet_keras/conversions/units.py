@@ -10,6 +10,7 @@ from keras import ops
 
 from widenet_keras.conversions.low_rank import products_of
 from widenet_keras.layers.sharing import PART_PLANS
+from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import path_of
 from widenet_keras.models.widenet import WideNet
 
@@ -22,6 +23,8 @@ OF_PART = {
     "feed_forward": (HIDDEN, EXPERTS),
 }
 PART_OF = {kind: part for part, kinds in OF_PART.items() for kind in kinds}
+# A block that holds a part, and the kind of some of its units.
+Place = tuple[int, str]
 _WIDTH = "width"
 _QUERY = (_WIDTH, HEADS, KEY_DIMS)
 _INNER = (_WIDTH, HIDDEN)
@@ -40,7 +43,22 @@ _AXES = {
 }
 
 
-def unit_sets(model: WideNet) -> dict[tuple[int, str], dict[str, Callable]]:
+def units_of(config: WideNetConfig) -> list[Place]:
+    """Returns where a model has units that can go.
+
+    Args:
+        config: `WideNetConfig`.
+    """
+    return [
+        (block, kind)
+        for part in PART_PLANS
+        for block in sorted(set(config.holders(part)))
+        for kind in OF_PART[part]
+        if kind != EXPERTS or block in config.routed_blocks
+    ]
+
+
+def unit_sets(model: WideNet) -> dict[Place, dict[str, Callable]]:
     """Returns what sums the entries of weights up over each unit, as `Saliency` wants.
 
     Args:
@@ -51,21 +69,16 @@ def unit_sets(model: WideNet) -> dict[tuple[int, str], dict[str, Callable]]:
         their weights to functions; these return (n,), of hidden units of experts
         (E, n).
     """
-    config, sets = model.config, {}
-    for part in PART_PLANS:
-        for block in sorted(set(config.holders(part))):
-            axes = _axes_of(model, block)
-            for kind in OF_PART[part]:
-                found = {
-                    path: functools.partial(
-                        _over_units, shape=shape, summed=_summed(names, kind)
-                    )
-                    for path, (names, shape) in axes.items()
-                    if kind in names
-                }
-                if found:
-                    sets[block, kind] = found
-    return sets
+    return {
+        (block, kind): {
+            path: functools.partial(
+                _over_units, shape=shape, summed=_summed(names, kind)
+            )
+            for path, (names, shape) in _axes_of(model, block).items()
+            if kind in names
+        }
+        for block, kind in units_of(model.config)
+    }
 
 
 def _axes_of(model, block):

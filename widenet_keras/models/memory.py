@@ -41,9 +41,9 @@ def parameter_count(fields: dict) -> int:
         norms = 2 * d * (of_attention + of_dense)
     head = 2 * d + _of_head(c)
     mixtures = _routed(c, unique)[0] * of_dense // unique
-    blocks = of_attention * _of_attention(c, d, d)
-    blocks += mixtures * _of_experts(c, c["expert_dim"])
-    blocks += (of_dense - mixtures) * _of_dense(c, c["mlp_dim"])
+    blocks = of_attention * attention_parameters(d, d, d)
+    blocks += mixtures * expert_parameters(d, c["expert_dim"], c["num_experts"])
+    blocks += (of_dense - mixtures) * dense_parameters(d, c["mlp_dim"], c["gated"])
     if c["block_sizes"] is not None:
         blocks = _of_sizes(c, unique)
     return embedding + blocks + norms + head + _of_pieces(c, unique)
@@ -106,20 +106,37 @@ def _routed_blocks(c, unique):
     return {block % unique for block in blocks if isinstance(block, int)}
 
 
-def _of_attention(c, keys, values):
-    """Returns the parameters of attention with so many keys and values of all heads."""
-    d = c["width"]
-    return 2 * (d + 1) * keys + (d + 1) * values + (values + 1) * d
+def attention_parameters(width: int, keys: int, values: int) -> int:
+    """Returns the number of parameters of an attention.
+
+    Args:
+        width: D.
+        keys: Numbers in the keys of all heads of a token.
+        values: The same of the values.
+    """
+    return (width + 1) * (2 * keys + values) + (values + 1) * width
 
 
-def _of_dense(c, hidden):
-    d = c["width"]
-    return _two_layers(d, hidden) + bool(c["gated"]) * (d + 1) * hidden
+def dense_parameters(width: int, hidden: int, gated: bool) -> int:
+    """Returns the number of parameters of a dense MLP.
+
+    Args:
+        width: D.
+        hidden: F.
+        gated: Whether it has a gate.
+    """
+    return _two_layers(width, hidden) + bool(gated) * (width + 1) * hidden
 
 
-def _of_experts(c, hidden):
-    d = c["width"]
-    return c["num_experts"] * (d + _two_layers(d, hidden))
+def expert_parameters(width: int, hidden: int, experts: int) -> int:
+    """Returns the number of parameters of a mixture of experts and its router.
+
+    Args:
+        width: D.
+        hidden: F, of each expert.
+        experts: E.
+    """
+    return experts * (width + _two_layers(width, hidden))
 
 
 def _of_sizes(c, unique):
@@ -127,14 +144,15 @@ def _of_sizes(c, unique):
     attention, feed_forward = (
         max(1, unique // _holders(c, part, unique)) for part in PART_PLANS
     )
-    routed, total = _routed_blocks(c, unique), 0
+    routed, total, d = _routed_blocks(c, unique), 0, c["width"]
     for block, size in enumerate(block_sizes_of(OWNER, c["block_sizes"])):
         if block % attention == 0:
             keys, values = size.heads * size.key_dim, size.heads * size.value_dim
-            total += _of_attention(c, keys, values)
-        if block % feed_forward == 0:
-            of_part = _of_experts if block in routed else _of_dense
-            total += of_part(c, size.hidden)
+            total += attention_parameters(d, keys, values)
+        if block % feed_forward == 0 and block in routed:
+            total += expert_parameters(d, size.hidden, c["num_experts"])
+        elif block % feed_forward == 0:
+            total += dense_parameters(d, size.hidden, c["gated"])
     return total
 
 
