@@ -53,6 +53,17 @@ def export(model, folder, format, **options):
 WIDE = {"width": 192, "heads": 4, "expert_dim": 512, "steps": 4}
 
 
+def assert_files_are_the_model(model, format, quantize, tmp_path):
+    """Checks an export and its own check, and another number of images."""
+    options = {"quantize": quantize, "images": decided_images(model)}
+    report, predictor = export(model, tmp_path, format, **options)
+    images = tiny_images(3)
+    found, wanted = predictor.logits(images), numpy(model(images))
+    atol = 1e-5 if quantize == "none" else 0.2 * np.ptp(wanted)
+    assert report.largest_difference <= atol
+    np.testing.assert_allclose(found, wanted, atol=atol)
+
+
 def decided_images(model):
     """Returns 40 images of which a model is surest.
 

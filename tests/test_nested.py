@@ -256,16 +256,10 @@ def test_describe_says_what_each_step_computes_with():
 )
 def test_exports_are_the_model(format, quantize, kind, fields, tmp_path):
     """The export's own check passes, and so does another number of images."""
-    from test_exports import decided_images, export
+    from test_exports import assert_files_are_the_model
 
     model = tiny_model(kind, **fields)
-    options = {"quantize": quantize, "images": decided_images(model)}
-    report, predictor = export(model, tmp_path, format, **options)
-    images = tiny_images(3)
-    found, wanted = predictor.logits(images), numpy(model(images))
-    atol = 1e-5 if quantize == "none" else 0.2 * np.ptp(wanted)
-    assert report.largest_difference <= atol
-    np.testing.assert_allclose(found, wanted, atol=atol)
+    assert_files_are_the_model(model, format, quantize, tmp_path)
 
 
 @pytest.mark.parametrize(
