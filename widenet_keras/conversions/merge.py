@@ -66,7 +66,8 @@ def without_banks(model: WideNet) -> WideNet:
         model: A `WideNet` or `ImageClassifier`.
     """
     config, sources = model.config, weights_by_path(model)
-    sizes = sizes_of(model.encoder.blocks, config.width, config.pieces)
+    shape = None, config.tokens, config.width
+    sizes = sizes_of(model.encoder.blocks, shape, config.pieces)
     pieces, values = [], {}
     for piece in config.pieces:
         if getattr(piece, "bank", 1) > 1:

@@ -92,7 +92,9 @@ def _moe_blocks(config, source):
 
 def _check_rank(model, lora, say):
     """Raises `ValueError` for a rank that is too high; says which products clamp it."""
-    sizes = sizes_of(model.encoder.blocks, model.config.width, (lora,))
+    sizes = sizes_of(
+        model.encoder.blocks, (None, model.config.tokens, model.config.width), (lora,)
+    )
     exact = {name: min(shape) for name, shape in dense_maps(sizes).items()}
     exact |= {f"experts_{n}": min(shape) for n, shape in expert_maps(sizes).items()}
     exact = {n: r for n, r in exact.items() if n.removeprefix("experts_") in lora.on}

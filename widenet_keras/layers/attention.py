@@ -64,8 +64,9 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
         made = with_more(made, prompts, weights, draws, pieces)
         attended = split(made, spec) if pieces else heads
     unequal = spec.key_dim != spec.value_dim and not numerics.TAKES_UNEQUAL
-    if unequal or (spec.dropout and not draws.silent):
-        mixed = _attended_in_parts(*attended, spec, draws)
+    drops = spec.dropout and not draws.silent
+    if unequal or drops or pieces.see_attention:
+        mixed = _attended_in_parts(*attended, spec, draws, pieces)
     else:
         mixed = numerics.attended(*attended)
     output = linear(mixed, weights.output)
@@ -74,12 +75,14 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
     return output, heads
 
 
-def _attended_in_parts(query, key, value, spec, draws):
-    """The same as `numerics.attended`, with the probabilities at hand."""
+def _attended_in_parts(query, key, value, spec, draws, pieces):
+    """The same as `numerics.attended`, with logits and probabilities at hand."""
     query, key, value = map(numerics.heads_first, (query, key, value))
-    key = ops.transpose(key, (0, 1, 3, 2))
-    logits = ops.matmul(query * spec.key_dim**-0.5, key)
+    query = query * spec.key_dim**-0.5
+    logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
+    logits = pieces.logits(logits, query)
     probabilities = numerics.cast(numerics.softmax(logits), value.dtype)
+    probabilities = pieces.probabilities(probabilities)
     probabilities = draws.dropout(probabilities, spec.dropout)
     mixed = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
     return ops.reshape(mixed, (-1, mixed.shape[1], spec.heads * spec.value_dim))

@@ -53,13 +53,15 @@ class Block(keras.layers.Layer):
         part = self.feed_forward
         return part.experts.hidden_dim if self.is_routed else part.hidden_dim
 
-    def sizes(self, width):
+    def sizes(self, width, tokens=0):
         """Returns the `Sizes` that pieces of this block may depend on.
 
         Args:
             width: D.
+            tokens: T; 0 where it is not known.
         """
-        sizes, part = Sizes(width, *self.attention.spec[:3]), self.feed_forward
+        heads, part = self.attention.spec[:3], self.feed_forward
+        sizes = Sizes(width, *heads, tokens=tokens)
         if self.is_routed:
             bank = part.experts
             return sizes._replace(

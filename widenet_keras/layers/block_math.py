@@ -103,9 +103,10 @@ def block(
         of attention.
     """
 
-    def residual(tokens, branch):
+    def residual(site, tokens, branch):
         branch = draws.dropout(branch, spec.dropout)
-        return tokens + draws.drop_path(branch, drop_path)
+        branch = draws.drop_path(branch, drop_path)
+        return pieces.residual(site, tokens, branch)
 
     normal = layer_norm(tokens, norms.gamma1, norms.beta1, spec.epsilon)
     prompts = [
@@ -115,7 +116,7 @@ def block(
     branch, heads = attention(
         normal, weights.attention, spec.attention, draws, pieces, prompts
     )
-    tokens = residual(tokens, branch)
+    tokens = pieces.between(residual("attention", tokens, branch))
     normal = layer_norm(tokens, norms.gamma2, norms.beta2, spec.epsilon)
     own, part = weights.feed_forward, spec.feed_forward
     facts = ()
@@ -133,7 +134,7 @@ def block(
         branch = feed_forward(normal, own, part, draws, pieces, share)
     if pieces:
         branch = pieces.feed_forward(branch, draws)
-    tokens = residual(tokens, branch)
+    tokens = residual("feed_forward", tokens, branch)
     if pieces:
         tokens = pieces.after(tokens, draws)
     return tokens, facts, heads

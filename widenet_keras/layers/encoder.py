@@ -1,13 +1,13 @@
 """The encoder: L steps over U unique blocks. Only it and its parts know of sharing."""
 
 import keras
-from keras import ops
 
 from widenet_keras.layers import depth
 from widenet_keras.layers.normalization import StackedNorms, StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.plan import check_looked_at, plans_of
+from widenet_keras.layers.private import Private
 from widenet_keras.layers.shared_parts import (
     blocks_as_dicts,
     blocks_of_dicts,
@@ -18,7 +18,7 @@ from widenet_keras.layers.shared_parts import (
     sizes_of,
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
-from widenet_keras.layers.step import Private, outputs_spec
+from widenet_keras.layers.step import outputs_spec
 from widenet_keras.layers.widths import Widths
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import record_of, record_spec
@@ -110,7 +110,11 @@ class Encoder(keras.layers.Layer):
         if self.pieces:
             routed = tuple(blocks[block].is_routed for block in self.block_of_step)
             self.stacked_pieces = StackedPieces(
-                self.pieces, routed, dtype=self.dtype_policy, name="pieces"
+                self.pieces,
+                routed,
+                self.block_of_step,
+                dtype=self.dtype_policy,
+                name="pieces",
             )
 
     # Of the tokens, which `summary` shows.
@@ -124,7 +128,7 @@ class Encoder(keras.layers.Layer):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
         if self.pieces:
-            sizes = sizes_of(self.blocks, tokens_shape[-1], self.pieces)
+            sizes = sizes_of(self.blocks, tokens_shape, self.pieces)
             build_once(self.stacked_pieces, sizes)
 
     def __call__(self, tokens, *args, look_at=(), **kwargs):
@@ -210,15 +214,9 @@ class Encoder(keras.layers.Layer):
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
-        if draws.silent:
-            return Private(norms, pieces=pieces)
-        drop_path = ()
-        if self.stochastic_depth:
-            rates = [self.stochastic_depth * s for s in range(self.steps)]
-            drop_path = ops.convert_to_tensor(rates, "float32") / max(self.steps - 1, 1)
-        seeds = draws.seeds_of_steps(self.steps)
-        share = self.widths.of_pass(draws, self.steps)
-        return Private(norms, seeds, drop_path, pieces, share)
+        private = Private(norms, pieces=pieces)
+        steps = self.steps, self.stochastic_depth, self.widths
+        return private if draws.silent else private.drawn(draws, *steps)
 
     def _clear_losses(self):
         """Does nothing: no part of an encoder adds losses.

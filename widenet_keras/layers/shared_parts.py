@@ -52,18 +52,19 @@ def check_mixtures(blocks):
         )
 
 
-def sizes_of(blocks, width, pieces):
+def sizes_of(blocks, tokens_shape, pieces):
     """Returns the `Sizes` of blocks, of which some may be dense and others mixtures.
 
     Args:
         blocks: List of `Block`s.
-        width: D.
+        tokens_shape: (B, T, D).
         pieces: Tuple of `Piece`s.
 
     Raises:
         ValueError: If two of a kind differ in what a piece has weights for.
     """
-    each = [block.sizes(width) for block in blocks]
+    _, tokens, width = tokens_shape
+    each = [block.sizes(width, tokens or 0) for block in blocks]
     columns = zip(Sizes._fields, zip(*each, strict=True), strict=True)
     values = {name: sorted(set(column) - {0}) for name, column in columns}
     found = Sizes(**{name: max(some, default=0) for name, some in values.items()})

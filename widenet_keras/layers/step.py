@@ -1,4 +1,4 @@
-"""A step of the depth: its plan, what it keeps for itself, and what it hands out.
+"""A step of the depth: what it computes, and what it hands out.
 
 A step is a static `Plan` and a tree of tensors, `Private`, whose leaves are stacked
 over the steps and ride through the loop over the depth by name.
@@ -10,30 +10,9 @@ import keras
 
 from widenet_keras.layers.block_math import block
 from widenet_keras.layers.heads import Heads
-from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.routing.record import RoutingFacts, facts_spec
-
-
-class Private(NamedTuple):
-    """What a step keeps for itself; leading axes are stacked over the steps.
-
-    What is absent is `()`, which has no leaves, and so takes no other's place.
-
-    Attributes:
-        norms: `StepNorms`, each (..., D).
-        seed: (..., 2), seed of its `RandomDraws`; absent if nothing is drawn.
-        drop_path: (...,), rate of dropped paths; absent for 0.
-        pieces: Tuple of a NamedTuple of weights for each piece.
-        share: (...,), which part of the hidden units takes part; absent for all.
-    """
-
-    norms: StepNorms
-    seed: object = ()
-    drop_path: object = ()
-    pieces: tuple = ()
-    share: object = ()
 
 
 class Seen(NamedTuple):

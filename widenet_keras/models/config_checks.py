@@ -111,6 +111,8 @@ def _check_fit(config):
     most = tuple(hidden[block] for block in config.block_of_step)
     widths = (getattr(config, field) for field in Widths._fields)
     Widths(*widths).check(OWNER, most)
+    for piece in config.pieces:
+        piece.check(OWNER, config)
 
 
 def _check_moe_blocks(config):

@@ -32,9 +32,7 @@ def parameter_count(fields: dict) -> int:
     c = _values(fields)
     d, unique = c["width"], _unique_blocks(c)
     of_attention, of_dense = (_holders(c, part, unique) for part in PART_PLANS)
-    patches = (c["image_size"] // c["patch_size"]) ** 2
-    tokens = patches + bool(c["class_token"]) + c["registers"]
-    embedding = d * (c["patch_size"] ** 2 * c["channels"] + 1 + tokens)
+    embedding = d * (c["patch_size"] ** 2 * c["channels"] + 1 + _tokens(c))
     embedding += 2 * d * bool(c["embedding_norm"])
     norms = 4 * d * c["steps"]
     if c["shared_norms"] is True:
@@ -67,6 +65,11 @@ def _values(fields):
     for name, minimum in SIZES.items():
         check_integer(OWNER, name, values[name], minimum)
     return values
+
+
+def _tokens(c):
+    patches = (c["image_size"] // c["patch_size"]) ** 2
+    return patches + bool(c["class_token"]) + c["registers"]
 
 
 def _unique_blocks(c):
@@ -187,9 +190,10 @@ def _of_pieces(c, unique):
         for block, size in enumerate(block_sizes_of(OWNER, c["block_sizes"])):
             dense = dense if block in routed else size.hidden
             expert = size.hidden if block in routed else expert
-    sizes = Sizes(c["width"], *size[:3])
+    sizes = Sizes(c["width"], *size[:3], tokens=_tokens(c))
     _, routed = _routed(c, unique)
     counts = {"all": steps, "dense": steps - routed, "routed": routed}
+    counts |= {"blocks": unique}
     if counts["dense"]:
         sizes = sizes._replace(hidden=dense, gated=bool(c["gated"]))
     if counts["routed"]:

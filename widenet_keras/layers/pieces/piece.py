@@ -15,6 +15,7 @@ class Sizes(NamedTuple):
         gated: Whether dense parts have a gate.
         experts: E of the mixtures; 0 without any.
         expert_hidden: F, hidden width of each expert; 0 without any.
+        tokens: T; 0 where it is not known.
     """
 
     width: int
@@ -25,6 +26,7 @@ class Sizes(NamedTuple):
     gated: bool = False
     experts: int = 0
     expert_hidden: int = 0
+    tokens: int = 0
 
 
 class Weight(NamedTuple):
@@ -35,7 +37,7 @@ class Weight(NamedTuple):
         initializer: A Keras initializer or the name of one.
         decayed: Whether weight decay applies.
         steps: Which steps have one: "all", or those whose feed-forward part is "dense"
-            or "routed".
+            or "routed". Of "blocks" each unique block has one, for all its steps.
         trainable: Whether it is ever trained.
         exact: As for `Role`.
         int8_axis: Axis, from the last, along which int8 numbers share a scale; None
@@ -66,6 +68,20 @@ class Piece:
     def changes_mixtures(self):
         """Whether `routed` does anything, so that each step has weights of its own."""
         return type(self).routed is not Piece.routed
+
+    @property
+    def sees_attention(self):
+        """Whether `logits` or `probabilities` does anything."""
+        kind = type(self)
+        return (kind.logits, kind.probabilities) != (Piece.logits, Piece.probabilities)
+
+    def check(self, owner, config):
+        """Raises `ValueError` unless it fits a model; one line says what to change.
+
+        Args:
+            owner: Name that starts the message.
+            config: `WideNetConfig`, of which every other field is right.
+        """
 
     def weights(self, sizes):
         """Returns a dict from the names of the weights to their `Weight`s.
@@ -119,6 +135,20 @@ class Piece:
         """Returns further keys and values of all heads, (p, H d) each, or None."""
         return None
 
+    def logits(self, w, logits, query):
+        """Changes what the softmax of attention is of.
+
+        Args:
+            w: Weights of this step.
+            logits: (B, H, T, S); of the S keys the last T are those of the tokens.
+            query: (B, H, T, d), scaled as in the logits.
+        """
+        return logits
+
+    def probabilities(self, w, probabilities):
+        """Changes the softmax of attention, (B, H, T, S), before its dropout."""
+        return probabilities
+
     def routed(self, w, router, experts):
         """Changes the weights of a mixture of experts.
 
@@ -128,6 +158,21 @@ class Piece:
             experts: `ExpertWeights`.
         """
         return router, experts
+
+    def residual(self, w, site, tokens, branch):
+        """Changes the two addends of a residual, (B, T, D) each; returns both.
+
+        Args:
+            w: Weights of this step.
+            site: "attention" or "feed_forward".
+            tokens: What the branch was made of.
+            branch: After its dropout.
+        """
+        return tokens, branch
+
+    def between(self, w, tokens):
+        """Changes the tokens (B, T, D) between attention and the feed-forward part."""
+        return tokens
 
     def feed_forward(self, w, output, draws):
         """Changes what the feed-forward part gives, (B, T, D), before the residual."""

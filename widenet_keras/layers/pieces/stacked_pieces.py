@@ -32,18 +32,21 @@ class _Stack(NamedTuple):
 class StackedPieces(keras.layers.Layer):
     """Holds the weights of pieces, each with a leading axis of the steps: (L, ...).
 
-    What only some steps have, such as changes of experts, has a row for these alone.
+    What only some steps have, such as changes of experts, has a row for these alone;
+    what steps share with the block that they read has one for each unique block.
 
     Args:
         pieces: Tuple of `Piece`s.
         routed: Whether each step is a mixture of experts, a tuple of length L.
+        block_of_step: Which unique block each step reads; None for its own.
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, pieces, routed, **kwargs):
+    def __init__(self, pieces, routed, block_of_step=None, **kwargs):
         super().__init__(**kwargs)
         self.pieces = pieces
         self.routed = routed
+        self.block_of_step = block_of_step or tuple(range(len(routed)))
         self._stacks = []
 
     def build(self, sizes):
@@ -57,7 +60,7 @@ class StackedPieces(keras.layers.Layer):
                     self,
                     _role(weight),
                     name=f"{piece.kind}_{name}",
-                    shape=(sum(self._has(weight)), *weight.shape),
+                    shape=(max(self._rows(weight)) + 1, *weight.shape),
                     initializer=keras.initializers.get(weight.initializer),
                     trainable=weight.trainable,
                     # As a router's: no policy rounds it.
@@ -67,10 +70,17 @@ class StackedPieces(keras.layers.Layer):
                 self._stacks.append(_Stack(variable, weight))
         self.built = True
 
-    def _has(self, weight):
-        """Returns whether each step has a weight, a list of length L."""
+    def _rows(self, weight):
+        """Returns which row each step reads, a list of length L.
+
+        A step that has no such weight finds the row of another one; -1 everywhere if
+        no step has one.
+        """
+        if weight.steps == "blocks":
+            return self.block_of_step
         kinds = {"all": (False, True), "dense": (False,), "routed": (True,)}
-        return [routed in kinds[weight.steps] for routed in self.routed]
+        rows = np.cumsum([kind in kinds[weight.steps] for kind in self.routed]) - 1
+        return np.maximum(rows, min(rows[-1], 0)).tolist()
 
     def read(self, read):
         """Returns the weights of all steps, a tuple of a NamedTuple for each piece.
@@ -99,10 +109,10 @@ class StackedPieces(keras.layers.Layer):
         value = read(stack.variable)
         if stack.scale is not None:
             value = ops.cast(value, "float32") * read(stack.scale)
-        has = self._has(stack.weight)
-        if all(has):
+        rows = self._rows(stack.weight)
+        if tuple(rows) == tuple(range(len(self.routed))):
             return value
-        rows = np.maximum(np.cumsum(has) - 1, 0)
+        rows = np.maximum(rows, 0)
         return ops.take(value, ops.convert_to_tensor(rows, "int32"), axis=0)
 
     def quantize(self, mode, type_check=True, config=None):

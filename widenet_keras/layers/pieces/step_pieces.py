@@ -49,6 +49,23 @@ class StepPieces:
         return [pair for pair in found if pair is not None]
 
     @property
+    def see_attention(self):
+        """Whether any acts on what attention computes between keys and values."""
+        return any(piece.sees_attention for piece, _ in self._pairs)
+
+    def logits(self, logits, query):
+        """Returns the logits of attention; see `Piece.logits`."""
+        for piece, weights in self._pairs:
+            logits = piece.logits(weights, logits, query)
+        return logits
+
+    def probabilities(self, probabilities):
+        """Returns the probabilities of attention; see `Piece.probabilities`."""
+        for piece, weights in self._pairs:
+            probabilities = piece.probabilities(weights, probabilities)
+        return probabilities
+
+    @property
     def change_mixtures(self):
         """Whether any changes the weights of a mixture of experts."""
         return any(piece.changes_mixtures for piece, _ in self._pairs)
@@ -58,6 +75,18 @@ class StepPieces:
         for piece, weights in self._pairs:
             router, experts = piece.routed(weights, router, experts)
         return router, experts
+
+    def residual(self, site, tokens, branch):
+        """Returns the sum of tokens and a branch; see `Piece.residual`."""
+        for piece, weights in self._pairs:
+            tokens, branch = piece.residual(weights, site, tokens, branch)
+        return tokens + branch
+
+    def between(self, tokens):
+        """Returns the tokens between the parts of the block; see `Piece.between`."""
+        for piece, weights in self._pairs:
+            tokens = piece.between(weights, tokens)
+        return tokens
 
     def feed_forward(self, output, draws):
         """Returns the output of the feed-forward part; see `Piece.feed_forward`."""
