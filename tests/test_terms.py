@@ -307,6 +307,8 @@ def test_all_that_training_does_goes_with_terms(teacher, dtype):
     small.quantize("int8")
     before = values_of(small)
     terms = [Distillation(small, 0.5, 2.0), Consistency()]
+    terms += [widenet_keras.RelationDistillation(small, heads=2)]
+    terms += [widenet_keras.HiddenDistillation(small)]
     optimizer = keras.optimizers.AdamW(
         1e-2, use_ema=True, gradient_accumulation_steps=2, global_clipnorm=1.0
     )
