@@ -75,11 +75,16 @@ def main(told):
             facts["shards"] = shards(model)
         # Neither clipped nor divided by its own size, a gradient of another scale
         # shows.
-        terms = [widenet_keras.Distillation(teacher, alpha=0.5, temperature=2.0)]
+        terms = [
+            widenet_keras.Distillation(teacher, alpha=0.5, temperature=2.0),
+            widenet_keras.RelationDistillation(teacher, heads=2),
+            widenet_keras.HiddenDistillation(teacher),
+        ]
         model.compile(keras.optimizers.SGD(0.01), loss=model.loss, terms=terms)
         rest = distribution.training(batches, BATCHES)
         logs = model.fit(rest, steps_per_epoch=1, verbose=0).history
-        facts["distillation_loss"] = logs["distillation_loss"][0]
+        for term in terms:
+            facts[f"{term.name}_loss"] = logs[f"{term.name}_loss"][0]
         with distribution.logical_weights(model):
             weights = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
         logits = model.predict(test, verbose=0)

@@ -12,6 +12,7 @@ from gradients import value_and_gradients
 from oracle import MoeOracle
 from test_contract import MANY
 
+import widenet_keras
 from widenet_keras.layers import MixtureOfExperts
 from widenet_keras.routing.engines import slots_or_all
 from widenet_keras.routing.random_draws import RandomDraws
@@ -580,11 +581,12 @@ def test_grouped_runs_give_the_numbers_of_runs_in_turn(monkeypatch):
 # --- torch: compiled steps
 
 
-def answers(compiled, dtype="float32", **fields):
+def answers(compiled, dtype="float32", terms=(), **fields):
     """Returns weights of a model after batches of several sizes, and its logits."""
     keras.utils.set_random_seed(0)
     model = tiny_model(steps=4, dtype=dtype, stochastic_depth=0.1, **fields)
-    model.compile(keras.optimizers.SGD(0.01), jit_compile=compiled)
+    optimizer = keras.optimizers.SGD(0.01)
+    model.compile(optimizer, terms=terms, jit_compile=compiled)
     images, labels = tiny_images(6), np.arange(6) % 5
     for size in (4, 3, 2):
         model.train_on_batch(images[:size], labels[:size])
@@ -604,7 +606,8 @@ PIECES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths"]
+    "kind",
+    ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths", "terms"],
 )
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
@@ -624,6 +627,10 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}
     if kind == "step widths":
         fields = {"kind": "vit", "sharing": "all", "step_widths": (5, 5, 10, 10)}
+    if kind == "terms":
+        # Which look at the last step: a program of two steps alike, and this one.
+        relation = widenet_keras.RelationDistillation(tiny_model("vit"), heads=2)
+        fields = {"kind": "vit", "sharing": "all", "terms": [relation]}
     if kind in ("widenet", "vit_moe", "nested"):
         # In experts dropout draws by the layout of rows, in which dropped ones differ.
         fields["dropout"] = 0.0
@@ -634,7 +641,7 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         np.testing.assert_allclose(one, other, atol=1e-5)
     # One for training and one for inference, for all blocks of a kind and all sizes;
     # less where a test before this one had such blocks.
-    blocks = 2 if kind in ("vit_moe", "step widths") else 1
+    blocks = 2 if kind in ("vit_moe", "step widths", "terms") else 1
     assert counters["stats"]["unique_graphs"] <= 2 * blocks
     assert not counters["graph_break"]
 
@@ -683,11 +690,18 @@ ONE_ATTENTION = {"steps": 12, "sharing": "attention", "moe_blocks": "none"}
 def test_steps_are_cut_so_that_they_share_a_program(fields, sizes):
     from widenet_keras.layers import compiled_torch
 
-    how = tiny_model(**fields).encoder._depth(True, ())
+    model = tiny_model(**fields)
+    how = model.encoder._depth(True, ())
     parts = compiled_torch._cut(how.plans, how)
     assert [len(part) for part in parts] == sizes
     kinds = {(how.specs[plan.block], plan.hidden) for plan in how.plans}
     assert len({compiled_torch._key(part, how) for part in parts}) == len(kinds)
+    # A last step that is looked at is in one more program, and no more are called.
+    looked_at = model.encoder._depth(True, (fields["steps"] - 1,))
+    seen = compiled_torch._cut(looked_at.plans, looked_at)
+    assert [len(part) for part in seen] == sizes
+    keys = {compiled_torch._key(part, looked_at) for part in seen[:-1]}
+    assert compiled_torch._key(seen[-1], looked_at) not in keys
 
 
 @pytest.mark.slow

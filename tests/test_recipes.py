@@ -189,10 +189,12 @@ PIECES = [
 def test_a_run_with_a_teacher_goes_on_with_it_alone(tmp_path, arrays, teachers, capsys):
     given = ["--data", arrays, "--fields", *TINY.split(), "pieces", str(PIECES), *QUICK]
     given += ["--alpha", "0.5", "--consistency", "0.5", "--frozen", "embedding"]
+    given += ["--relation", "1", "--hidden", "0.1", "--relation-heads", "2"]
     teacher = ["--teacher", teachers / "fits.keras"]
     check_going_on(tmp_path, [*given, *teacher], capsys)
     rows = (tmp_path / "run" / "history.csv").read_text().splitlines()
-    assert {"distillation_loss", "consistency_loss"} <= set(rows[0].split(","))
+    names = {f"{name}distillation_loss" for name in ("", "relation_", "hidden_")}
+    assert names | {"consistency_loss"} <= set(rows[0].split(","))
     # A copy of the teacher is the teacher.
     copy = tmp_path / "copy.keras"
     copy.write_bytes((teachers / "fits.keras").read_bytes())
@@ -204,6 +206,7 @@ def test_a_run_with_a_teacher_goes_on_with_it_alone(tmp_path, arrays, teachers, 
         ("--teacher", copy, "--kind", "hard"): "with kind='soft' and this one has 'ha",
         ("--teacher", copy, "--alpha", "0.6"): "with alpha=0.5 and this one has 0.6",
         ("--teacher", copy, "--consistency", "0"): "with consistency=0.5",
+        ("--teacher", copy, "--hidden", "0"): "with hidden=0.1",
         ("--teacher", copy, "--frozen"): "with frozen=['embedding']",
     }.items():
         with pytest.raises(SystemExit):
@@ -215,16 +218,18 @@ def test_a_run_with_a_teacher_goes_on_with_it_alone(tmp_path, arrays, teachers, 
 def test_what_is_not_asked_for_is_no_setting(tmp_path, teachers):
     # Runs of earlier versions have none of these.
     names = {"terms", "teacher", "alpha", "temperature", "kind", "consistency"}
+    tokens = {"relation", "hidden", "relation_heads"}
     for name in ("imagenet", "cifar10", "transfer"):
         given = {"data": "", "output": tmp_path}
         given |= {"weights": "model.keras"} if name == "transfer" else {}
         module = recipe(name)
         settings = module.Recipe(**given).settings()
-        assert not names & settings.keys()
+        assert not (names | tokens) & settings.keys()
         assert ("frozen" in settings) == (name == "transfer")
         terms = module.Terms(teacher=teachers / "fits.keras", alpha=0.5)
         settings = module.Recipe(**given, terms=terms).settings()
-        assert names & settings.keys() == names - {"terms", "consistency"}
+        found = (names | tokens) & settings.keys()
+        assert found == names - {"terms", "consistency"}
         assert len(settings["teacher"]) == 64
 
 
@@ -235,6 +240,7 @@ def test_what_is_not_asked_for_is_no_setting(tmp_path, teachers):
         (["--teacher", "larger"], "give teacher.with_image_size(16)"),
         (["--teacher", "nowhere"], "nowhere.keras does not exist"),
         (["--alpha", "0.5"], "alpha=0.5 is of a teacher and there is none"),
+        (["--relation", "1"], "relation=1.0 is of a teacher and there is none"),
         (["--teacher", "fits", "--alpha", "2"], "alpha=2.0 must be a number from 0"),
         (["--consistency", "-1"], "consistency=-1.0 must be a number"),
         (["--frozen", "heads"], "Did you mean 'head'"),

@@ -29,8 +29,6 @@ NOISY = {"dropout": 0.3, "router_noise": 0.0, "stochastic_depth": 0.0}
 RANDOM = np.random.default_rng(3)
 WANTED, FOUND = (RANDOM.normal(size=(6, 5)).astype("float32") for _ in range(2))
 WEIGHTS = np.array([0.0, 1.0, 2.0, 0.5, 0.0, 3.0], "float32")
-# What a term hears of the images does not matter to it here.
-NO_IMAGES = np.zeros((6, 12, 12, 3), "float32")
 
 
 def rows(function, values):
@@ -70,12 +68,12 @@ def teacher():
 )
 def test_distillation_is_that_of_numpy(teacher, kind, temperature, weights):
     term = Distillation(teacher, 0.7, temperature, kind)
-    term.teacher = lambda images, training: keras.ops.convert_to_tensor(WANTED)
+    answer = Forward(keras.ops.convert_to_tensor(WANTED), ())
     student = keras.Variable(FOUND)
 
     def function():
         first = Forward(keras.ops.convert_to_tensor(student), ())
-        return term(NO_IMAGES, weights, first, None)
+        return term(lambda teacher: answer, weights, first, None)
 
     value, [gradient] = value_and_gradients(function, [student])
     q = rows(softmax, FOUND / temperature)
@@ -98,7 +96,7 @@ def test_consistency_is_symmetric_and_moves_both_sides(weights):
         first, second = (
             Forward(keras.ops.convert_to_tensor(sides[i]), ()) for i in order
         )
-        return Consistency(2.0)(NO_IMAGES, weights, first, lambda: second)
+        return Consistency(2.0)(None, weights, first, lambda: second)
 
     value, gradients = value_and_gradients(function, sides)
     swapped, _ = value_and_gradients(lambda: function((1, 0)), sides)
@@ -278,7 +276,7 @@ def test_the_auxiliary_loss_is_the_mean_of_the_passes_that_were_made():
     zero = lambda logits: keras.ops.zeros(())  # noqa: E731
     mean = float(numpy(model.auxiliary_loss(record)))
     for terms, factor in {(): 1.0, (Consistency(),): 2.0}.items():
-        passes = iter([(logits, record), (logits, other)])
+        passes = iter([Forward(logits, record), Forward(logits, other)])
         model.set_terms(terms)
         loss = model.training_loss(lambda made=passes: next(made), zero, IMAGES, None)
         assert float(numpy(loss.total)) == pytest.approx(factor * mean, rel=1e-6)
@@ -309,6 +307,8 @@ def test_all_that_training_does_goes_with_terms(teacher, dtype):
     small.quantize("int8")
     before = values_of(small)
     terms = [Distillation(small, 0.5, 2.0), Consistency()]
+    terms += [widenet_keras.RelationDistillation(small, heads=2)]
+    terms += [widenet_keras.HiddenDistillation(small)]
     optimizer = keras.optimizers.AdamW(
         1e-2, use_ema=True, gradient_accumulation_steps=2, global_clipnorm=1.0
     )

@@ -46,4 +46,8 @@ from widenet_keras.plot import plot_routing as plot_routing
 from widenet_keras.training.consistency import Consistency as Consistency
 from widenet_keras.training.distillation import Distillation as Distillation
 from widenet_keras.training.image_classifier import ImageClassifier as ImageClassifier
+from widenet_keras.training.relations import HiddenDistillation as HiddenDistillation
+from widenet_keras.training.relations import (
+    RelationDistillation as RelationDistillation,
+)
 from widenet_keras.version import __version__ as __version__

@@ -40,16 +40,14 @@ class _Key(NamedTuple):
 
     Attributes:
         spec: `BlockSpec` of its steps.
-        plan: `Plan` of all of them, but for the block that each reads.
+        plans: `Plan` of each of them, where blocks are those of the program.
         pieces: Tuple of the `Piece`s of every step.
-        blocks: Which of the program's blocks each step reads.
         parts: Which attentions and which feed-forward parts its blocks have.
     """
 
     spec: BlockSpec
-    plan: Plan
+    plans: tuple[Plan, ...]
     pieces: tuple
-    blocks: tuple[int, ...]
     parts: tuple[tuple[int, ...], tuple[int, ...]]
 
 
@@ -80,10 +78,15 @@ def _cut(plans, depth):
     """Returns the plans of the steps of each program, a list of tuples.
 
     Steps alike that follow each other are cut evenly, so that they share a program.
+    One that is looked at is cut as if it were not: its program is then another one,
+    but there are not more of them to call.
     """
 
     def kind(plan):
-        return depth.specs[plan.block], plan._replace(block=0)
+        return depth.specs[plan.block], unseen(plan)._replace(block=0)
+
+    def unseen(plan):
+        return plan._replace(looked_at=False)
 
     found = []
     for _, alike in itertools.groupby(plans, kind):
@@ -91,7 +94,7 @@ def _cut(plans, depth):
         # What is computed again for the gradients is one step at a time.
         for size in range(1 if depth.remat else _AT_ONCE, 0, -1):
             parts = [alike[i : i + size] for i in range(0, len(alike), size)]
-            if len({_key(part, depth) for part in parts}) == 1:
+            if len({_key([*map(unseen, part)], depth) for part in parts}) == 1:
                 break
         found += parts
     return found
@@ -102,9 +105,8 @@ def _key(plans, depth):
     read = list(dict.fromkeys(plan.block for plan in plans))
     return _Key(
         depth.specs[plans[0].block],
-        plans[0]._replace(block=0),
+        tuple(plan._replace(block=read.index(plan.block)) for plan in plans),
         depth.pieces,
-        tuple(read.index(plan.block) for plan in plans),
         tuple(map(ranks, zip(*(depth.parts[block] for block in read), strict=True))),
     )
 
@@ -150,10 +152,9 @@ def _steps(key, tokens, private, weights):
         weights: List of the `BlockWeights` that they read.
     """
     found = []
-    for block, own in zip(key.blocks, private, strict=True):
-        tokens, outputs = step(
-            tokens, own, weights[block], key.spec, key.plan, key.pieces
-        )
+    for plan, own in zip(key.plans, private, strict=True):
+        read = weights[plan.block]
+        tokens, outputs = step(tokens, own, read, key.spec, plan, key.pieces)
         found.append(outputs)
     return tokens, found
 

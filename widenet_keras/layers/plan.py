@@ -42,12 +42,15 @@ class Segment(NamedTuple):
 def segments_of(plans):
     """Returns the `Segment`s of a depth: its smallest period, else equal neighbours.
 
-    A last round of a period may be cut short; its steps are segments of their own.
+    A last round of a period may be cut short; its steps are segments of their own. So
+    is a last step like no other, such as one that is looked at.
 
     Args:
         plans: What is known of each step, a tuple of L equal or unequal things.
     """
     steps = len(plans)
+    if steps > 1 and plans[-1] not in plans[:-1]:
+        return *segments_of(plans[:-1]), Segment(steps - 1, plans[-1:], 1)
     found, first = [], 0
     for period in range(1, steps // 2 + 1):
         if all(plans[step] == plans[step - period] for step in range(period, steps)):

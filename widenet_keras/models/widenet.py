@@ -5,23 +5,23 @@ import keras
 from widenet_keras.layers.embedding import embedded
 from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import head
+from widenet_keras.layers.plan import check_looked_at
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.blocks import blocks_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
-from widenet_keras.models.features import Features
 from widenet_keras.models.from_preset import FromPreset
 from widenet_keras.models.frozen import Freezing
 from widenet_keras.models.image_checks import check_images
+from widenet_keras.models.inside import Inside
 from widenet_keras.models.needs_classes import NeedsClasses
 from widenet_keras.models.origin import Origin
 from widenet_keras.models.quantization import quantize_in_place
-from widenet_keras.models.routing_map import routing_of
 from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
-class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
+class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.Model):
     """Embedding -> encoder -> head: images (B, height, width, channels) to logits.
 
     Args:
@@ -89,34 +89,41 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         self.head.build(tokens_shape)
         self.built = True
 
-    def __call__(self, images, *args, **kwargs):
-        """Checks the images, then calls the model as Keras does."""
+    def __call__(self, images, *args, look_at=(), **kwargs):
+        """Checks images and steps, then calls the model as Keras does."""
         # Checked here because Keras wraps what `call` raises in many lines.
         check_images(images, self.config.image_shape)
-        return super().__call__(images, *args, **kwargs)
+        check_looked_at(type(self).__name__, look_at, self.config.steps)
+        look = {"look_at": tuple(look_at)} if look_at else {}
+        return super().__call__(images, *args, **look, **kwargs)
 
-    def call(self, images, training=None, return_routing=False):
+    def call(self, images, training=None, return_routing=False, look_at=()):
         """Returns the logits, and the routing record if asked for.
 
         Args:
             images: (B, height, width, channels) float, scaled to [-1, 1].
             training: Whether noise, dropout and capacity are on.
             return_routing: Whether to return the `RoutingRecord` as well.
+            look_at: Steps, from 0, that shall return what they computed with.
 
         Returns:
-            Logits (B, classes) float32, of a model without classes its features;
-            with `return_routing` a pair of them and a `RoutingRecord` stacked over
-            the S routed steps (`()` for a model without experts).
+            Logits (B, classes) float32, of a model without classes its features. A
+            tuple of them and, with `return_routing`, a `RoutingRecord` stacked over
+            the S routed steps (`()` for a model without experts); then, with
+            `look_at`, the `Seen` of these steps, stacked in the order of the depth.
         """
-        if images.shape[0] == 0 and not return_routing:
+        if images.shape[0] == 0 and not return_routing and not look_at:
             # Compilers divide by the number of images.
             return keras.ops.zeros((0, self.config.outputs), "float32")
         with numerics.weights_as_stored() as read:
-            tokens, outputs = self.run(images, training, read, return_routing)
+            how = images, training, read, return_routing
+            tokens, outputs = self.run(*how, look_at=look_at)
             logits = head(tokens, self.head.read(read), self.head.spec)
-        return (logits, self.encoder.record(outputs)) if return_routing else logits
+        more = [self.encoder.record(outputs)] if return_routing else []
+        more += [outputs.seen] if look_at else []
+        return (logits, *more) if more else logits
 
-    def run(self, images, training, read, hands_out=True, steps=None):
+    def run(self, images, training, read, hands_out=True, steps=None, look_at=()):
         """Returns the tokens before the head, (B, T, D), and the encoder's `Outputs`.
 
         Args:
@@ -125,6 +132,7 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
             read: Function from a Keras variable to its tensor.
             hands_out: As for `Encoder.run`.
             steps: How many steps to take; None for all.
+            look_at: As for `call`.
         """
         # `stateless_call`, by which JAX trains, does not cast what it is given.
         images = numerics.cast(images, self.compute_dtype)
@@ -132,45 +140,7 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         # One seed for the whole pass: on a GPU each that is read is waited for.
         draws = self.encoder.draws(training)
         tokens = draws.dropout(tokens, self.embedding_dropout.rate)
-        return self.encoder.run(
-            tokens, training, hands_out=hands_out, draws=draws, steps=steps
-        )
-
-    def features(self, images, step: int | None = None, pooled: bool = False):
-        """Returns what the network sees in images, for other models to build on.
-
-            inputs = keras.Input(model.config.image_shape)
-            backbone = keras.Model(inputs, model.features(inputs, pooled=True))
-
-        Args:
-            images: (B, height, width, channels) float in [-1, 1], or a `keras.Input`.
-            step: Step of the depth, from 0, after which to look; those behind it are
-                not computed. None for the last.
-            pooled: Whether the norm and the pooling of the head follow.
-
-        Returns:
-            Tokens (B, T, D) as they leave the step, before any norm of the head, a
-            class token first; (B, D) if `pooled`, or (B, 2 D) for two of them.
-
-        Raises:
-            ValueError: If there is no such step, or the images do not fit.
-        """
-        return Features(self, step, pooled)(images)
-
-    def routing(self, images, batch_size=32):
-        """Returns where every token of some images goes at inference.
-
-        Args:
-            images: NumPy array (B, height, width, channels) float.
-            batch_size: Images per forward pass.
-
-        Returns:
-            A `RoutingMap` of NumPy arrays: experts and gates (S, B, T, K).
-
-        Raises:
-            ValueError: If the model has no experts, or the images do not fit.
-        """
-        return routing_of(self, images, batch_size)
+        return self.encoder.run(tokens, training, look_at, hands_out, draws, steps)
 
     def adapted(self, dtype=None, class_names=None, frozen=None, **fields):
         """Returns a copy with some fields changed and all weights that fit.
@@ -216,14 +186,17 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         """Returns (B, classes), or (B, features) without classes."""
         return images_shape[0], self.config.outputs
 
-    def compute_output_spec(self, images, training=None, return_routing=False):
+    def compute_output_spec(
+        self, images, training=None, return_routing=False, look_at=()
+    ):
         """Returns the spec of what `call` returns; logits are always float32."""
         logits = keras.KerasTensor(self.compute_output_shape(images.shape), "float32")
-        if not return_routing:
+        if not return_routing and not look_at:
             return logits
         tokens = self.embedding.compute_output_shape(images.shape)
         tokens = keras.KerasTensor(tokens, self.compute_dtype)
-        return logits, self.encoder.compute_output_spec(tokens, training)[1]
+        more = self.encoder.compute_output_spec(tokens, training, look_at)[1:]
+        return logits, *(more if return_routing else more[1:])
 
     def get_config(self):
         """Returns the constructor's arguments."""

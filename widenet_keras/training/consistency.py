@@ -33,7 +33,7 @@ class Consistency(Term):
         check_number("Consistency", "weight", weight, 0.0)
         self.weight = float(weight)
 
-    def __call__(self, images, sample_weight, first, again):
+    def __call__(self, answer_of, sample_weight, first, again):
         """Returns the term of a batch, a scalar; see `Term`."""
         p, q = first.logits, again().logits
         there = divergence(ops.stop_gradient(p), q)

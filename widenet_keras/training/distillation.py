@@ -8,12 +8,12 @@ from keras import ops
 from widenet_keras.models.class_names import listed, same_classes
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.training.on_logits import labels_kind
-from widenet_keras.training.terms import Term, divergence, mean_over_images
-from widenet_keras.utils import numerics
+from widenet_keras.training.teachers import Taught
+from widenet_keras.training.terms import divergence, mean_over_images
 from widenet_keras.utils.checks import check_choice, check_fraction, check_positive
 
 
-class Distillation(Term):
+class Distillation(Taught):
     """A term: the answers of a teacher, on the images that the model is trained on.
 
     ```python
@@ -53,14 +53,8 @@ class Distillation(Term):
         temperature: float = 1.0,
         kind: Literal["soft", "hard"] = "soft",
     ):
-        owner = "Distillation"
-        if not isinstance(teacher, WideNet):
-            raise ValueError(
-                f"{owner}: the teacher is a {type(teacher).__name__}; give an "
-                "ImageClassifier, such as widenet_keras.load_model(path)."
-            )
-        check_options(owner, alpha, temperature, kind)
-        self.teacher = teacher
+        super().__init__(teacher)
+        check_options(self.owner, alpha, temperature, kind)
         self.alpha = float(alpha)
         self.temperature = float(temperature)
         self.kind = kind
@@ -70,14 +64,14 @@ class Distillation(Term):
         """What the task loss is multiplied with."""
         return 1.0 - self.alpha
 
-    @property
-    def variables(self):
-        """The variables of the teacher."""
-        return self.teacher.variables
+    def check_teacher(self, model):
+        """Raises `ValueError` unless the teacher has the classes of a model."""
+        super().check_teacher(model)
+        check_classes(self.teacher, model)
 
     def check(self, model, loss):
         """Raises `ValueError` unless the teacher fits a model and its loss."""
-        check_teacher(self.teacher, model)
+        super().check(model, loss)
         if labels_kind(loss) == "yes or no":
             raise ValueError(
                 "compile: Distillation compares probabilities of classes of which one "
@@ -85,10 +79,9 @@ class Distillation(Term):
                 "leave the term out."
             )
 
-    def __call__(self, images, sample_weight, first, again):
+    def __call__(self, answer_of, sample_weight, first, again):
         """Returns the term of a batch, a scalar; see `Term`."""
-        with numerics.without_gradients():
-            target = ops.stop_gradient(self.teacher(images, training=False))
+        target = answer_of(self.teacher).logits
         if self.kind == "hard":
             labels = ops.argmax(target, axis=-1)
             losses = keras.losses.sparse_categorical_crossentropy(
@@ -119,41 +112,18 @@ def check_options(owner: str, alpha: float, temperature: float, kind: str):
         )
 
 
-def check_teacher(teacher: WideNet, model: WideNet):
-    """Raises `ValueError` unless a teacher knows the classes and images of a model.
+def check_classes(teacher: WideNet, model: WideNet):
+    """Raises `ValueError` unless a teacher knows the classes of a model.
 
     Args:
         teacher: A `WideNet` or `ImageClassifier`.
         model: The one that learns from it.
     """
-    mine, theirs = model.config, teacher.config
-    # Such a model has no copy but that in its file, and no other size.
-    is_int8 = teacher.quantization is not None
-    known = {id(variable) for variable in model.variables}
-    if any(id(variable) in known for variable in teacher.variables):
-        copy = "load_model() of its file" if is_int8 else "teacher.adapted()"
+    found, wanted = teacher.config.num_classes, model.config.num_classes
+    if found != wanted:
         raise ValueError(
-            "Distillation: the teacher has weights of the model that learns from it; "
-            f"give a copy, {copy}."
-        )
-    if theirs.num_classes != mine.num_classes:
-        raise ValueError(
-            f"Distillation: the teacher has {theirs.num_classes} classes and the model "
-            f"{mine.num_classes}; give a teacher of the same classes."
-        )
-    if theirs.channels != mine.channels:
-        raise ValueError(
-            f"Distillation: the teacher takes images of {theirs.channels} channels and "
-            f"the model of {mine.channels}; give a teacher of the same channels."
-        )
-    if theirs.image_size != mine.image_size:
-        resized = f"give teacher.with_image_size({mine.image_size})"
-        if is_int8:
-            resized = "resize the float teacher and quantise that"
-        raise ValueError(
-            f"Distillation: the teacher takes images of {theirs.image_size} pixels and "
-            f"the model of {mine.image_size}; {resized}, or train the model at "
-            f"{theirs.image_size}."
+            f"Distillation: the teacher has {found} classes and the model {wanted}; "
+            "give a teacher of the same classes."
         )
     ours, names = model.class_names, teacher.class_names
     if ours is None or names is None or ours == names:

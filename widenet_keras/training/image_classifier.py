@@ -64,14 +64,14 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             self.make_trackers()
             super().build(images_shape)
 
-    def call(self, images, training=None, return_routing=False):
+    def call(self, images, training=None, return_routing=False, look_at=()):
         """As that of the network; adds the auxiliary losses for a model around it."""
         routed = self.config.routed_steps and images.shape[0] != 0
         if return_routing or not training or not routed:
-            return super().call(images, training, return_routing)
-        logits, record = super().call(images, training, return_routing=True)
+            return super().call(images, training, return_routing, look_at)
+        logits, record, *seen = super().call(images, training, True, look_at)
         self.add_loss(self.auxiliary_loss(record))
-        return logits
+        return (logits, *seen) if seen else logits
 
     def compile(
         self, optimizer="adamw", loss="auto", metrics="auto", terms=(), **kwargs

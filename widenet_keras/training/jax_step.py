@@ -34,7 +34,7 @@ class TrainStep(Objective):
         def scaled_loss(trainable):
             with self._scope(trainable, non_trainable) as scope:
                 loss = self.training_loss(
-                    lambda: self(x, training=True, return_routing=True),
+                    lambda: self.made_of(x, training=True),
                     lambda logits: self.compute_loss(
                         x, y, logits, sample_weight, training=True
                     ),

@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from widenet_keras.routing.losses import balance_of
-from widenet_keras.training.terms import Forward, Term, variables_of
+from widenet_keras.training.teachers import answers
+from widenet_keras.training.terms import Forward, Term, looking, variables_of
 
 
 class TrainingLoss(NamedTuple):
@@ -101,9 +102,19 @@ class Objective:
         with self.without_terms():
             return super().get_state_tree(*args, **kwargs)
 
+    def made_of(self, images: object, training: bool) -> Forward:
+        """Makes a forward pass; in training it sees what terms look at.
+
+        Args:
+            images: (B, height, width, channels).
+            training: As for the model.
+        """
+        look = looking(self, training and any(term.looks for term in self._terms))
+        return Forward(*self(images, training=training, return_routing=True, **look))
+
     def training_loss(
         self,
-        forward: Callable[[], tuple],
+        forward: Callable[[], Forward],
         task_loss: Callable,
         images: object,
         sample_weight: object,
@@ -115,28 +126,29 @@ class Objective:
 
         Args:
             forward: Function of nothing; makes a forward pass with draws of its own
-                and returns its logits and the record of the global batch.
+                and returns its `Forward`, with the record of the global batch.
             task_loss: Function of logits.
             images: (B, height, width, channels).
             sample_weight: (B,) or None.
         """
-        made = [Forward(*forward())]
+        made = [forward()]
         first, terms = made[0], {}
         loss = total = task_loss(first.logits)
 
         def again():
-            made.append(Forward(*forward()))
+            made.append(forward())
             return made[-1]
 
+        answer_of = answers(self._terms, images)
         for term in self._terms:
-            terms[term.name] = term(images, sample_weight, first, again)
+            terms[term.name] = term(answer_of, sample_weight, first, again)
             total = total * term.task_factor
         auxiliary = self.auxiliary_loss(first.record)
         if len(made) > 1:
             others = (self.auxiliary_loss(each.record) for each in made[1:])
             auxiliary = sum(others, auxiliary) / len(made)
         total = sum(terms.values(), total + auxiliary)
-        return TrainingLoss(total, loss, terms, *first)
+        return TrainingLoss(total, loss, terms, first.logits, first.record)
 
     def evaluates(self):
         """Context of evaluation and prediction; an error leaves the weights."""

@@ -33,7 +33,7 @@ class TrainStep(Objective):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = _batch_of(data)
         with self._execution():
-            logits, record = self._forward(batch, training=False)
+            logits, record, _ = self._forward(batch, training=False)
         loss = self._task_loss(batch, logits, training=False)
         return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
@@ -64,11 +64,13 @@ class TrainStep(Objective):
             )
 
     def _forward(self, batch, training):
-        """Returns the logits and the record of the global batch."""
-        logits, record = self(batch.x, training=training, return_routing=True)
-        if _replicas() > 1:
-            record = self.over_replicas(record, batch.share, _total)
-        return logits, record
+        """Returns the `Forward` of a part, with the record of the global batch."""
+        made = self.made_of(batch.x, training)
+        if _replicas() == 1:
+            return made
+        return made._replace(
+            record=self.over_replicas(made.record, batch.share, _total)
+        )
 
     def _execution(self):
         """Context in which models compute a part of a batch."""

@@ -8,15 +8,27 @@ from keras import ops
 
 
 class Forward(NamedTuple):
-    """A forward pass of the model in training.
+    """A forward pass of the model in training, or of a teacher.
 
     Attributes:
         logits: (B, classes) float32.
         record: `RoutingRecord` of the global batch, or `()` without experts.
+        seen: `Seen` of the last step, (1, ...), where a term looks at it, or `()`.
     """
 
     logits: object
     record: object
+    seen: object = ()
+
+
+def looking(model: keras.Model, looks: bool = True) -> dict:
+    """Returns the options of a call of a model that is seen in its last step.
+
+    Args:
+        model: A `WideNet`.
+        looks: Whether it is seen; without, a call has no such options.
+    """
+    return {"look_at": (model.config.steps - 1,)} if looks else {}
 
 
 class Term:
@@ -28,11 +40,15 @@ class Term:
     Attributes:
         name: Of which a model has one term.
         task_factor: What the task loss is multiplied with.
+        looks: Whether it reads what the last step of the depth computed with.
+        teacher: The `WideNet` whose answers it reads, or None.
         variables: Keras variables that are read and are not the model's.
     """
 
     name = "term"
     task_factor = 1.0
+    looks = False
+    teacher = None
     variables = ()
 
     def check(self, model: keras.Model, loss: object):
@@ -45,7 +61,7 @@ class Term:
 
     def __call__(
         self,
-        images,
+        answer_of: Callable,
         sample_weight,
         first: Forward,
         again: Callable[[], Forward],
@@ -53,7 +69,8 @@ class Term:
         """Returns the term, a scalar, as `mean_over_images` has it.
 
         Args:
-            images: (B, height, width, channels), as the model has seen them.
+            answer_of: Function of a teacher; gives its `Forward` of the images that
+                the model has seen, as `answers` makes it.
             sample_weight: (B,) or None.
             first: The forward pass that the task loss is of.
             again: Makes another one, with new draws.

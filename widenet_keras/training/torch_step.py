@@ -17,10 +17,10 @@ class TrainStep(Objective):
 
     _own_rows = False
 
-    def call(self, images, training=None, return_routing=False):
+    def call(self, images, training=None, return_routing=False, look_at=()):
         """As that of the model, with steps of the depth compiled if wanted."""
         with execution(compiled=self.jit_compile):
-            return super().call(images, training, return_routing)
+            return super().call(images, training, return_routing, look_at)
 
     def _resolve_auto_jit_compile(self):
         # On a CPU a compiled step saves nothing.
@@ -67,7 +67,7 @@ class TrainStep(Objective):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = self._batch_of(data)
         with execution(replica=torch_processes.rank()):
-            logits, record = self._forward(batch, training=False)
+            logits, record, _ = self._forward(batch, training=False)
         loss = self._task_loss(batch, logits, training=False)
         return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
@@ -130,11 +130,12 @@ class TrainStep(Objective):
         return ReplicaBatch(*padded, count, count / images)
 
     def _forward(self, batch, training):
-        """Returns the logits and the record of the global batch."""
-        logits, record = self(batch.x, training=training, return_routing=True)
-        if torch_processes.processes() > 1:
-            record = self.over_replicas(record, batch.share, torch_processes.total)
-        return logits, record
+        """Returns the `Forward` of a part, with the record of the global batch."""
+        made = self.made_of(batch.x, training)
+        if torch_processes.processes() == 1:
+            return made
+        total = torch_processes.total
+        return made._replace(record=self.over_replicas(made.record, batch.share, total))
 
     def _task_loss(self, batch, logits, training):
         return self.compute_loss(

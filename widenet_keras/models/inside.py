@@ -1,0 +1,44 @@
+"""What a network sees in images, besides the logits that it gives."""
+
+from widenet_keras.models.features import Features
+from widenet_keras.models.routing_map import routing_of
+
+
+class Inside:
+    """Mixin with the methods of a `WideNet` that look inside it."""
+
+    def features(self, images, step: int | None = None, pooled: bool = False):
+        """Returns what the network sees in images, for other models to build on.
+
+            inputs = keras.Input(model.config.image_shape)
+            backbone = keras.Model(inputs, model.features(inputs, pooled=True))
+
+        Args:
+            images: (B, height, width, channels) float in [-1, 1], or a `keras.Input`.
+            step: Step of the depth, from 0, after which to look; those behind it are
+                not computed. None for the last.
+            pooled: Whether the norm and the pooling of the head follow.
+
+        Returns:
+            Tokens (B, T, D) as they leave the step, before any norm of the head, a
+            class token first; (B, D) if `pooled`, or (B, 2 D) for two of them.
+
+        Raises:
+            ValueError: If there is no such step, or the images do not fit.
+        """
+        return Features(self, step, pooled)(images)
+
+    def routing(self, images, batch_size=32):
+        """Returns where every token of some images goes at inference.
+
+        Args:
+            images: NumPy array (B, height, width, channels) float.
+            batch_size: Images per forward pass.
+
+        Returns:
+            A `RoutingMap` of NumPy arrays: experts and gates (S, B, T, K).
+
+        Raises:
+            ValueError: If the model has no experts, or the images do not fit.
+        """
+        return routing_of(self, images, batch_size)
