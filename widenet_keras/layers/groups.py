@@ -136,9 +136,11 @@ class GroupsOfSteps(NamedTuple):
             return ()
         if draws.silent:
             return ops.convert_to_tensor(_fixed(self.permuted, tokens), "int32")
-        chosen = np.array(self.permuted, "float32")[:, None]
-        ascending = (1 - chosen) * np.arange(tokens, dtype="float32")
-        order = ops.argsort(draws.numbers(chosen.shape[0], tokens) * chosen + ascending)
+        permuted = np.array(self.permuted)[:, None]
+        drawn = draws.numbers(len(permuted), tokens)
+        order = ops.argsort(
+            ops.where(permuted, drawn, np.arange(tokens, dtype="float32"))
+        )
         both = ops.stack([order, ops.argsort(order)], axis=1)
         return ops.cast(both, "int32")
 
