@@ -311,10 +311,11 @@ def shrunk(preset):
     sizes |= {"heads": 3, "mlp_dim": 10, "expert_dim": 14, "num_classes": 5}
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
     if large.unique_blocks:
-        sizes |= {"steps": 4 if large.sharing == "sequence" else 3}
-        sizes |= {"unique_blocks": 2}
+        sizes |= {"steps": 3, "unique_blocks": 2}
+    if large.sharing == "sequence":
+        sizes |= {"steps": 2, "unique_blocks": 1}
     if large.attention_groups != 1:
-        sizes |= {"attention_groups": (3, 9, 1, 3)}
+        sizes |= {"attention_groups": (9, 3)}
     return widenet_keras.preset_config(preset, **sizes)
 
 
