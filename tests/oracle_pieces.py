@@ -37,6 +37,8 @@ def of_step(w, config, step, choose=None):
         name = path[len(start) :]
         part = name.split("_")[1]
         row = step
+        if name == "residual_scale_factors" and scale_of(config).per == "block":
+            row = config.block_of_step[step]
         if name.startswith("lora_") and part in ("experts", "router"):
             row = sum(routed[:step])
         elif name.startswith("lora_") and part in ("hidden", "gate", "outer"):
@@ -52,6 +54,30 @@ def of_step(w, config, step, choose=None):
     return found
 
 
+def scale_of(config):
+    """The `ResidualScale` of a config, or None."""
+    [found] = [p for p in config.pieces if p.kind == "residual_scale"] or [None]
+    return found
+
+
+def order_at_inference(step, tokens):
+    """In which order a step takes its tokens that reads its block again."""
+    bits = np.random.PCG64([211105297, step]).random_raw(tokens)
+    return sorted(range(tokens), key=lambda token: bits[token])
+
+
+def attends(config, step, order=order_at_inference):
+    """Which tokens each token attends to, (T, T): those that are in its group."""
+    groups, blocks = config.attention_groups, config.block_of_step
+    groups = groups if isinstance(groups, int) else groups[step]
+    count, again = config.tokens, blocks[step] in blocks[:step]
+    places = order(step, count) if again and groups > 1 else range(count)
+    group = {token: place // (count // groups) for place, token in enumerate(places)}
+    return np.array(
+        [[group[i] == group[j] for j in range(count)] for i in range(count)]
+    )
+
+
 def linear(x, w, path, own, name):
     """A product of the block with the low-rank change of the step."""
     found = product(x, w, path)
@@ -61,8 +87,11 @@ def linear(x, w, path, own, name):
     return found
 
 
-def attention(x, w, path, heads, own):
-    """Multi-head attention, with the pairs of the step behind the keys."""
+def attention(x, w, path, heads, own, seen):
+    """Multi-head attention, with the pairs of the step behind the keys.
+
+    `seen` says which of the keys of tokens each token attends to, (T, T).
+    """
     q, k, v = (linear(x, w, f"{path}{n}", own, n) for n in ("query", "key", "value"))
     size, out = q.shape[-1] // heads, np.zeros_like(q)
     pairs = own.get("key_value_prompt_pair")
@@ -75,6 +104,7 @@ def attention(x, w, path, heads, own):
                 keys = np.concatenate([keys, more[0][:, part]])
                 values = np.concatenate([values, more[1][:, part]])
             logits = q[b, :, part] @ keys.T / math.sqrt(size)
+            logits[:, : len(seen)][~seen] = -np.inf
             out[b, :, part] = np.array([softmax(row) for row in logits]) @ values
     return linear(out, w, f"{path}output", own, "output")
 
@@ -142,6 +172,16 @@ def bottleneck(y, own, piece):
     return y + hidden @ own["bottleneck_up"] + own["bottleneck_up_bias"]
 
 
+def projection(x, own, piece):
+    """What the MLP at the end of a step makes of its tokens."""
+    own = {n.removeprefix("projection_"): value for n, value in own.items()}
+    normal = layer_norm(x, own["gamma"], own["beta"], piece.norm_epsilon)
+    hidden = normal @ own["hidden_kernel"] + own["hidden_bias"]
+    hidden = ACTIVATIONS[piece.activation](hidden)
+    branch = hidden @ own["outer_kernel"] + own["outer_bias"]
+    return own["factors"][0] * x + own["factors"][1] * branch
+
+
 def model_forward(w, config, images, training=False, frozen=None, choose=None, at=1):
     """Returns (logits, one `MoeOracle` per routed step).
 
@@ -159,7 +199,8 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
         at: Where prompts stand.
     """
     x, oracles = embed(w, config, np.asarray(images, "float64")), []
-    [adapter] = [p for p in config.pieces if p.kind == "bottleneck"] or [None]
+    by_kind = {piece.kind: piece for piece in config.pieces}
+    adapter, ends = by_kind.get("bottleneck"), by_kind.get("projection")
     for step, block in enumerate(config.block_of_step):
         own, path = of_step(w, config, step, choose), f"encoder/block_{block}/"
         row = block if config.shared_norms else step
@@ -170,10 +211,17 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
             )
             return layer_norm(x, gamma, beta, config.norm_epsilon)
 
+        c = own.get("residual_scale_factors", np.ones(4))
         rows = np.stack([prompts(own, config)] * len(x))
         count = rows.shape[1]
         x = np.concatenate([x[:, :at], rows, x[:, at:]], axis=1)
-        x = x + attention(normal(x, 1), w, f"{path}attention/", config.heads, own)
+        # Every group attends to all prompts.
+        seen = np.ones((x.shape[1],) * 2, bool)
+        tokens = np.delete(np.arange(x.shape[1]), range(at, at + count))
+        seen[np.ix_(tokens, tokens)] = attends(config, step)
+        how = (config.heads, own, seen)
+        branch = attention(normal(x, 1), w, f"{path}attention/", *how)
+        x = c[0] * x + c[1] * branch
         if training:
             x = np.concatenate([x[:, :at], x[:, at + count :]], axis=1)
         choices = frozen[len(oracles)] if frozen else None
@@ -182,9 +230,11 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
         branch, moe = feed_forward(normal(x, 2), w, f"{path}feed_forward/", *how)
         if config.output_activation and not routed:
             branch = gelu(branch)
-        x = x + (bottleneck(branch, own, adapter) if adapter else branch)
+        branch = bottleneck(branch, own, adapter) if adapter else branch
+        x = c[2] * x + c[3] * branch
         if not training:
             x = np.concatenate([x[:, :at], x[:, at + count :]], axis=1)
+        x = projection(x, own, ends) if ends else x
         oracles += [moe] if moe else []
     x = pooled(x, w, config)
     if config.representation:

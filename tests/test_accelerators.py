@@ -601,14 +601,14 @@ PIECES = [
     {"kind": "bottleneck", "rank": 2, "bank": 2},
     {"kind": "prompt", "count": 2},
     {"kind": "key_value_prompt", "count": 2},
+    {"kind": "residual_scale"},
+    {"kind": "projection"},
 ]
+COMPILED = ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "kind",
-    ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths", "terms"],
-)
+@pytest.mark.parametrize("kind", [*COMPILED, "groups", "terms"])
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -623,6 +623,9 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     if kind == "pieces":
         cycle = {"sharing": "cycle", "unique_blocks": 2}
         fields = {"kind": "vit", "pieces": PIECES, **cycle}
+    if kind == "groups":
+        tokens = {"class_token": False, "pooling": "mean", "attention_groups": 3}
+        fields = {"kind": "vit", **tokens, "sharing": "cycle", "unique_blocks": 2}
     if kind == "nested":
         fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}
     if kind == "step widths":

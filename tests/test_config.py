@@ -159,6 +159,21 @@ WRONG = [
         ["nested_probabilities=(0.5, 0.4)", "add up to 1"],
     ),
     ({"nested_probabilities": (1.0,)}, ["nested_widths=()", "ascend to 1.0"]),
+    ({"attention_groups": 0}, ["attention_groups=0", WHOLE]),
+    ({"attention_groups": (4,) * 11}, ["11 numbers", "12 steps"]),
+    ({"attention_groups": [4] * 11 + [True]}, ["attention_groups[11]=True", WHOLE]),
+    (
+        {"attention_groups": 8, "class_token": False, "image_size": 80},
+        ["attention_groups=8 does not divide the 25 tokens", "such as 5"],
+    ),
+    (
+        {"attention_groups": 8, "image_size": 448},
+        ["attention_groups=8", "class token", "class_token=False"],
+    ),
+    (
+        {"attention_groups": 8, "class_token": False, "registers": 1},
+        ["attention_groups=8", "registers=0"],
+    ),
     ({"pieces": "lora"}, ["pieces='lora'", "list of pieces"]),
     ({"pieces": [3]}, ["pieces has 3", "a dict with a 'kind'"]),
     ({"pieces": [{"kind": "telescope"}]}, ["kind='telescope'"]),
@@ -199,6 +214,7 @@ def test_every_field_is_validated():
         {"registers": 4, "class_token": False},
         {"pooling": "token_and_register", "registers": 1, "representation": False},
         {"pooling": "patches", "class_token": False, "norm_after_pooling": True},
+        {"attention_groups": 196, "class_token": False},
     ],
     ids=str,
 )

@@ -71,6 +71,8 @@ PIECES = [
     {"kind": "bottleneck", "rank": 3},
     {"kind": "prompt", "count": 2, "segments": 4},
     {"kind": "key_value_prompt", "count": 3},
+    {"kind": "residual_scale"},
+    {"kind": "projection", "ratio": 0.5},
 ]
 # Name -> (factory of a dtype policy, first input, further arguments of the call).
 LAYERS = {
@@ -102,7 +104,7 @@ LAYERS = {
     ),
     "Encoder of shared parts": (sharing_encoder, TOKENS, {}),
     "Encoder with pieces": (
-        lambda d: encoder(d, sharing="cycle", pieces=PIECES),
+        lambda d: encoder(d, sharing="cycle", pieces=PIECES, attention_groups=2),
         TOKENS,
         {},
     ),
@@ -310,6 +312,10 @@ def shrunk(preset):
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
     if large.unique_blocks:
         sizes |= {"steps": 3, "unique_blocks": 2}
+    if large.sharing == "sequence":
+        sizes |= {"steps": 2, "unique_blocks": 1}
+    if large.attention_groups != 1:
+        sizes |= {"attention_groups": (9, 3)}
     return widenet_keras.preset_config(preset, **sizes)
 
 

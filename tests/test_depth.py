@@ -16,7 +16,22 @@ NOISY = {"dropout": 0.2, "attention_dropout": 0.1, "stochastic_depth": 0.3}
 PLANS = {
     "all": {"steps": 3},
     "sequence": {"steps": 4, "sharing": "sequence", "unique_blocks": 2},
-    "cycle and a rest": {"steps": 5, "sharing": "cycle", "unique_blocks": 2},
+    # Steps 2 and 4 read a block again and take their tokens in orders that are drawn.
+    "cycle and a rest": {
+        "steps": 5,
+        "sharing": "cycle",
+        "unique_blocks": 2,
+        "class_token": False,
+        "attention_groups": (3, 1, 3, 1, 3),
+    },
+    "groups in turns": {
+        "steps": 4,
+        "sharing": "sequence",
+        "unique_blocks": 2,
+        "class_token": False,
+        "attention_groups": (3, 9, 1, 3),
+        "pieces": ({"kind": "residual_scale"}, {"kind": "projection"}),
+    },
     "one of two routed": {
         "steps": 4,
         "sharing": "cycle",

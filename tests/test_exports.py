@@ -54,7 +54,10 @@ WIDE = {"width": 192, "heads": 4, "expert_dim": 512, "steps": 4}
 
 
 def assert_files_are_the_model(model, format, quantize, tmp_path):
-    """Checks an export and its own check, and another number of images."""
+    """Checks an export and its own check, and another number of images.
+
+    Returns its report and its predictor.
+    """
     options = {"quantize": quantize, "images": decided_images(model)}
     report, predictor = export(model, tmp_path, format, **options)
     images = tiny_images(3)
@@ -62,6 +65,7 @@ def assert_files_are_the_model(model, format, quantize, tmp_path):
     atol = 1e-5 if quantize == "none" else 0.2 * np.ptp(wanted)
     assert report.largest_difference <= atol
     np.testing.assert_allclose(found, wanted, atol=atol)
+    return report, predictor
 
 
 def decided_images(model):

@@ -38,6 +38,9 @@ def test_pieces_by_hand():
 
     assert more(kind="bottleneck", rank=2) == 4 * 4 * 5 * 6 * 2
     assert more(kind="key_value_prompt", count=2) == 4 * 4 * 5 * 2 * 6
+    assert more(kind="residual_scale") == 0
+    # int(0.8 * 6) hidden units.
+    assert more(kind="projection", ratio=0.8) == 4 * 4 * 5 * 6 * 4
     prompts = 4 * (4 * 3 * 36 + 4 * 5 * 3 * 6)
     assert more(kind="prompt", count=3) == prompts
     attention = 4 * 4 * 2 * 5 * 2 * (6 + 6)
@@ -54,6 +57,24 @@ def test_pieces_by_hand():
     both = [{"kind": "prompt", "count": 3}, {"kind": "lora", "rank": 2, "on": ["key"]}]
     found = forward_flops(config.replace(pieces=both)) - plain
     assert found == prompts + 4 * 2 * (5 + 3) * 2 * (6 + 6)
+
+
+def test_groups_by_hand():
+    """T = 4: the products of tokens with tokens, 4 T^2 D, become a G-th."""
+    config = WideNetConfig(
+        image_size=8, channels=1, patch_size=4, width=6, steps=3, heads=2, mlp_dim=5,
+        moe_blocks="none", class_token=False, num_classes=10,
+    )  # fmt: skip
+    groups = config.replace(attention_groups=(1, 2, 4))
+    saved = 4 * 16 * 6 * (1 / 2 + 3 / 4)
+    assert forward_flops(config) - forward_flops(groups) == saved
+    # Prompts are keys of every group.
+    prompts = [
+        forward_flops(c.replace(pieces=[{"kind": "prompt", "count": 3}]))
+        - forward_flops(c)
+        for c in (config, groups)
+    ]
+    assert prompts[0] == prompts[1]
 
 
 def test_every_kind_of_piece_is_counted():

@@ -1,4 +1,4 @@
-"""LoRA, bottlenecks, prompts and key-value prompts: equal to loops in float64."""
+"""Kinds of pieces, and attention in groups: equal to loops in float64."""
 
 import keras
 import numpy as np
@@ -8,7 +8,14 @@ from conftest import BACKEND, numpy, slow, tiny_images, tiny_model
 from gradients import value_and_gradients
 from oracle import weights_by_path
 
-from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
+from widenet_keras import (
+    Bottleneck,
+    KeyValuePrompt,
+    LoRA,
+    Projection,
+    Prompt,
+    ResidualScale,
+)
 from widenet_keras.layers.pieces.lora import MAPS, ROUTER
 
 EVERYWHERE = (*MAPS, ROUTER)
@@ -18,9 +25,19 @@ KINDS_AT_ONCE = (
     Bottleneck(5),
     Prompt(2, dropout=0.0, segments=4),
     KeyValuePrompt(3),
+    ResidualScale("step"),
+    Projection(0.6, activation="silu"),
 )
 # One patch and no class token: one token, of one image.
 ONE_TOKEN = {"class_token": False, "patch_size": 12, "pooling": "mean"}
+GROUPS = {
+    "steps": 4,
+    "sharing": "cycle",
+    "unique_blocks": 2,
+    "class_token": False,
+    "pooling": "mean",
+    "attention_groups": 3,
+}
 # Name -> (kind, pieces, further fields, images).
 CASES = {
     "all at once": ("vit_moe", KINDS_AT_ONCE, {}, 2),
@@ -60,11 +77,24 @@ CASES = {
     "prompts, experts": ("widenet", [Prompt(2, dropout=0.0)], {}, 3),
     "pairs": ("vit", [KeyValuePrompt(3)], {}, 2),
     "keys and values": ("vit", [KeyValuePrompt(1, shared=False)], {}, 2),
+    # Steps 2 and 3 read their blocks again; there are 9 tokens.
+    "groups": (
+        "vit",
+        [ResidualScale(), Projection(norm_epsilon=0.1)],
+        {**GROUPS, "attention_groups": (3, 1, 9, 3), "shared_norms": True},
+        2,
+    ),
+    "groups, and pieces that they meet": (
+        "widenet",
+        KINDS_AT_ONCE,
+        {**GROUPS, "steps": 3, "sharing": "all", "unique_blocks": None},
+        2,
+    ),
     "one token": ("vit", KINDS_AT_ONCE, ONE_TOKEN, 1),
     "one token, experts": ("widenet", KINDS_AT_ONCE, {**ONE_TOKEN, "top_k": 1}, 1),
     "one expert": ("widenet", KINDS_AT_ONCE, {"top_k": 1, "capacity_factor": None}, 2),
 }
-TOLD = ("all at once",)
+TOLD = ("all at once", "groups")
 
 
 def model_of(name):

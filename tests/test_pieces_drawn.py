@@ -13,7 +13,14 @@ from test_kinds_of_pieces import EVERYWHERE
 from test_pieces import without_pieces
 
 import widenet_keras
-from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
+from widenet_keras import (
+    Bottleneck,
+    KeyValuePrompt,
+    LoRA,
+    Projection,
+    Prompt,
+    ResidualScale,
+)
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
@@ -38,6 +45,7 @@ DRAWING = (
 @pytest.mark.parametrize("kind", ["vit_moe", slow("widenet"), slow("vit")])
 def test_pieces_that_start_as_no_change_change_no_bit(kind):
     pieces = [LoRA(3, on=EVERYWHERE), Bottleneck(5)]
+    pieces += [ResidualScale(), Projection(init="identity")]
     config = tiny_config(kind, pieces=pieces)
     model, images = widenet_keras.ImageClassifier(config), tiny_images(3)
     plain = without_pieces(model)

@@ -26,7 +26,9 @@ from widenet_keras.inference import open_predictor as open_predictor
 from widenet_keras.layers.pieces import Bottleneck as Bottleneck
 from widenet_keras.layers.pieces import KeyValuePrompt as KeyValuePrompt
 from widenet_keras.layers.pieces import LoRA as LoRA
+from widenet_keras.layers.pieces import Projection as Projection
 from widenet_keras.layers.pieces import Prompt as Prompt
+from widenet_keras.layers.pieces import ResidualScale as ResidualScale
 from widenet_keras.models.block_sizes import BlockSize as BlockSize
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
 from widenet_keras.models.fields import parse_fields as parse_fields

@@ -102,12 +102,12 @@ class Costs:
         }
         self._uses, self._of_part = {}, _OF_MEASURE[measure](config, table)
         for part in PART_PLANS:
-            holders = config.holders(part)
+            holders, groups = config.holders(part), config.groups_of_steps.counts
+            used = (holders[block] for block in config.block_of_step)
+            uses = collections.Counter(zip(used, groups, strict=True))
             if measure == "parameters":
-                self._uses[part] = dict.fromkeys(holders, 1)
-            else:
-                used = (holders[block] for block in config.block_of_step)
-                self._uses[part] = collections.Counter(used)
+                uses = dict.fromkeys(((holder, 1) for holder in holders), 1)
+            self._uses[part] = uses
         whole = {
             "flops": lambda: forward_flops(config),
             "parameters": model.count_params,
@@ -124,7 +124,11 @@ class Costs:
             size: `Size` that it has.
         """
         routed = block in self.config.routed_blocks
-        return self._uses[part][block] * self._of_part(part, size, routed)
+        return sum(
+            count * self._of_part(part, size, routed, groups)
+            for (holder, groups), count in self._uses[part].items()
+            if holder == block
+        )
 
 
 def _of_flops(config, table):
@@ -132,9 +136,9 @@ def _of_flops(config, table):
     def with_experts(count):
         return config.replace(num_experts=count)
 
-    def cost(part, size, routed):
+    def cost(part, size, routed, groups):
         if part == "attention":
-            return attention_flops(config, size.block)
+            return attention_flops(config, size.block, groups)
         config_of_size = with_experts(size.experts) if routed else config
         return feed_forward_flops(config_of_size, size.block, routed)
 
@@ -144,7 +148,7 @@ def _of_flops(config, table):
 def _of_parameters(config, table):
     width = config.width
 
-    def cost(part, size, routed):
+    def cost(part, size, routed, groups):
         heads, key_dim, value_dim, hidden = size.block
         if part == "attention":
             return attention_parameters(width, heads * key_dim, heads * value_dim)
@@ -158,7 +162,7 @@ def _of_parameters(config, table):
 def _of_latency(config, table):
     # Between what was measured tables interpolate, which takes long.
     @functools.cache
-    def cost(part, size, routed):
+    def cost(part, size, routed, groups):
         if part == "attention":
             return table.attention(size.block)
         return table.feed_forward(size.block, routed, size.experts)

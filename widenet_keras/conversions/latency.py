@@ -223,12 +223,19 @@ def facts_of(config: WideNetConfig) -> dict:
 def sizes_of(config: WideNetConfig) -> dict[str, list[tuple[int, int]]]:
     """Returns the smallest and the largest sizes that parts of a model can have.
 
+    They are a pair for each axis of the grid of each kind of part that the model has.
+
     Args:
         config: `WideNetConfig`.
 
-    Returns:
-        For each kind of part that the model has a pair for each axis of its grid.
+    Raises:
+        ValueError: If tokens attend in groups, of which tables say nothing.
     """
+    if max(config.groups_of_steps.counts) > 1:
+        raise ValueError(
+            "A latency table is for attention without groups and the model has "
+            f"attention_groups={config.attention_groups}; use measure='flops'."
+        )
     routed = set(config.routed_blocks)
     heads, keys, values, _ = (max(axis) for axis in zip(*config.sizes, strict=True))
     found = {"attention": [(1, heads), (1, keys), (1, values)]}

@@ -1,5 +1,6 @@
 """What a relaxed model is like, before any of its weights is made."""
 
+import dataclasses
 from collections.abc import Callable
 
 from widenet_keras.conversions.untie import shares_nothing
@@ -55,6 +56,12 @@ def relaxed_config(
     if any(piece.kind == "lora" for piece in (*pieces, *source.pieces)):
         raise ValueError(
             "relax: the model has LoRA already; merge() adds it to the products first."
+        )
+    if "pieces" not in fields:
+        # What belongs to blocks of the source belongs to the steps that had them.
+        pieces = tuple(
+            dataclasses.replace(piece, per="step") if hasattr(piece, "per") else piece
+            for piece in pieces
         )
     fields = {**fields, "shared_norms": False, "pieces": pieces}
     if fields["unique_blocks"] is None and sharing in ("cycle", "sequence"):

@@ -14,7 +14,12 @@ from widenet_keras.conversions.tied_weights import (
 )
 from widenet_keras.models.block_sizes import check_equal_blocks
 from widenet_keras.models.frozen import parts_kept
-from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.weights import (
+    check_plain,
+    read,
+    weights_by_path,
+    weights_of_blocks,
+)
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.roles import role_of
@@ -72,7 +77,10 @@ def tie(
     - A shared block without experts (`moe_blocks`) has the mean of the group's
       FFNs; mixtures in the group are left out. Where the source has mixtures,
       "stepwise" and "lower" count dense blocks and mixtures each by themselves.
-    - `shared_norms=True`: norms start like the rest of their block.
+    - `shared_norms=True`: norms start like the rest of their block, and so do pieces
+      that steps share with it.
+    - Steps that read a block again permute the tokens that attend in groups; so where
+      the model has groups, `attention_groups` has to be given for such steps.
     - `sharing="attention"` or "feed_forward": only that part is shared. The other one
       of step t starts from block t alone.
 
@@ -155,15 +163,17 @@ def tied(
                 weight.assign(value.astype("float32"))
     shared = ("core", "norms") if config.shared_norms else ("core",)
     anew = []
-    sources = weights_by_path(model)
+    sources, of_blocks = weights_by_path(model), weights_of_blocks(other)
     if "pieces" not in fields:
-        _check_pieces(owner, sources, weights_by_path(other))
+        _check_pieces(owner, sources, weights_by_path(other), of_blocks)
     for path, weight in weights_by_path(other).items():
         role = role_of(weight)
         # Pieces that were asked for and do not fit those of the model start anew.
-        fits = path in sources and sources[path].shape == weight.shape
+        rows = int(path in of_blocks)
+        fits = path in sources and sources[path].shape[rows:] == weight.shape[rows:]
         is_new = role.group == "pieces" and not fits
-        if role.group in shared or is_new:
+        is_mean = fits and sources[path].shape != weight.shape
+        if role.group in shared or is_new or is_mean:
             anew.append(weight)
         if role.group == "core" or is_new:
             continue
@@ -176,16 +186,18 @@ def tied(
             value = value[[*model.config.norm_rows(part)]]
             if config.shared_norms:
                 value = mean_of_groups(value, groups[part].values())
+        elif is_mean:
+            value = mean_of_groups(value, groups["attention"].values())
         weight.assign(value.astype("float32"))
     if frozen is None:
         other.frozen = parts_kept(model, other, anew)
     return other
 
 
-def _check_pieces(owner, sources, weights):
+def _check_pieces(owner, sources, weights, of_blocks):
     """Raises `ValueError` unless the pieces of the steps fit the new blocks too."""
     for path, weight in sources.items():
-        if role_of(weight).group != "pieces":
+        if role_of(weight).group != "pieces" or path in of_blocks:
             continue
         if path not in weights or weights[path].shape != weight.shape:
             raise ValueError(

@@ -54,6 +54,12 @@ def tied_config(
         "shared_norms": False,
     }
     config = source.replace(**{**shared, **fields})
+    if any(config.groups_of_steps.permuted) and "attention_groups" not in fields:
+        raise ValueError(
+            f"{owner}: steps that read a block again would permute the tokens that "
+            f"attend in groups (attention_groups={config.attention_groups}), as those "
+            "of the model do not; give attention_groups=1, or others if that is meant."
+        )
     kept = _KEPT if _pools_by_same_weights(config, source) else (*_KEPT, "pooling")
     for field in kept:
         if getattr(config, field) != getattr(source, field):

@@ -8,7 +8,12 @@ from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.frozen import weights_of_part
-from widenet_keras.models.weights import check_plain, read, weights_by_path
+from widenet_keras.models.weights import (
+    check_plain,
+    read,
+    weights_by_path,
+    weights_of_blocks,
+)
 from widenet_keras.models.widenet import WideNet
 
 
@@ -20,7 +25,8 @@ def untie(model: WideNet) -> WideNet:
     ```
 
     Every step gets a copy of what it reads, with LoRA added to its products; so a
-    relaxed model becomes a plain ViT again. Other pieces belong to the steps and stay.
+    relaxed model becomes a plain ViT again. Other pieces belong to the steps and stay;
+    of those that steps share with their block each gets a copy too.
 
     Args:
         model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms, or
@@ -31,11 +37,18 @@ def untie(model: WideNet) -> WideNet:
         `sharing="none"`; the same groups are frozen.
 
     Raises:
-        ValueError: If the model shares nothing and has no `step_widths`, or it is
-            quantised.
+        ValueError: If the model shares nothing and has no `step_widths`, it is
+            quantised, or steps that read a block again permute their tokens.
     """
     check_model("untie", model)
     check_plain("untie", model)
+    if any(model.config.groups_of_steps.permuted):
+        raise ValueError(
+            f"untie: steps of {model.name} that read a block again attend in groups of "
+            f"permuted tokens (attention_groups={model.config.attention_groups}), and "
+            "with blocks of their own they would not; adapted(attention_groups=1) has "
+            "no groups, and other logits."
+        )
     if shares_nothing(model.config) and model.config.step_widths is None:
         raise ValueError(
             f"untie: the steps of {model.name} share nothing "
@@ -87,6 +100,8 @@ def apart(model: WideNet) -> WideNet:
             path = f"encoder/{norm}/{name}"
             rows = np.array(config.norm_rows(part))
             values[path] = read(sources[path])[rows]
+    for path in weights_of_blocks(model):
+        values[path] = read(sources[path])[np.array(config.block_of_step)]
     other = remade(model, private, values)
     parts = _frozen_of_steps(model)
     other.frozen = [part for part in parts if weights_of_part(other, part)]

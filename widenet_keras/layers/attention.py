@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from widenet_keras.layers.groups import ONE_GROUP
 from widenet_keras.layers.heads import Heads, made_apart, split, with_more
 from widenet_keras.layers.linear import Linear, Product, built_linear, linear
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
@@ -43,8 +44,12 @@ class AttentionWeights(NamedTuple):
     output: Product
 
 
-def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
+def attention(
+    tokens, weights, spec, draws, pieces=NO_PIECES, prompts=(), groups=ONE_GROUP
+):
     """Returns the attended tokens, (B, T, D), and the `Heads` they were made of.
+
+    Of groups these are those of (B G) images of T/G tokens, in the order of the groups.
 
     Args:
         tokens: (B, T, D).
@@ -53,7 +58,9 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
         draws: `RandomDraws`.
         pieces: What the step keeps for itself.
         prompts: Normalised rows that are attended to as well, (B or 1, P, D) each.
+        groups: `Groups` in which the tokens attend; all of them to every prompt.
     """
+    tokens, prompts = groups.apart(tokens), [*map(groups.for_each, prompts)]
     if len(weights.inner) == 1 and not pieces:
         made = linear(tokens, weights.inner[0])
         heads = Heads(*numerics.split_joined(made, spec.heads))
@@ -69,6 +76,7 @@ def attention(tokens, weights, spec, draws, pieces=NO_PIECES, prompts=()):
         mixed = _attended_in_parts(*attended, spec, draws, pieces)
     else:
         mixed = numerics.attended(*attended)
+    mixed = groups.together(mixed)
     output = linear(mixed, weights.output)
     if pieces:
         output = pieces.linear("output", mixed, output, draws)

@@ -13,6 +13,7 @@ from widenet_keras.layers.attention import (
 )
 from widenet_keras.layers.expert_runs import bank_of
 from widenet_keras.layers.feed_forward import feed_forward, narrowed
+from widenet_keras.layers.groups import ONE_GROUP
 from widenet_keras.layers.mlp import Bank, Mlp
 from widenet_keras.layers.normalization import layer_norm
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
@@ -80,6 +81,7 @@ def block(
     drop_path=0.0,
     pieces=NO_PIECES,
     share=(),
+    groups=ONE_GROUP,
 ):
     """Computes x = x + Attn(LN1(x)); x = x + FFN(LN2(x)).
 
@@ -97,10 +99,11 @@ def block(
             tensor; absent for all. Units of experts are left out by the kernel that
             reads them, so that no engine knows of it: once for all steps, where the
             weights are read, or here where the step changes them.
+        groups: `Groups` in which the tokens attend.
 
     Returns:
         Tokens (B, T, D); `RoutingFacts`, or `()` for a dense block; and the `Heads`
-        of attention.
+        of attention, as it has them in its groups.
     """
 
     def residual(site, tokens, branch):
@@ -114,7 +117,7 @@ def block(
         for rows in pieces.prompts(tokens, draws)
     ]
     branch, heads = attention(
-        normal, weights.attention, spec.attention, draws, pieces, prompts
+        normal, weights.attention, spec.attention, draws, pieces, prompts, groups
     )
     tokens = pieces.between(residual("attention", tokens, branch))
     normal = layer_norm(tokens, norms.gamma2, norms.beta2, spec.epsilon)

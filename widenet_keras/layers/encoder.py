@@ -3,9 +3,9 @@
 import keras
 
 from widenet_keras.layers import depth
-from widenet_keras.layers.normalization import StackedNorms, StepNorms
+from widenet_keras.layers.groups import GroupsOfSteps
+from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
-from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.private import Private
 from widenet_keras.layers.shared_parts import (
@@ -13,9 +13,11 @@ from widenet_keras.layers.shared_parts import (
     blocks_of_dicts,
     check_mixtures,
     norm_rows,
+    norms_of,
     parts_of,
     read_blocks,
     sizes_of,
+    stacked_pieces_of,
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
 from widenet_keras.layers.step import outputs_spec
@@ -49,11 +51,12 @@ class Encoder(keras.layers.Layer):
             their weights are copied into stacks. torch takes steps one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
-        pieces: What the steps keep for themselves besides norms: `LoRA`,
-            `Bottleneck`, `Prompt` and `KeyValuePrompt`, or dicts of them.
-        step_widths: As for `WideNetConfig`, and so the next two.
+        pieces: What the steps keep for themselves besides norms: `LoRA`, `Bottleneck`,
+            `Prompt`, `KeyValuePrompt`, `ResidualScale`, `Projection`, or dicts of them.
+        step_widths: As for `WideNetConfig`, and so the next three.
         nested_widths: See `step_widths`.
         nested_probabilities: See `step_widths`.
+        attention_groups: See `step_widths`.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -75,6 +78,7 @@ class Encoder(keras.layers.Layer):
         step_widths=None,
         nested_widths=(),
         nested_probabilities=None,
+        attention_groups=1,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -92,30 +96,17 @@ class Encoder(keras.layers.Layer):
         given = step_widths, nested_widths, nested_probabilities
         self.widths = Widths(*(tuple(w) if type(w) is list else w for w in given))
         self.widths.check("Encoder", hidden)
+        self.attention_groups = attention_groups
+        wanted = attention_groups, self.block_of_step
+        self._groups = GroupsOfSteps.of("Encoder", *wanted)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
-        self.norm1, self.norm2 = (
-            StackedNorms(
-                max(rows) + 1 if shared_norms else steps,
-                self.blocks[0].norm_epsilon,
-                dtype=self.dtype_policy,
-                name=f"norm{number}",
-            )
-            for number, rows in enumerate(self._norm_rows, 1)
-        )
+        rows = self._norm_rows if shared_norms else (range(steps),) * 2
+        self.norm1, self.norm2 = norms_of(blocks, rows, self.dtype_policy)
         self.pieces = pieces_of("Encoder", pieces)
-        # Without pieces there is no such layer, so that files stay as they were.
-        self.stacked_pieces = None
-        if self.pieces:
-            routed = tuple(blocks[block].is_routed for block in self.block_of_step)
-            self.stacked_pieces = StackedPieces(
-                self.pieces,
-                routed,
-                self.block_of_step,
-                dtype=self.dtype_policy,
-                name="pieces",
-            )
+        stacks = self.pieces, blocks, self.block_of_step, self.dtype_policy
+        self.stacked_pieces = stacked_pieces_of(*stacks)
 
     # Of the tokens, which `summary` shows.
     output_shape = property(lambda self: self._build_shapes_dict["tokens_shape"])
@@ -124,6 +115,7 @@ class Encoder(keras.layers.Layer):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
+        self._groups.check("Encoder", tokens_shape[1])
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
@@ -168,7 +160,7 @@ class Encoder(keras.layers.Layer):
         draws = self.draws(training) if draws is None else draws
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
-            private = self._private(read, draws)
+            private = self._private(read, draws, tokens.shape[1])
             # What steps do to experts for themselves is done to their stacks.
             changes = any(piece.changes_mixtures for piece in self.pieces)
             changes |= self.widths.step_widths is not None
@@ -182,7 +174,9 @@ class Encoder(keras.layers.Layer):
     def _depth(self, training, look_at, hands_out=True):
         """Returns the `Depth` of a forward pass."""
         return depth.Depth(
-            plans_of(self.block_of_step, look_at, self.widths.step_widths),
+            plans_of(
+                self.block_of_step, look_at, self.widths.step_widths, self._groups
+            ),
             tuple(each.spec(training, hands_out) for each in self.blocks),
             self._parts,
             self.pieces,
@@ -209,12 +203,13 @@ class Encoder(keras.layers.Layer):
         seen = [outputs.seen for outputs in found if outputs.seen]
         return result, record, depth.stacked_specs(seen)
 
-    def _private(self, read, draws):
+    def _private(self, read, draws, tokens):
         """Returns the `Private` of all steps, with a leading axis L."""
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
-        private = Private(norms, pieces=pieces)
+        order = self._groups.orders(draws, tokens)
+        private = Private(norms, pieces=pieces, order=order)
         steps = self.steps, self.stochastic_depth, self.widths
         return private if draws.silent else private.drawn(draws, *steps)
 
@@ -238,6 +233,7 @@ class Encoder(keras.layers.Layer):
             "seed": self.seed,
             "pieces": as_dicts(self.pieces),
             **self.widths._asdict(),
+            "attention_groups": self.attention_groups,
         }
 
     @classmethod

@@ -1,5 +1,6 @@
 """What is known of the steps before anything is compiled, and how it cuts the depth."""
 
+import itertools
 from typing import NamedTuple
 
 from widenet_keras.utils.checks import check_integer
@@ -13,11 +14,15 @@ class Plan(NamedTuple):
         looked_at: Whether it returns what it computed with.
         hidden: How many of the hidden units of its feed-forward part it takes, the
             first of them; None for all.
+        groups: G, in how many groups its tokens attend.
+        permutes: Whether these are made of the tokens in another order.
     """
 
     block: int
     looked_at: bool = False
     hidden: int | None = None
+    groups: int = 1
+    permutes: bool = False
 
 
 class Segment(NamedTuple):
@@ -66,17 +71,24 @@ def segments_of(plans):
     return tuple(found)
 
 
-def plans_of(block_of_step, look_at=(), widths=None):
+def plans_of(block_of_step, look_at=(), widths=None, groups=None):
     """Returns the `Plan` of every step.
 
     Args:
         block_of_step: The block that each step reads, a tuple of length L.
         look_at: Steps that return what they computed with.
         widths: How many hidden units each step takes; None for all.
+        groups: `GroupsOfSteps`; None for one group everywhere.
     """
-    widths = widths or (None,) * len(block_of_step)
-    each = enumerate(zip(block_of_step, widths, strict=True))
-    return tuple(Plan(block, t in look_at, width) for t, (block, width) in each)
+    steps = len(block_of_step)
+    widths = widths or (None,) * steps
+    counts, permuted = groups or ((1,) * steps, (False,) * steps)
+    looked_at = (step in look_at for step in range(steps))
+    plans = [*map(Plan, block_of_step, looked_at, widths, counts)]
+    # A step that differs from these in that alone would end a loop; it has an order
+    # too, that of the tokens.
+    permutes = set(itertools.compress(plans, permuted))
+    return tuple(plan._replace(permutes=plan in permutes) for plan in plans)
 
 
 def check_looked_at(owner, look_at, steps):

@@ -18,6 +18,8 @@ class Private(NamedTuple):
         drop_path: (...,), rate of dropped paths; absent for 0.
         pieces: Tuple of a NamedTuple of weights for each piece.
         share: (...,), which part of the hidden units takes part; absent for all.
+        order: (..., 2, T), in which order groups of attention are made of the tokens,
+            and the one that undoes it; absent if no step has such an order.
     """
 
     norms: StepNorms
@@ -25,6 +27,7 @@ class Private(NamedTuple):
     drop_path: object = ()
     pieces: tuple = ()
     share: object = ()
+    order: object = ()
 
     def drawn(self, draws, steps, stochastic_depth, widths):
         """Returns it with what a pass of training draws.

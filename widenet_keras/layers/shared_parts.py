@@ -4,7 +4,9 @@ import keras
 
 from widenet_keras.layers.block_math import BlockWeights
 from widenet_keras.layers.heads import joins_inner
+from widenet_keras.layers.normalization import StackedNorms
 from widenet_keras.layers.pieces.piece import Sizes
+from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.sharing import PART_PLANS, ranks
 
 
@@ -106,6 +108,36 @@ def norm_rows(blocks, block_of_step):
     """
     parts = parts_of(blocks)
     return tuple(zip(*(parts[block] for block in block_of_step), strict=True))
+
+
+def norms_of(blocks, rows, policy):
+    """Returns the norms before attention and before the feed-forward part.
+
+    Args:
+        blocks: As for `read_blocks`.
+        rows: As `norm_rows` has them, or of steps with norms of their own.
+        policy: Their dtype policy.
+    """
+    epsilon = blocks[0].norm_epsilon
+    return tuple(
+        StackedNorms(max(each) + 1, epsilon, dtype=policy, name=f"norm{number}")
+        for number, each in enumerate(rows, 1)
+    )
+
+
+def stacked_pieces_of(pieces, blocks, block_of_step, policy):
+    """Returns the `StackedPieces` of the steps; None without any, as old files have it.
+
+    Args:
+        pieces: Tuple of `Piece`s.
+        blocks: As for `read_blocks`.
+        block_of_step: As for `read_blocks`.
+        policy: Its dtype policy.
+    """
+    if not pieces:
+        return None
+    routed = tuple(blocks[block].is_routed for block in block_of_step)
+    return StackedPieces(pieces, routed, block_of_step, dtype=policy, name="pieces")
 
 
 def blocks_as_dicts(blocks):

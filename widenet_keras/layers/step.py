@@ -9,6 +9,7 @@ from typing import NamedTuple
 import keras
 
 from widenet_keras.layers.block_math import block
+from widenet_keras.layers.groups import Groups
 from widenet_keras.layers.heads import Heads
 from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.routing.random_draws import RandomDraws
@@ -54,6 +55,7 @@ def step(tokens, private, weights, spec, plan, pieces):
     draws = RandomDraws(None if isinstance(seed, tuple) else seed)
     if plan.hidden is not None:
         weights = weights.narrowed(plan.hidden, spec)
+    groups = Groups(plan.groups, private.order if plan.permutes else ())
     tokens, facts, heads = block(
         tokens,
         private.norms,
@@ -63,8 +65,11 @@ def step(tokens, private, weights, spec, plan, pieces):
         0.0 if isinstance(drop_path, tuple) else drop_path,
         StepPieces.of(pieces, private.pieces, draws),
         private.share,
+        groups,
     )
-    seen = Seen(tokens, heads.tokens_first()) if plan.looked_at else ()
+    seen = ()
+    if plan.looked_at:
+        seen = Seen(tokens, groups.heads_together(heads.tokens_first()))
     return tokens, Outputs(facts, seen)
 
 

@@ -22,11 +22,18 @@ _ADDED = (
     "step_widths",
     "nested_widths",
     "nested_probabilities",
+    "attention_groups",
 )
 
 
 # Fields that JSON has as lists.
-_TUPLES = ("moe_blocks", "step_widths", "nested_widths", "nested_probabilities")
+_TUPLES = (
+    "moe_blocks",
+    "step_widths",
+    "nested_widths",
+    "nested_probabilities",
+    "attention_groups",
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,7 +97,8 @@ class WideNetConfig(Steps):
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations, "none" keeps them. Same numbers.
         pieces: What every step keeps besides its norms, one of a kind: dicts of "kind"
-            "lora", "bottleneck", "prompt", "key_value_prompt", or `LoRA(rank=8)`.
+            "lora", "bottleneck", "prompt", "key_value_prompt", "residual_scale",
+            "projection", or `LoRA(rank=8)`.
         norm_epsilon: What every LayerNorm adds to the variance.
         gated: Whether dense feed-forward parts multiply their activated hidden layer
             by a second product of the tokens (SwiGLU with "silu"); not with experts.
@@ -105,6 +113,9 @@ class WideNetConfig(Steps):
         nested_widths: Fractions of the hidden units, ascending to 1.0, of which every
             batch of training takes one, for `widenet_keras.extract` (MatFormer).
         nested_probabilities: How often each of them is taken; None for equally.
+        attention_groups: G, in how many groups of neighbours the tokens of every step
+            attend, or a tuple with that of each; a step that reads its block again
+            takes the tokens in an order of its own, drawn in training (SReT).
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -153,6 +164,7 @@ class WideNetConfig(Steps):
     step_widths: tuple[int, ...] | None = None
     nested_widths: tuple[float, ...] = ()
     nested_probabilities: tuple[float, ...] | None = None
+    attention_groups: int | tuple[int, ...] = 1
 
     def __post_init__(self):
         for field in _TUPLES:

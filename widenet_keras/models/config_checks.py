@@ -111,8 +111,21 @@ def _check_fit(config):
     most = tuple(hidden[block] for block in config.block_of_step)
     widths = (getattr(config, field) for field in Widths._fields)
     Widths(*widths).check(OWNER, most)
+    _check_attention_groups(config)
     for piece in config.pieces:
         piece.check(OWNER, config)
+
+
+def _check_attention_groups(config):
+    """Checks in which groups the tokens of the steps attend."""
+    groups = config.groups_of_steps
+    if max(groups.counts) > 1 and config.leading_tokens:
+        raise ValueError(
+            f"{OWNER}: attention_groups={config.attention_groups} would leave a class "
+            f"token or registers in one of the groups; use class_token=False and "
+            "registers=0, or attention_groups=1."
+        )
+    groups.check(OWNER, config.tokens)
 
 
 def _check_moe_blocks(config):

@@ -1,5 +1,6 @@
 """What a configuration says of each step: which block it reads, and how much."""
 
+from widenet_keras.layers.groups import GroupsOfSteps
 from widenet_keras.layers.sharing import block_of_step, holders, ranks
 from widenet_keras.models.block_sizes import BlockSize
 
@@ -57,6 +58,13 @@ class Steps:
         """The block that holds the experts of each routed step."""
         banks = self.holders("feed_forward")
         return tuple(banks[self.block_of_step[step]] for step in self.routed_steps)
+
+    @property
+    def groups_of_steps(self):
+        """The `GroupsOfSteps` in which tokens attend."""
+        return GroupsOfSteps.of(
+            "WideNetConfig", self.attention_groups, self.block_of_step
+        )
 
     @property
     def sizes(self):

@@ -34,6 +34,12 @@ def describe(model):
     ]
     if c.block_sizes is not None or c.step_widths is not None:
         lines += _sizes(c)
+    groups = c.groups_of_steps
+    if max(groups.counts) > 1:
+        lines.append(f"  {'attention groups':<20}{_listed(groups.counts):>14}")
+    if any(groups.permuted):
+        again = [step for step, permuted in enumerate(groups.permuted) if permuted]
+        lines.append(f"  {'permuting steps':<20}{_listed(again):>14}")
     if model.frozen:
         lines.append(f"  {'trained':<20}{trained:>14,} of {_short(total)}")
     flops = forward_flops(c) / 1e9
@@ -73,6 +79,10 @@ def _sizes(config):
     heads = ("step", "block", *BlockSize._fields)
     rows = [(step, block, *size) for step, (block, size) in enumerate(each)]
     return ["  " + "".join(f"{cell!s:>11}" for cell in row) for row in (heads, *rows)]
+
+
+def _listed(numbers):
+    return " ".join(map(str, numbers))
 
 
 def _short(count):

@@ -20,9 +20,10 @@ def forward_flops(config: WideNetConfig) -> int:
     patches = c.grid[0] * c.grid[1]
     tokens = c.tokens
     routed = set(c.routed_steps)
+    pairs = zip(c.sizes_of_steps, c.groups_of_steps.counts, strict=True)
     steps = sum(
-        attention_flops(c, size) + feed_forward_flops(c, size, step in routed)
-        for step, size in enumerate(c.sizes_of_steps)
+        attention_flops(c, size, groups) + feed_forward_flops(c, size, step in routed)
+        for step, (size, groups) in enumerate(pairs)
     )
     embedding = 2 * patches * c.patch_size**2 * c.channels * c.width
     pooled = POOLINGS[c.pooling] * c.width
@@ -37,18 +38,19 @@ def forward_flops(config: WideNetConfig) -> int:
     return embedding + steps + piece_flops(c) + head
 
 
-def attention_flops(config: WideNetConfig, size: BlockSize) -> int:
-    """Returns the operations of a step's attention: 4 T D H (k + v) + 2 T^2 H (k + v).
+def attention_flops(config: WideNetConfig, size: BlockSize, groups: int = 1) -> int:
+    """Returns the operations of a step's attention.
 
-    With k = v = D / H they are 8 T D^2 for the projections and 4 T^2 D for the two
-    products of tokens with tokens.
+    4 T D H (k + v) + 2 T^2 / G H (k + v); with k = v = D / H they are 8 T D^2 for the
+    projections and 4 T^2 D / G for the two products of tokens with tokens.
 
     Args:
         config: `WideNetConfig`.
         size: `BlockSize` of what the step computes with.
+        groups: G, in which its tokens attend.
     """
     tokens, heads = config.tokens, size.heads * (size.key_dim + size.value_dim)
-    return 4 * tokens * config.width * heads + 2 * tokens**2 * heads
+    return 4 * tokens * config.width * heads + 2 * tokens**2 // groups * heads
 
 
 def feed_forward_flops(config: WideNetConfig, size: BlockSize, routed: bool) -> int:

@@ -11,7 +11,7 @@ def piece_flops(config: WideNetConfig) -> int:
     Counted are products, at 2 per multiply-add: 2 T r (Din + Dout) for each product
     that has LoRA, K times that for one of experts; 4 T D r for a bottleneck; 4 P D^2
     for the keys and values of P prompts, 4 T D (P + p) for attention to them and to p
-    key-value prompts.
+    key-value prompts; 4 T D F for a projection with F hidden units.
 
     Args:
         config: `WideNetConfig`.
@@ -68,6 +68,10 @@ def _key_value_prompt(c, piece):
     return 2 * c.tokens * piece.count * _keys_and_values(c)
 
 
+def _projection(c, piece):
+    return c.steps * 4 * c.tokens * c.width * piece.hidden(c.width)
+
+
 def _keys_and_values(c):
     """Returns how many numbers keys and values of a token have, over all steps."""
     sizes = c.sizes_of_steps
@@ -83,4 +87,6 @@ _OF_KINDS = {
     "bottleneck": _bottleneck,
     "prompt": _prompt,
     "key_value_prompt": _key_value_prompt,
+    "residual_scale": _nothing,
+    "projection": _projection,
 }

@@ -33,6 +33,16 @@ def weights_by_path(model: keras.Model) -> dict[str, keras.Variable]:
     return {path_of(weight): weight for weight in model.weights}
 
 
+def weights_of_blocks(model: keras.Model) -> list[str]:
+    """Returns the paths of those weights of pieces that steps share with their block.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+    """
+    stacks = model.encoder.stacked_pieces
+    return [] if stacks is None else [path_of(weight) for weight in stacks.of_blocks]
+
+
 def assign_all(model, arrays, origin: str):
     """Gives a model all of its weights, or raises `ValueError` and changes nothing.
 

@@ -67,6 +67,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
             step_widths=config.step_widths,
             nested_widths=config.nested_widths,
             nested_probabilities=config.nested_probabilities,
+            attention_groups=config.attention_groups,
             seed=seed,
             dtype=policy,
             name="encoder",

@@ -117,6 +117,13 @@ class RandomDraws:
             found = found + (after - before) * numerics.cast(drawn >= end, "float32")
         return found
 
+    def numbers(self, *shape):
+        """Returns float32 numbers from 0 to 1; the same for the whole batch.
+
+        Not for draws that are `silent`.
+        """
+        return numerics.uniform(shape, numerics.moved_seed(self.batch_seed, 2, _BATCH))
+
     def _next(self):
         self.site += 1
         return numerics.moved_seed(self.seed, self.site, _SITE)

@@ -18,6 +18,13 @@ def attended(query, key, value):
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
+def taken(tokens, order):
+    """Returns tokens (B, T, D) in another order, (T,) places that differ."""
+    # Or JAX looks for places that are none, and adds up where two could be one.
+    how = {"mode": "promise_in_bounds", "unique_indices": True}
+    return tokens.at[:, order].get(**how)
+
+
 def product_of_float32(x, kernel):
     """Returns x @ kernel of float32, which accelerators round to half of it or less."""
     return jnp.matmul(x, kernel, precision=jax.lax.Precision.HIGHEST)

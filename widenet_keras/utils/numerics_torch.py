@@ -137,6 +137,11 @@ def for_each_image(rows, tokens):
     return rows.expand(tokens.shape[0], *rows.shape[-2:])
 
 
+def taken(tokens, order):
+    """Returns tokens (B, T, D) in another order, (T,) places that differ."""
+    return tokens.index_select(1, order)
+
+
 def patches(images, kernel, bias):
     """Returns projected patches (B, rows, columns, D) of (B, height, width, c)."""
     found = F.conv2d(

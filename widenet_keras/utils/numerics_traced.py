@@ -121,6 +121,11 @@ def for_each_image(rows, tokens):
     return rows + tokens[:, :1, :1] * 0
 
 
+def taken(tokens, order):
+    """Returns tokens (B, T, D) in another order, (T,) places that differ."""
+    return ops.take(tokens, order, axis=1)
+
+
 def patches(images, kernel, bias):
     """Returns projected patches (B, rows, columns, D) of (B, height, width, c).
 

@@ -11,3 +11,5 @@ from widenet_keras.layers.pieces.lora import LoRA as LoRA
 from widenet_keras.layers.pieces.piece import Piece as Piece
 from widenet_keras.layers.pieces.piece import Weight as Weight
 from widenet_keras.layers.pieces.prompt import Prompt as Prompt
+from widenet_keras.layers.pieces.residuals import Projection as Projection
+from widenet_keras.layers.pieces.residuals import ResidualScale as ResidualScale

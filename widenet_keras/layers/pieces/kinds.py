@@ -7,10 +7,21 @@ from widenet_keras.layers.pieces.key_value_prompt import KeyValuePrompt
 from widenet_keras.layers.pieces.lora import LoRA
 from widenet_keras.layers.pieces.piece import Piece
 from widenet_keras.layers.pieces.prompt import Prompt
+from widenet_keras.layers.pieces.residuals import Projection, ResidualScale
 from widenet_keras.utils.checks import check_choice
 
 # Kind -> frozen dataclass of its settings.
-KINDS = {kind.kind: kind for kind in (LoRA, Bottleneck, Prompt, KeyValuePrompt)}
+KINDS = {
+    kind.kind: kind
+    for kind in (
+        LoRA,
+        Bottleneck,
+        Prompt,
+        KeyValuePrompt,
+        ResidualScale,
+        Projection,
+    )
+}
 
 
 def pieces_of(owner, given):

@@ -70,6 +70,11 @@ class StackedPieces(keras.layers.Layer):
                 self._stacks.append(_Stack(variable, weight))
         self.built = True
 
+    @property
+    def of_blocks(self):
+        """The variables that have a row for each unique block, a list."""
+        return [s.variable for s in self._stacks if s.weight.steps == "blocks"]
+
     def _rows(self, weight):
         """Returns which row each step reads, a list of length L.
 
