@@ -164,6 +164,20 @@ LAYERS = {
         TOKENS,
         {},
     ),
+    "ParallelPaths": (
+        lambda d: layers.ParallelPaths(
+            [layers.Attention(3, 0.1, dtype=d) for _ in range(3)], "maximum", dtype=d
+        ),
+        TOKENS,
+        {},
+    ),
+    "ParallelPaths of MLPs": (
+        lambda d: layers.ParallelPaths(
+            [dense(d), dense(d)], norm_epsilon=1e-3, dtype=d
+        ),
+        TOKENS,
+        {},
+    ),
     "StackedNorms": (lambda d: layers.StackedNorms(3, dtype=d), TOKENS, {"row": 1}),
     "TopKRouter": (lambda d: layers.TopKRouter(4, 3, 0.5, dtype=d), TOKENS, {}),
     "GroupedTop1Router": (

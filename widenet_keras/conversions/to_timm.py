@@ -73,6 +73,7 @@ def _check(model):
         "pieces": config.pieces,
         "block_sizes": config.block_sizes,
         "step_widths": config.step_widths,
+        "paths": config.paths > 1,
         "output_activation": config.output_activation,
         "representation": config.representation,
         "gated": config.gated,

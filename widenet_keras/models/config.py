@@ -22,6 +22,8 @@ _ADDED = (
     "step_widths",
     "nested_widths",
     "nested_probabilities",
+    "paths",
+    "cheap_features",
 )
 
 
@@ -50,7 +52,8 @@ class WideNetConfig(Steps):
         top_k: K, experts per token.
         router: "top_k", or "grouped_top_1" (K groups, one winner in each).
         router_noise: Training noise on router logits, std in units of 1/E.
-        capacity_factor: C's factor in training; None drops nothing.
+        capacity_factor: C's factor in training; None drops nothing. gamma / K keeps
+            the C of gamma and one choice for any K ("capacity 1x" of M6-T).
         images_per_group: Images that share a capacity in training.
         moe_blocks: Which unique blocks are mixtures of experts: "all", "none",
             or their indices; negative ones count from the last.
@@ -105,6 +108,9 @@ class WideNetConfig(Steps):
         nested_widths: Fractions of the hidden units, ascending to 1.0, of which every
             batch of training takes one, for `widenet_keras.extract` (MatFormer).
         nested_probabilities: How often each of them is taken; None for equally.
+        paths: n, attentions and MLPs in parallel, see `layers.ParallelPaths`, in every
+            block; these are dense then. Such a step costs n times as much.
+        cheap_features: "maximum" adds the larger of every two paths, "none" does not.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -153,6 +159,8 @@ class WideNetConfig(Steps):
     step_widths: tuple[int, ...] | None = None
     nested_widths: tuple[float, ...] = ()
     nested_probabilities: tuple[float, ...] | None = None
+    paths: int = 1
+    cheap_features: str = "none"
 
     def __post_init__(self):
         for field in _TUPLES:
