@@ -81,7 +81,10 @@ FIELDS = {
     "no classes, representation": {"num_classes": 0},
     "no classes, two": {"num_classes": 0, "pooling": "token_and_patches", **TWO},
 }
-OF_FILES = {**FIELDS, "many": MANY}
+# Without widths, so that rounding is that of whole layers.
+PATHS = {"paths": 3, "cheap_features": "maximum"}
+OF_FILES = {**FIELDS, "many": MANY, "all of paths": PATHS}
+OF_FILES["one step of paths"] = {"paths": 2, "steps": 1, **PLAIN}
 every_field = pytest.mark.parametrize("fields", FIELDS.values(), ids=list(FIELDS))
 
 
@@ -190,8 +193,8 @@ def test_what_has_its_default_is_not_written():
         ("no classes, two", "float32"),
         ("many", "mixed_bfloat16"),
         ("many", "int8"),
-        ("paths, maximum", "int8"),
-        ("paths, maximum", "mixed_bfloat16"),
+        ("one step of paths", "int8"),
+        ("all of paths", "mixed_bfloat16"),
         slow("no classes, two", "mixed_bfloat16"),
         slow("no classes, two", "int8"),
         slow("attention", "int8"),
@@ -369,7 +372,7 @@ def test_files_that_called_features_logits_are_opened(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "name", [slow("many"), slow("no classes, two"), slow("paths, maximum")]
+    "name", [slow("many"), slow("no classes, two"), slow("all of paths")]
 )
 @pytest.mark.parametrize(("format", "file"), FILES)
 def test_exports_of_many_fields(name, format, file, tmp_path):
@@ -379,7 +382,7 @@ def test_exports_of_many_fields(name, format, file, tmp_path):
 
 
 @pytest.mark.parametrize("format", [slow("litert"), slow("onnx")])
-@pytest.mark.parametrize("name", ["many", "paths, maximum"])
+@pytest.mark.parametrize("name", ["many", "all of paths"])
 def test_int8_files_of_many_fields(name, format, tmp_path):
     sizes = {"width": 48, "mlp_dim": 96, "activation": "quick_gelu"}
     model = tiny_model("vit", **{**OF_FILES[name], **sizes})

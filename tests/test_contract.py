@@ -321,6 +321,7 @@ def shrunk(preset):
     blocks = large.moe_blocks
     sizes = {"image_size": 12, "patch_size": 4, "channels": 3, "width": 12}
     sizes |= {"heads": 3, "mlp_dim": 10, "expert_dim": 14, "num_classes": 5}
+    sizes["num_experts"] = 4
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
     if large.unique_blocks:
         sizes |= {"steps": 3, "unique_blocks": 2}
