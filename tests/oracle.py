@@ -3,6 +3,8 @@
 Slow and plain on purpose. It shares no code with the package.
 """
 
+import functools
+import itertools
 import math
 
 import numpy as np
@@ -319,6 +321,22 @@ def feed_forward(x, w, path, config, training, frozen):
     return moe.forward(x, frozen), moe
 
 
+def in_paths(w, path, config, sub_layer):
+    """What a part of a block gives, by a function of the path of its weights."""
+    if config.paths == 1:
+        return sub_layer(path)
+    p, found = [], 0.0
+    for i in range(config.paths):
+        gamma, beta = (w[f"{path}norm_{name}"][i] for name in NORM)
+        own = sub_layer(f"{path}path_{i}/")
+        p.append(layer_norm(own, gamma, beta, config.norm_epsilon))
+        found = found + w[f"{path}mixture_weights"][i] * p[i]
+    if config.cheap_features == "maximum":
+        for pair, (i, j) in enumerate(itertools.combinations(range(config.paths), 2)):
+            found = found + w[f"{path}mixture_pairs"][pair] * np.maximum(p[i], p[j])
+    return found
+
+
 def holders(w, config, part):
     """The block whose part each step computes with: the last one that has any."""
     has = [
@@ -353,12 +371,19 @@ def model_forward(w, config, images, training=False, frozen=None):
 
         sizes, widths = config.block_sizes, config.step_widths
         heads = sizes[config.block_of_step[step]].heads if sizes else config.heads
-        x = x + attention(normal(x, 1), w, first, heads)
+        attend = functools.partial(attention, normal(x, 1), w, heads=heads)
+        x = x + in_paths(w, first, config, attend)
         choices = frozen[len(oracles)] if frozen else None
-        own = first_units(w, second, widths[step] if widths else None)
-        branch, moe = feed_forward(normal(x, 2), own, second, config, training, choices)
-        x = x + branch
-        oracles += [moe] if moe else []
+        u, count, found = normal(x, 2), widths[step] if widths else None, []
+
+        def mlp(path, u=u, count=count, choices=choices, found=found):
+            own = first_units(w, path, count)
+            branch, moe = feed_forward(u, own, path, config, training, choices)
+            found += [moe] if moe else []
+            return branch
+
+        x = x + in_paths(w, second, config, mlp)
+        oracles += found
     x = pooled(x, w, config)
     if config.representation:
         kernel, bias = (w[f"head/representation/{n}"] for n in ("kernel", "bias"))

@@ -608,7 +608,7 @@ COMPILED = ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step width
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*COMPILED, "groups", "terms"])
+@pytest.mark.parametrize("kind", [*COMPILED, "groups", "paths", "terms"])
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -628,6 +628,8 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         fields = {"kind": "vit", **tokens, "sharing": "cycle", "unique_blocks": 2}
     if kind == "nested":
         fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}
+    if kind == "paths":
+        fields = {"kind": "vit", "paths": 2, "cheap_features": "maximum"}
     if kind == "step widths":
         fields = {"kind": "vit", "sharing": "all", "step_widths": (5, 5, 10, 10)}
     if kind == "terms":

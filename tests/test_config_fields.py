@@ -67,11 +67,24 @@ FIELDS = {
     "block_sizes": {"block_sizes": [(2, 5, 3, 8), (1, 4, 6, 10)]},
     "block_sizes, shared": {"sharing": "all", "block_sizes": [(2, 5, 3, 8)]},
     "step_widths": {"sharing": "all", "step_widths": (3, 10)},
+    "paths": {"paths": 2, "norm_epsilon": 0.05},
+    "paths, maximum": {
+        "paths": 3,
+        "cheap_features": "maximum",
+        "gated": True,
+        "sharing": "all",
+        "step_widths": (3, 10),
+    },
+    "paths, block_sizes": {"paths": 2, "block_sizes": [(2, 5, 3, 8), (1, 4, 6, 10)]},
+    "paths, one attention": {"paths": 2, "sharing": "attention", "shared_norms": True},
     "no classes": {"num_classes": 0, **PLAIN},
     "no classes, representation": {"num_classes": 0},
     "no classes, two": {"num_classes": 0, "pooling": "token_and_patches", **TWO},
 }
-OF_FILES = {**FIELDS, "many": MANY}
+# Without widths, so that rounding is that of whole layers.
+PATHS = {"paths": 3, "cheap_features": "maximum"}
+OF_FILES = {**FIELDS, "many": MANY, "all of paths": PATHS}
+OF_FILES["one step of paths"] = {"paths": 2, "steps": 1, **PLAIN}
 every_field = pytest.mark.parametrize("fields", FIELDS.values(), ids=list(FIELDS))
 
 
@@ -137,7 +150,8 @@ def test_parameters_parts_and_roles(fields):
         group = {"embedding": "embedding", "head": "head"}.get(path.split("/")[0])
         assert role.group == group or (group is None and role.group != "head"), path
         assert role.decayed == kernel, path
-        assert role.exact == ("norm" in path), path
+        assert role.exact == ("norm" in path or "mixture" in path), path
+        assert (role.stacked == "paths") == ("/norm_" in path), path
 
 
 def oracle_paths(model):
@@ -166,7 +180,8 @@ def test_what_has_its_default_is_not_written():
     new |= {"norm_after_pooling", "pieces"}
     groups = {"attention_groups"}
     widths = {"block_sizes", "step_widths", "nested_widths", "nested_probabilities"}
-    assert before == set(vars(WideNetConfig())) - new - widths - groups
+    paths = {"paths", "cheap_features"}
+    assert before == set(vars(WideNetConfig())) - new - widths - groups - paths
     fields = json.loads(json.dumps(tiny_config("vit", **MANY).to_dict()))
     assert fields.keys() - before == new - {"pieces"}
     assert WideNetConfig(**fields) == tiny_config("vit", **MANY)
@@ -179,6 +194,8 @@ def test_what_has_its_default_is_not_written():
         ("no classes, two", "float32"),
         ("many", "mixed_bfloat16"),
         ("many", "int8"),
+        ("one step of paths", "int8"),
+        ("all of paths", "mixed_bfloat16"),
         slow("no classes, two", "mixed_bfloat16"),
         slow("no classes, two", "int8"),
         slow("attention", "int8"),
@@ -355,7 +372,9 @@ def test_files_that_called_features_logits_are_opened(tmp_path, monkeypatch):
     assert output_names_of(tmp_path / "folder") == ["logits"]
 
 
-@pytest.mark.parametrize("name", [slow("many"), slow("no classes, two")])
+@pytest.mark.parametrize(
+    "name", [slow("many"), slow("no classes, two"), slow("all of paths")]
+)
 @pytest.mark.parametrize(("format", "file"), FILES)
 def test_exports_of_many_fields(name, format, file, tmp_path):
     fields = {**OF_FILES[name], "activation": "quick_gelu"}
@@ -364,9 +383,10 @@ def test_exports_of_many_fields(name, format, file, tmp_path):
 
 
 @pytest.mark.parametrize("format", [slow("litert"), slow("onnx")])
-def test_int8_files_of_many_fields(format, tmp_path):
+@pytest.mark.parametrize("name", ["many", "all of paths"])
+def test_int8_files_of_many_fields(name, format, tmp_path):
     sizes = {"width": 48, "mlp_dim": 96, "activation": "quick_gelu"}
-    model = tiny_model("vit", **{**MANY, **sizes})
+    model = tiny_model("vit", **{**OF_FILES[name], **sizes})
     images = tiny_images(32)
     path = tmp_path / {"litert": "m.tflite", "onnx": "m.onnx"}[format]
     widenet_keras.export(

@@ -166,6 +166,20 @@ LAYERS = {
         TOKENS,
         {},
     ),
+    "ParallelPaths": (
+        lambda d: layers.ParallelPaths(
+            [layers.Attention(3, 0.1, dtype=d) for _ in range(3)], "maximum", dtype=d
+        ),
+        TOKENS,
+        {},
+    ),
+    "ParallelPaths of MLPs": (
+        lambda d: layers.ParallelPaths(
+            [dense(d), dense(d)], norm_epsilon=1e-3, dtype=d
+        ),
+        TOKENS,
+        {},
+    ),
     "StackedNorms": (lambda d: layers.StackedNorms(3, dtype=d), TOKENS, {"row": 1}),
     "TopKRouter": (lambda d: layers.TopKRouter(4, 3, 0.5, dtype=d), TOKENS, {}),
     "GroupedTop1Router": (
@@ -309,6 +323,7 @@ def shrunk(preset):
     blocks = large.moe_blocks
     sizes = {"image_size": 12, "patch_size": 4, "channels": 3, "width": 12}
     sizes |= {"heads": 3, "mlp_dim": 10, "expert_dim": 14, "num_classes": 5}
+    sizes["num_experts"] = 4
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
     if large.unique_blocks:
         sizes |= {"steps": 3, "unique_blocks": 2}

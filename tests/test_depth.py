@@ -49,6 +49,21 @@ PLANS = {
     },
     "shared norms": {"steps": 3, "shared_norms": True},
     "dense": {"steps": 3, "moe_blocks": "none"},
+    "paths": {
+        "steps": 5,
+        "sharing": "cycle",
+        "unique_blocks": 2,
+        "moe_blocks": "none",
+        "paths": 2,
+        "cheap_features": "maximum",
+        "nested_widths": (0.5, 1.0),
+    },
+    "private paths": {
+        "steps": 2,
+        "sharing": "none",
+        "moe_blocks": "none",
+        "paths": 2,
+    },
     "one attention": {"steps": 3, "sharing": "attention"},
     "one mixture": {"steps": 3, "sharing": "feed_forward"},
 }

@@ -31,6 +31,7 @@ MODELS = {
     "shared": ("widenet", {**DENSE, "steps": 3}),
     "cycle": ("widenet", {"steps": 4, "sharing": "cycle", "unique_blocks": 2}),
     "one mixture": ("widenet", {"sharing": "feed_forward", "steps": 3}),
+    "paths": ("vit", {"paths": 2, "cheap_features": "maximum", "gated": True}),
     "attention pooling": ("vit", {"pooling": "attention", "class_token": False}),
     "block sizes": ("vit", {"block_sizes": [(2, 5, 3, 8), (1, 4, 6, 10)]}),
     "lora": ("vit", {"gated": True, "pieces": [LoRA(8)]}),
@@ -39,7 +40,7 @@ MODELS = {
     "lora, shared": ("widenet", {**DENSE, "pieces": [LoRA(8)]}),
     "lora, low": ("widenet", {"pieces": [LoRA(3, experts="shared", bias=False)]}),
 }
-OFTEN = ("gated", "vit_moe", "lora", "lora, mixtures", "block sizes")
+OFTEN = ("gated", "vit_moe", "lora", "lora, mixtures", "block sizes", "paths")
 every_model = pytest.mark.parametrize(
     "name", [slow(name, when=name not in OFTEN) for name in MODELS]
 )

@@ -44,6 +44,8 @@ FIELDS = {
     "embedding_norm": (True, False),
     "registers": (0, 1, 4, -1),
     "norm_after_pooling": (True, False),
+    "paths": (1, 2, 3, 0),
+    "cheap_features": ("none", "maximum", "minimum"),
     "representation": (True, False),
     "dropout": NUMBERS,
     "attention_dropout": NUMBERS,

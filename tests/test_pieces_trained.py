@@ -136,6 +136,8 @@ def test_parameters_of_the_papers(pieces, count):
         ("vit_b16", {"pieces": [LoRA(64)]}, 55_348_456),
         ("rmsl_small_32", {}, 1_249_354),
         ("relaxed_small_32", {}, 1_435_210),
+        ("multipath_small_32", {}, 2_440_538),
+        ("m6t_small_32", {}, 3_724_490),
     ],
 )
 @pytest.mark.usefixtures("_without_values")

@@ -3,10 +3,12 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, tiny_images, tiny_model
+from conftest import numpy, shake, tiny_images, tiny_model
 
-from widenet_keras.layers import GroupedTop1Router, TopKRouter
+from widenet_keras import preset_config
+from widenet_keras.layers import Experts, GroupedTop1Router, RoutedExperts, TopKRouter
 from widenet_keras.routing import RoutingRecord, balance_loss, router_z_loss
+from widenet_keras.routing.capacity import capacity_for
 from widenet_keras.routing.losses import expert_fraction
 from widenet_keras.routing.random_draws import RandomDraws
 
@@ -88,6 +90,59 @@ def test_one_group_equals_top_1_and_all_groups_equal_the_plain_sum():
     np.testing.assert_array_equal(numpy(one.mask), numpy(top.mask))
     every = router_for(kernel, GroupedTop1Router, top_k=4)(x)
     np.testing.assert_allclose(numpy(every.gates), 1.0)
+
+
+def grouped(experts, top_k, width=8):
+    """Returns built `RoutedExperts` of groups, of which nothing is as it started."""
+    router = GroupedTop1Router(experts, top_k, noise=0.0)
+    layer = RoutedExperts(router, Experts(experts, 5), capacity_factor=None)
+    layer.build((None, 7, width))
+    shake(layer.weights, 1.0)
+    return layer
+
+
+def test_experts_may_change_places_inside_their_group_alone():
+    x = np.random.default_rng(2).normal(size=(3, 7, 8)).astype("float32")
+    layer, other = grouped(6, 2), grouped(6, 2)
+    wanted = numpy(layer(x)[0])
+    for order, same in (([2, 0, 1, 4, 3, 5], True), ([3, 1, 2, 0, 4, 5], False)):
+        for before, after in zip(layer.weights, other.weights, strict=True):
+            axis = 1 if before is layer.router.kernel else 0
+            after.assign(np.take(numpy(before), order, axis))
+        found = numpy(other(x)[0])
+        assert (np.abs(found - wanted).max() < 1e-5) == same, order
+
+
+@pytest.mark.parametrize(("experts", "top_k"), [(6, 2), (8, 4), (5, 5), (7, 1)])
+def test_as_many_experts_as_groups_compute_each_token(experts, top_k):
+    """Expert e gives 1 in place e, so that the output is the gates of who computed."""
+    layer = grouped(experts, top_k)
+    bank = layer.experts
+    bank.outer_kernel.assign(np.zeros(bank.outer_kernel.shape))
+    bank.outer_bias.assign(np.eye(experts, 8))
+    x = np.random.default_rng(2).normal(size=(3, 7, 8)).astype("float32")
+    gates = numpy(layer(x)[0])[..., :experts]
+    computed = gates.reshape(3, 7, top_k, -1) > 0
+    np.testing.assert_array_equal(computed.sum(-1), 1)
+    assert gates[gates > 0].min() >= top_k / experts - 1e-6
+    assert gates.max() <= 1 + 1e-6
+    sums = gates.sum(-1)
+    assert sums.min() >= top_k**2 / experts - 1e-5
+    assert sums.max() <= top_k + 1e-5
+
+
+def test_room_that_stays_while_choices_grow():
+    """Capacity "1x" of M6-T: C of one choice, whatever K is."""
+    for tokens in range(1, 70):
+        wanted = capacity_for(tokens, 8, 1, 1.25)
+        for top_k in (2, 4, 8):
+            assert capacity_for(tokens, 8, top_k, 1.25 / top_k) == wanted
+    config = preset_config("m6t_small_32")
+    assert (config.num_experts, config.expert_dim, config.top_k) == (8, 256, 2)
+    assert config.router == "grouped_top_1"
+    assert config.balance_loss_weight == 0
+    sizes = config.tokens, config.num_experts, config.top_k, config.capacity_factor
+    assert capacity_for(*sizes) == 11  # 1.25 * 65 / 8 = 10.2
 
 
 def test_noise_is_normal_with_std_one_over_e_and_only_in_training():

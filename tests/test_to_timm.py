@@ -84,6 +84,7 @@ def test_timm_computes_the_same(case, tmp_path):
         ({"norm_epsilon": 1e-4}, "norm_epsilon=0.0001"),
         ({"gated": True, "activation": "silu"}, "gated"),
         ({"step_widths": (4, 10)}, "step_widths"),
+        ({"paths": 2}, "paths"),
         ({"block_sizes": [(3, 4, 4, 10), (3, 4, 4, 5)]}, "block_sizes"),
     ],
 )

@@ -46,6 +46,21 @@ SHARED = {
         "steps": 3,
         "step_widths": (10, 3, 10),
     },
+    "paths": {
+        **CYCLE,
+        "moe_blocks": "none",
+        "paths": 2,
+        "cheap_features": "maximum",
+        "gated": True,
+        "step_widths": (10, 4, 4, 10, 7),
+        "pieces": [{"kind": "bottleneck", "rank": 2}],
+    },
+    "one attention of paths": {
+        "sharing": "attention",
+        "steps": 3,
+        "moe_blocks": "none",
+        "paths": 3,
+    },
     "a bank": {
         **CYCLE,
         "moe_blocks": "none",
@@ -54,7 +69,15 @@ SHARED = {
 }
 
 
-OFTEN = ("widenet", "norms", "attention", "each expert", "widths", "gated widths")
+OFTEN = (
+    "widenet",
+    "norms",
+    "attention",
+    "each expert",
+    "widths",
+    "gated widths",
+    "paths",
+)
 
 
 @pytest.mark.parametrize("name", [slow(n, when=n not in OFTEN) for n in SHARED])

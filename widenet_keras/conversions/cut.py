@@ -10,6 +10,7 @@ from widenet_keras.conversions.units import (
     KEY_DIMS,
     VALUE_DIMS,
 )
+from widenet_keras.layers.parallel_paths import paths_of
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.config import WideNetConfig
@@ -33,9 +34,10 @@ def cut(
         model: A `WideNet` or `ImageClassifier` of floats, without `step_widths`.
         kept: Dict from a block and a kind of units to the sorted indices of those that
             stay; what is not in it stays whole. The block is the one that holds the
-            part. Kinds are "heads"; "key_dims" and "value_dims", the same of all heads;
-            "hidden", (n,), of a mixture (E, n) with a row for each of its experts
-            before the cut; and "experts", of which all mixtures keep equally many.
+            part, whose parallel paths keep the same. Kinds are "heads"; "key_dims" and
+            "value_dims", the same of all heads; "hidden", (n,), of a mixture (E, n)
+            with a row for each of its experts before the cut; and "experts", of which
+            all mixtures keep equally many.
         more: Dict from paths to arrays, of further weights that change, pieces with
             sizes of what is cut.
 
@@ -54,18 +56,26 @@ def cut(
         units = _Units(size, attention, kept)
         hidden = kept.get((part, HIDDEN))
         if attention == block:
-            values |= units.values(own, f"encoder/block_{block}/attention")
+            for place in _places(model, block, "attention"):
+                values |= units.values(own, place)
         if part == block:
-            place = f"encoder/block_{block}/feed_forward"
+            places = _places(model, block, "feed_forward")
             if block in config.routed_blocks:
                 alive = kept.get((block, EXPERTS), np.arange(config.num_experts))
                 experts = len(alive)
-                values |= _experts(own, place, hidden, alive)
+                values |= _experts(own, *places, hidden, alive)
             elif hidden is not None:
-                values |= _dense(own, place, hidden, config.gated)
+                for place in places:
+                    values |= _dense(own, place, hidden, config.gated)
         width = size.hidden if hidden is None else hidden.shape[-1]
         sizes.append(units.size(width))
     return remade(model, sized(config, tuple(sizes), experts), values)
+
+
+def _places(model, block, part):
+    """Returns the paths of the sub-layers of a part of a block, a list."""
+    starts = paths_of(getattr(model.encoder.blocks[block], part))
+    return [f"encoder/block_{block}/{part}/{start}".rstrip("/") for start in starts]
 
 
 class _Units:

@@ -7,6 +7,7 @@ from pathlib import Path
 from widenet_keras.conversions.latency_grid import Grid, is_number
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.config import WideNetConfig
+from widenet_keras.models.config_checks import check_one_path
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.printable import printable
 
@@ -236,6 +237,7 @@ def sizes_of(config: WideNetConfig) -> dict[str, list[tuple[int, int]]]:
             "A latency table is for attention without groups and the model has "
             f"attention_groups={config.attention_groups}; use measure='flops'."
         )
+    check_one_path("A latency table", config)
     routed = set(config.routed_blocks)
     heads, keys, values, _ = (max(axis) for axis in zip(*config.sizes, strict=True))
     found = {"attention": [(1, heads), (1, keys), (1, values)]}

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from widenet_keras.layers.block import Block
-from widenet_keras.layers.pieces.lora import ATTENTION_MAPS
+from widenet_keras.layers.parallel_paths import paths_of
+from widenet_keras.layers.pieces.lora import ATTENTION_MAPS, FEED_FORWARD_MAPS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import path_of, read
 from widenet_keras.models.widenet import WideNet
@@ -18,17 +19,23 @@ def products_of(block: Block) -> dict[str, tuple]:
 
     Returns:
         Dict from names such as "query", "hidden", "experts_hidden" and "router" to
-        pairs of variables; a router has no bias, but None.
+        pairs of variables; a router has no bias, but None. Those of parallel paths,
+        which have no LoRA, have the path in front: "path_0/query".
     """
-    attention, part = block.attention, block.feed_forward
-    found = {name: getattr(attention, f"{name}_projection") for name in ATTENTION_MAPS}
+    found, part = {}, block.feed_forward
+    for start, attention in paths_of(block.attention).items():
+        for name in ATTENTION_MAPS:
+            found[f"{start}{name}"] = getattr(attention, f"{name}_projection")
+    for start, mlp in () if block.is_routed else paths_of(part).items():
+        for name in FEED_FORWARD_MAPS:
+            if name != "gate" or mlp.gated:
+                found[f"{start}{name}"] = getattr(mlp, name)
+    products = {name: (each.kernel, each.bias) for name, each in found.items()}
     if not block.is_routed:
-        found |= {"hidden": part.hidden, "outer": part.outer}
-        found |= {"gate": part.gate} if part.gated else {}
-        return {name: (each.kernel, each.bias) for name, each in found.items()}
+        return products
     bank = part.experts
     return {
-        **{name: (each.kernel, each.bias) for name, each in found.items()},
+        **products,
         "experts_hidden": (bank.hidden_kernel, bank.hidden_bias),
         "experts_outer": (bank.outer_kernel, bank.outer_bias),
         "router": (part.router.kernel, None),
@@ -119,21 +126,24 @@ def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     config, found = model.config, {}
     factors = {name: read(weight) for name, weight in factors_of(model).items()}
     for step in range(config.steps):
-        for name, variables in products_of(block_of(model, step)).items():
+        block, changes = block_of(model, step), {}
+        for name, variables in products_of(block).items():
             deltas = added(factors, name, row_of(config, name, step))
             for variable, delta in zip(variables, deltas, strict=True):
-                if variable is not None:
-                    _, _, place = path_of(variable).split("/", 2)
-                    value = (read(variable) + delta).astype("float32")
-                    if config.step_widths is not None:
-                        value = _first(value, name, config.step_widths[step])
-                    found[f"encoder/block_{step}/{place}"] = value
+                changes[id(variable)] = name, delta
+        for variable in block.weights:
+            name, delta = changes.get(id(variable), ("", 0.0))
+            value = (read(variable) + delta).astype("float32")
+            if config.step_widths is not None:
+                value = _first(value, name, config.step_widths[step])
+            _, _, place = path_of(variable).split("/", 2)
+            found[f"encoder/block_{step}/{place}"] = value
     return found
 
 
 def _first(value, name, hidden):
     """Returns what a step takes of a kernel or bias that has hidden units."""
-    side = name.removeprefix("experts_")
+    side = name.rpartition("/")[2].removeprefix("experts_")
     if side in ("hidden", "gate"):
         return value[..., :hidden]
     is_kernel = value.ndim == (3 if name.startswith("experts_") else 2)

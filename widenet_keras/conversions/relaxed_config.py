@@ -16,6 +16,7 @@ from widenet_keras.layers.pieces.lora import (
 from widenet_keras.layers.shared_parts import sizes_of
 from widenet_keras.layers.sharing import SHARING_PLANS
 from widenet_keras.models.block_sizes import check_equal_blocks
+from widenet_keras.models.config_checks import check_one_path
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice
 
@@ -41,6 +42,8 @@ def relaxed_config(
     source, sharing = model.config, fields["sharing"]
     check_choice("relax", "sharing", sharing, _PLANS)
     check_equal_blocks("relax", source)
+    if rank:
+        check_one_path("relax", source)
     if not shares_nothing(source):
         raise ValueError(
             f"relax: the model shares already (sharing={source.sharing!r}); give one "

@@ -21,6 +21,8 @@ _KEPT = (
     "gated",
     "embedding_norm",
     "registers",
+    "paths",
+    "cheap_features",
 )
 
 

@@ -74,6 +74,7 @@ def _check(model):
         "block_sizes": config.block_sizes,
         "step_widths": config.step_widths,
         "attention_groups": max(config.groups_of_steps.counts) > 1,
+        "paths": config.paths > 1,
         "output_activation": config.output_activation,
         "representation": config.representation,
         "gated": config.gated,

@@ -5,6 +5,7 @@ import keras
 from widenet_keras.layers.block_math import BlockSpec, BlockWeights, block
 from widenet_keras.layers.heads import joined_inner
 from widenet_keras.layers.normalization import EPSILON
+from widenet_keras.layers.parallel_paths import ParallelPaths, paths_of
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.routed_experts import RoutedExperts
 from widenet_keras.routing.random_draws import SILENT
@@ -19,8 +20,8 @@ class Block(keras.layers.Layer):
     """A layer that holds the weights of one block; `block` computes with them.
 
     Args:
-        attention: An `Attention` layer.
-        feed_forward: `FeedForward`, or `RoutedExperts`.
+        attention: An `Attention` layer, or `ParallelPaths` of them.
+        feed_forward: `FeedForward`, `ParallelPaths` of them, or `RoutedExperts`.
         dropout: Dropout rate of both branches before the residual.
         norm_epsilon: What the norms add to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
@@ -50,8 +51,14 @@ class Block(keras.layers.Layer):
     @property
     def hidden_dim(self):
         """F, hidden width of the dense MLP or of each expert."""
-        part = self.feed_forward
-        return part.experts.hidden_dim if self.is_routed else part.hidden_dim
+        if self.is_routed:
+            return self.feed_forward.experts.hidden_dim
+        return _one_of(self.feed_forward).hidden_dim
+
+    @property
+    def paths(self):
+        """The most parallel paths that a part has; 1 without any."""
+        return max(len(paths_of(part)) for part in (self.attention, self.feed_forward))
 
     def sizes(self, width, tokens=0):
         """Returns the `Sizes` that pieces of this block may depend on.
@@ -60,13 +67,14 @@ class Block(keras.layers.Layer):
             width: D.
             tokens: T; 0 where it is not known.
         """
-        heads, part = self.attention.spec[:3], self.feed_forward
+        heads = _one_of(self.attention).spec[:3]
         sizes = Sizes(width, *heads, tokens=tokens)
         if self.is_routed:
-            bank = part.experts
+            bank = self.feed_forward.experts
             return sizes._replace(
                 experts=bank.num_experts, expert_hidden=bank.hidden_dim
             )
+        part = _one_of(self.feed_forward)
         return sizes._replace(hidden=part.hidden_dim, gated=part.gated)
 
     def spec(self, training, hands_out=True):
@@ -77,23 +85,27 @@ class Block(keras.layers.Layer):
             hands_out: Whether somebody wants the `RoutingFacts`.
         """
         part = self.feed_forward
-        part = part.spec(training, hands_out) if self.is_routed else part.mlp
+        part = part.spec(training, hands_out) if self.is_routed else part.spec
         return BlockSpec(
             self.attention.spec, part, self.dropout, self.norm_epsilon, self.hidden_dim
         )
 
     def read_attention(self, read, joins=False):
-        """Returns the `AttentionWeights`.
+        """Returns the `AttentionWeights`, or the `PathsWeights` of parallel paths.
 
         Args:
             read: Function from a Keras variable to its tensor.
             joins: Whether query, key and value become one product.
         """
         own = self.attention.read(read)
-        return joined_inner(own) if joins else own
+        if not joins:
+            return own
+        if isinstance(self.attention, ParallelPaths):
+            return own._replace(paths=tuple(map(joined_inner, own.paths)))
+        return joined_inner(own)
 
     def read_feed_forward(self, read, training, changes=False, share=()):
-        """Returns the `RoutedWeights`, or the `Product`s of a dense part.
+        """Returns the `RoutedWeights`, or the `Product`s or `PathsWeights` of MLPs.
 
         Args:
             read: Function from a Keras variable to its tensor.
@@ -152,3 +164,8 @@ class Block(keras.layers.Layer):
             if isinstance(config[name], dict)
         }
         return cls(**{**config, **parts})
+
+
+def _one_of(part):
+    """Returns one sub-layer of a part, of which parallel paths have several alike."""
+    return next(iter(paths_of(part).values()))

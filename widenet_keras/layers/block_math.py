@@ -16,6 +16,12 @@ from widenet_keras.layers.feed_forward import feed_forward, narrowed
 from widenet_keras.layers.groups import ONE_GROUP
 from widenet_keras.layers.mlp import Bank, Mlp
 from widenet_keras.layers.normalization import layer_norm
+from widenet_keras.layers.paths_math import (
+    PathsSpec,
+    PathsWeights,
+    attention_of_paths,
+    feed_forward_of_paths,
+)
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
 from widenet_keras.layers.routed_experts import (
     RoutedSpec,
@@ -28,15 +34,16 @@ class BlockSpec(NamedTuple):
     """What is static about a block in one forward pass; hashable.
 
     Attributes:
-        attention: `AttentionSpec`.
-        feed_forward: `RoutedSpec` of a mixture of experts, `Mlp` of a dense part.
+        attention: `AttentionSpec`, or `PathsSpec` of several.
+        feed_forward: `RoutedSpec` of a mixture of experts, `Mlp` of a dense part, or
+            `PathsSpec` of several.
         dropout: Dropout rate of both branches before the residual.
         epsilon: That of the norms.
         hidden: F, so that programs of blocks that differ in it are not taken for one.
     """
 
-    attention: AttentionSpec
-    feed_forward: RoutedSpec | Mlp
+    attention: AttentionSpec | PathsSpec
+    feed_forward: RoutedSpec | Mlp | PathsSpec
     dropout: float
     epsilon: float
     hidden: int
@@ -46,16 +53,26 @@ class BlockSpec(NamedTuple):
         """Whether the feed-forward part is a mixture of experts."""
         return isinstance(self.feed_forward, RoutedSpec)
 
+    @property
+    def heads(self):
+        """Heads of attention, of all paths together, and sizes of keys and values."""
+        part = self.attention
+        if not isinstance(part, PathsSpec):
+            return part[:3]
+        heads, *dims = part.paths[0][:3]
+        return len(part.paths) * heads, *dims
+
 
 class BlockWeights(NamedTuple):
     """The weights of a block, as they are read for a forward pass.
 
     Attributes:
-        attention: `AttentionWeights`.
-        feed_forward: `RoutedWeights`, or the `Product`s of a dense part.
+        attention: `AttentionWeights`, or `PathsWeights` of several.
+        feed_forward: `RoutedWeights`, the `Product`s of a dense part, or `PathsWeights`
+            of several.
     """
 
-    attention: AttentionWeights
+    attention: AttentionWeights | PathsWeights
     feed_forward: tuple
 
     def narrowed(self, hidden, spec):
@@ -66,6 +83,9 @@ class BlockWeights(NamedTuple):
             spec: `BlockSpec`.
         """
         part = self.feed_forward
+        if isinstance(part, PathsWeights):
+            paths = tuple(narrowed(path, hidden) for path in part.paths)
+            return self._replace(feed_forward=part._replace(paths=paths))
         if not spec.is_routed:
             return self._replace(feed_forward=narrowed(part, hidden))
         bank = Bank(part.bank.stacked.narrowed(hidden))
@@ -94,7 +114,7 @@ def block(
         spec: `BlockSpec`.
         draws: `RandomDraws` of the step.
         drop_path: Rate at which the branches of an image are dropped.
-        pieces: `StepPieces` of the step.
+        pieces: `StepPieces` of the step; none acts inside the parts of paths.
         share: Which part of the hidden units takes part, the first of them, a scalar
             tensor; absent for all. Units of experts are left out by the kernel that
             reads them, so that no engine knows of it: once for all steps, where the
@@ -103,7 +123,7 @@ def block(
 
     Returns:
         Tokens (B, T, D); `RoutingFacts`, or `()` for a dense block; and the `Heads`
-        of attention, as it has them in its groups.
+        of attention, as it has them in its groups, or the `HeadsOfPaths`.
     """
 
     def residual(site, tokens, branch):
@@ -116,9 +136,11 @@ def block(
         layer_norm(rows, norms.gamma1, norms.beta1, spec.epsilon)
         for rows in pieces.prompts(tokens, draws)
     ]
-    branch, heads = attention(
-        normal, weights.attention, spec.attention, draws, pieces, prompts, groups
-    )
+    own, part = weights.attention, spec.attention
+    if isinstance(part, PathsSpec):
+        branch, heads = attention_of_paths(normal, own, part, draws, groups)
+    else:
+        branch, heads = attention(normal, own, part, draws, pieces, prompts, groups)
     tokens = pieces.between(residual("attention", tokens, branch))
     normal = layer_norm(tokens, norms.gamma2, norms.beta2, spec.epsilon)
     own, part = weights.feed_forward, spec.feed_forward
@@ -133,6 +155,8 @@ def block(
             # What a step has changed is taken apart for this step alone.
             own = own._replace(bank=bank_of(own.bank.stacked, part.engine))
         branch, facts = routed_experts(normal, own, part, draws)
+    elif isinstance(part, PathsSpec):
+        branch = feed_forward_of_paths(normal, own, part, draws, share)
     else:
         branch = feed_forward(normal, own, part, draws, pieces, share)
     if pieces:

@@ -120,6 +120,8 @@ class FeedForward(FeedForwardBase):
         ValueError: If an argument is out of range; the line says what is allowed.
     """
 
+    role = Role("core", "dense MLPs")
+
     def __init__(
         self,
         hidden_dim,
@@ -133,9 +135,13 @@ class FeedForward(FeedForwardBase):
         check_flag("FeedForward", "gated", gated)
         self.gated = gated
 
+    @property
+    def spec(self):
+        """What is static about it, a `Mlp`."""
+        return self.mlp
+
     def build(self, tokens_shape):
         """Makes the two products for tokens of shape (B, T, D)."""
-        role = Role("core", "dense MLPs")
 
         def product(name, units, shape):
             layer = Linear(
@@ -144,7 +150,7 @@ class FeedForward(FeedForwardBase):
                 dtype=self.dtype_policy,
                 name=name,
             )
-            return built_linear(layer, shape, role)
+            return built_linear(layer, shape, self.role)
 
         self.hidden = product("hidden", self.hidden_dim, tokens_shape)
         hidden_shape = (*tokens_shape[:-1], self.hidden_dim)

@@ -26,6 +26,17 @@ class Heads(NamedTuple):
         return Heads(*map(numerics.tokens_first, self))
 
 
+class HeadsOfPaths(NamedTuple):
+    """The `Heads` of each of n parallel paths, n H heads of one step."""
+
+    paths: tuple
+
+    def tokens_first(self):
+        """Returns one `Heads`, (B, T, n H, d), those of the first path in front."""
+        each = zip(*(heads.tokens_first() for heads in self.paths), strict=True)
+        return Heads(*(numerics.concatenated(parts, 2) for parts in each))
+
+
 def joins_inner(width, reads):
     """Whether query, key and value shall be one product.
 

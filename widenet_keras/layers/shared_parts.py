@@ -5,6 +5,7 @@ import keras
 from widenet_keras.layers.block_math import BlockWeights
 from widenet_keras.layers.heads import joins_inner
 from widenet_keras.layers.normalization import StackedNorms
+from widenet_keras.layers.parallel_paths import check_around
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.sharing import PART_PLANS, ranks
@@ -63,8 +64,10 @@ def sizes_of(blocks, tokens_shape, pieces):
         pieces: Tuple of `Piece`s.
 
     Raises:
-        ValueError: If two of a kind differ in what a piece has weights for.
+        ValueError: If two of a kind differ in what a piece has weights for, or a piece
+            acts inside parts of which blocks have several.
     """
+    check_around("Encoder", pieces, max(block.paths for block in blocks))
     _, tokens, width = tokens_shape
     each = [block.sizes(width, tokens or 0) for block in blocks]
     columns = zip(Sizes._fields, zip(*each, strict=True), strict=True)

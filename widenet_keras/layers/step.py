@@ -21,7 +21,8 @@ class Seen(NamedTuple):
 
     Attributes:
         tokens: (B, T, D) after the step.
-        heads: `Heads` of its attention, each (B, T, H, d).
+        heads: `Heads` of its attention, each (B, T, H, d); of n parallel paths (B, T,
+            n H, d), those of the first in front.
     """
 
     tokens: object
@@ -89,7 +90,7 @@ def outputs_spec(tokens, spec, plan):
         has_capacity = part.capacity_factor is not None
         facts = facts_spec(batch, length, part.router, has_capacity)
     if plan.looked_at:
-        heads, key_dim, value_dim, _ = spec.attention
+        heads, key_dim, value_dim = spec.heads
         heads = Heads(
             *(
                 keras.KerasTensor((batch, length, heads, size), dtype)

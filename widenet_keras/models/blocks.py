@@ -7,6 +7,7 @@ from widenet_keras.layers.embedding import PatchEmbedding
 from widenet_keras.layers.feed_forward import FeedForward
 from widenet_keras.layers.head import ClassifierHead
 from widenet_keras.layers.mixture_of_experts import routed_experts
+from widenet_keras.layers.parallel_paths import ParallelPaths
 from widenet_keras.layers.token_attention_pooling import TokenAttentionPooling
 
 
@@ -43,9 +44,12 @@ def _attention_of(config, index, policy):
     heads, *dims, _ = config.sizes[index]
     # Of blocks of equal sizes they follow from the width, as files always had them.
     dims = dims if config.block_sizes else [None, None]
-    return Attention(
-        heads, config.attention_dropout, *dims, dtype=policy, name="attention"
-    )
+
+    def attention(name):
+        dropout = config.attention_dropout
+        return Attention(heads, dropout, *dims, dtype=policy, name=name)
+
+    return _in_paths(config, attention, "attention", policy)
 
 
 def _feed_forward_of(config, index, policy):
@@ -54,7 +58,6 @@ def _feed_forward_of(config, index, policy):
         "output_activation": config.output_activation,
         "dropout": config.dropout,
         "dtype": policy,
-        "name": "feed_forward",
     }
     hidden = config.sizes[index].hidden
     if index in config.routed_blocks:
@@ -67,9 +70,30 @@ def _feed_forward_of(config, index, policy):
             engine=config.engine,
             router=config.router,
             router_noise=config.router_noise,
+            name="feed_forward",
             **shared,
         )
-    return FeedForward(hidden, gated=config.gated, **shared)
+
+    def feed_forward(name):
+        return FeedForward(hidden, gated=config.gated, name=name, **shared)
+
+    return _in_paths(config, feed_forward, "feed_forward", policy)
+
+
+def _in_paths(config, make, name, policy):
+    """Returns the sub-layer that a function of its name makes, or several in parallel.
+
+    A config of one path makes no layer around it, so that files stay as they were.
+    """
+    if config.paths == 1:
+        return make(name)
+    return ParallelPaths(
+        [make(f"path_{path}") for path in range(config.paths)],
+        config.cheap_features,
+        config.norm_epsilon,
+        dtype=policy,
+        name=name,
+    )
 
 
 def embedding_of(config, policy):

@@ -23,6 +23,8 @@ _ADDED = (
     "nested_widths",
     "nested_probabilities",
     "attention_groups",
+    "paths",
+    "cheap_features",
 )
 
 
@@ -57,7 +59,8 @@ class WideNetConfig(Steps):
         top_k: K, experts per token.
         router: "top_k", or "grouped_top_1" (K groups, one winner in each).
         router_noise: Training noise on router logits, std in units of 1/E.
-        capacity_factor: C's factor in training; None drops nothing.
+        capacity_factor: C's factor in training; None drops nothing. gamma / K keeps
+            the C of gamma and one choice for any K ("capacity 1x" of M6-T).
         images_per_group: Images that share a capacity in training.
         moe_blocks: Which unique blocks are mixtures of experts: "all", "none",
             or their indices; negative ones count from the last.
@@ -116,6 +119,9 @@ class WideNetConfig(Steps):
         attention_groups: G, in how many groups of neighbours the tokens of every step
             attend, or a tuple with that of each; a step that reads its block again
             takes the tokens in an order of its own, drawn in training (SReT).
+        paths: n, attentions and MLPs in parallel, see `layers.ParallelPaths`, in every
+            block; these are dense then. Such a step costs n times as much.
+        cheap_features: "maximum" adds the larger of every two paths, "none" does not.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -165,6 +171,8 @@ class WideNetConfig(Steps):
     nested_widths: tuple[float, ...] = ()
     nested_probabilities: tuple[float, ...] | None = None
     attention_groups: int | tuple[int, ...] = 1
+    paths: int = 1
+    cheap_features: str = "none"
 
     def __post_init__(self):
         for field in _TUPLES:

@@ -1,6 +1,7 @@
 """What is checked of a configuration, field by field and together."""
 
 from widenet_keras.layers.depth import REMATS, SCANS
+from widenet_keras.layers.parallel_paths import CHEAP_FEATURES, check_around
 from widenet_keras.layers.pooling import check_pooling
 from widenet_keras.layers.sharing import check_sharing
 from widenet_keras.layers.widths import Widths
@@ -27,6 +28,7 @@ SIZES = {
     "expert_dim": 1,
     "num_classes": 0,
     "registers": 0,
+    "paths": 1,
 }
 _FLAGS = ("shared_norms", "class_token", "representation", "gated", "embedding_norm")
 
@@ -61,6 +63,7 @@ def _check_choices(config):
     """Checks the fields that are names."""
     checks.check_choice(OWNER, "router", config.router, tuple(ROUTERS))
     check_engine(OWNER, config.engine)
+    checks.check_choice(OWNER, "cheap_features", config.cheap_features, CHEAP_FEATURES)
     checks.check_choice(OWNER, "scan", config.scan, SCANS)
     checks.check_choice(OWNER, "remat", config.remat, REMATS)
     check_pooling(
@@ -106,6 +109,7 @@ def _check_fit(config):
             f"{config.moe_blocks!r} asks for experts; use moe_blocks='none', or "
             "gated=False."
         )
+    _check_paths(config)
     check_block_sizes(OWNER, config)
     hidden = [size.hidden for size in config.sizes]
     most = tuple(hidden[block] for block in config.block_of_step)
@@ -126,6 +130,38 @@ def _check_attention_groups(config):
             "registers=0, or attention_groups=1."
         )
     groups.check(OWNER, config.tokens)
+
+
+def _check_paths(config):
+    """Checks what parallel paths go together with."""
+    if config.paths == 1:
+        if config.cheap_features != "none":
+            raise ValueError(
+                f"{OWNER}: cheap_features={config.cheap_features!r} is made of several "
+                "paths and there is paths=1; use paths=2, or leave it out."
+            )
+        return
+    if config.routed_blocks:
+        raise ValueError(
+            f"{OWNER}: paths={config.paths} is for dense blocks and moe_blocks="
+            f"{config.moe_blocks!r} asks for experts; use moe_blocks='none', or "
+            "num_experts for more of them and paths=1."
+        )
+    check_around(OWNER, config.pieces, config.paths)
+
+
+def check_one_path(owner, config):
+    """Raises `ValueError` for blocks of parallel paths.
+
+    Args:
+        owner: Who asks, for the message.
+        config: `WideNetConfig`.
+    """
+    if config.paths > 1:
+        raise ValueError(
+            f"{owner}: takes models of one path and this one has paths={config.paths}; "
+            "build one with paths=1."
+        )
 
 
 def _check_moe_blocks(config):

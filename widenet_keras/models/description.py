@@ -23,6 +23,8 @@ def describe(model):
     if c.sharing in PART_PLANS:
         parts = [f"{len(set(c.holders(part)))} {part}" for part in PART_PLANS]
         blocks = " and ".join(parts) + " parts"
+    if c.paths > 1:
+        blocks += f" of {c.paths} paths"
     experts = f"{c.num_experts} experts of {c.expert_dim}, {c.top_k} per token"
     lines = [
         f"{model.name}: {c.steps} steps over {blocks} (sharing {c.sharing}), width "

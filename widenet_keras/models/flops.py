@@ -42,7 +42,8 @@ def attention_flops(config: WideNetConfig, size: BlockSize, groups: int = 1) -> 
     """Returns the operations of a step's attention.
 
     4 T D H (k + v) + 2 T^2 / G H (k + v); with k = v = D / H they are 8 T D^2 for the
-    projections and 4 T^2 D / G for the two products of tokens with tokens.
+    projections and 4 T^2 D / G for the two products of tokens with tokens. Of n
+    parallel paths n times that.
 
     Args:
         config: `WideNetConfig`.
@@ -50,14 +51,16 @@ def attention_flops(config: WideNetConfig, size: BlockSize, groups: int = 1) -> 
         groups: G, in which its tokens attend.
     """
     tokens, heads = config.tokens, size.heads * (size.key_dim + size.value_dim)
-    return 4 * tokens * config.width * heads + 2 * tokens**2 // groups * heads
+    one = 4 * tokens * config.width * heads + 2 * tokens**2 // groups * heads
+    return config.paths * one
 
 
 def feed_forward_flops(config: WideNetConfig, size: BlockSize, routed: bool) -> int:
     """Returns the operations of a step's feed-forward part.
 
-    4 T D F for a dense MLP, 6 T D F for a gated one; K * 4 T D F + 2 T D E for a
-    mixture of experts (the K experts that a token uses, and the router).
+    4 T D F for a dense MLP, 6 T D F for a gated one, n times that for n parallel
+    paths; K * 4 T D F + 2 T D E for a mixture of experts (the K experts that a token
+    uses, and the router).
 
     Args:
         config: `WideNetConfig`.
@@ -67,4 +70,4 @@ def feed_forward_flops(config: WideNetConfig, size: BlockSize, routed: bool) -> 
     rows = config.tokens * config.width
     if routed:
         return rows * (4 * config.top_k * size.hidden + 2 * config.num_experts)
-    return (6 if config.gated else 4) * rows * size.hidden
+    return config.paths * (6 if config.gated else 4) * rows * size.hidden

@@ -39,9 +39,10 @@ def parameter_count(fields: dict) -> int:
         norms = 2 * d * (of_attention + of_dense)
     head = 2 * d + _of_head(c)
     mixtures = _routed(c, unique)[0] * of_dense // unique
-    blocks = of_attention * attention_parameters(d, d, d)
+    blocks = of_attention * _in_paths(c, attention_parameters(d, d, d))
     blocks += mixtures * expert_parameters(d, c["expert_dim"], c["num_experts"])
-    blocks += (of_dense - mixtures) * dense_parameters(d, c["mlp_dim"], c["gated"])
+    dense = dense_parameters(d, c["mlp_dim"], c["gated"])
+    blocks += (of_dense - mixtures) * _in_paths(c, dense)
     if c["block_sizes"] is not None:
         blocks = _of_sizes(c, unique)
     return embedding + blocks + norms + head + _of_pieces(c, unique)
@@ -55,7 +56,7 @@ def built_size(fields: dict) -> int:
     """
     c = _values(fields)
     image = c["image_size"] ** 2 * c["channels"]
-    objects = _BLOCK * _unique_blocks(c) + _STEP * c["steps"]
+    objects = _BLOCK * _unique_blocks(c) * c["paths"] + _STEP * c["steps"]
     return _FLOAT * (parameter_count(fields) + image) + objects
 
 
@@ -151,12 +152,21 @@ def _of_sizes(c, unique):
     for block, size in enumerate(block_sizes_of(OWNER, c["block_sizes"])):
         if block % attention == 0:
             keys, values = size.heads * size.key_dim, size.heads * size.value_dim
-            total += attention_parameters(d, keys, values)
+            total += _in_paths(c, attention_parameters(d, keys, values))
         if block % feed_forward == 0 and block in routed:
             total += expert_parameters(d, size.hidden, c["num_experts"])
         elif block % feed_forward == 0:
-            total += dense_parameters(d, size.hidden, c["gated"])
+            total += _in_paths(c, dense_parameters(d, size.hidden, c["gated"]))
     return total
+
+
+def _in_paths(c, one):
+    """Returns the number of parameters of a part whose paths have so many each."""
+    count = c["paths"]
+    if count == 1:
+        return one
+    pairs = count * (count - 1) // 2 if c["cheap_features"] == "maximum" else 0
+    return count * (one + 2 * c["width"] + 1) + pairs
 
 
 def _of_head(c):

@@ -80,6 +80,23 @@ PRESETS = {
         "attention_groups": (4, 2, 4, 2, 1, 1, 1, 1),
         "pieces": ({"kind": "residual_scale"}, {"kind": "projection"}),
     },
+    # After the abstract of "Multi-Path Transformer is Better" (arXiv 2305.05948): half
+    # the steps of "vit_small_32", of two paths each. The paper's rules for selecting
+    # features are not reproduced.
+    "multipath_small_32": {**_SMALL_32, **_VIT, "steps": 4, "paths": 2},
+    # "M6-T" (arXiv 2105.15082), of which the abstract was read and what others wrote:
+    # one choice in each of two groups, the capacity of one choice, no balance loss.
+    "m6t_small_32": {
+        **_SMALL_32,
+        "sharing": "none",
+        "moe_blocks": (-2, -1),
+        "num_experts": 8,
+        "expert_dim": 256,
+        "router": "grouped_top_1",
+        "top_k": 2,
+        "capacity_factor": 1.25 / 2,
+        "balance_loss_weight": 0.0,
+    },
     "widenet_digits": _DIGITS,
     "vit_digits": {**_DIGITS, **_VIT},
     "vit_moe_digits": {**_DIGITS, "sharing": "none", "moe_blocks": (-2, -1)},

@@ -19,7 +19,7 @@ PARTS = (
     "pieces",
     "head",
 )
-STACKS = (None, "steps", "experts")
+STACKS = (None, "steps", "experts", "paths")
 
 
 class Role(NamedTuple):
@@ -31,7 +31,7 @@ class Role(NamedTuple):
         part: One of `PARTS`.
         decayed: Whether weight decay applies.
         stacked: What its first axis counts if it is a stack of independent weights:
-            "steps", "experts" or None.
+            "steps", "experts", "paths" or None.
         exact: Whether rounding it is out of the question, as for a router, which
             would send tokens elsewhere.
     """

@@ -2,6 +2,9 @@
 
 from typing import ClassVar, NamedTuple
 
+# Methods that act on products, keys and values, logits and probabilities.
+_INSIDE = ("linear", "prompts", "keys_and_values", "logits", "probabilities")
+
 
 class Sizes(NamedTuple):
     """Sizes that the weights of a piece may depend on.
@@ -74,6 +77,12 @@ class Piece:
         """Whether `logits` or `probabilities` does anything."""
         kind = type(self)
         return (kind.logits, kind.probabilities) != (Piece.logits, Piece.probabilities)
+
+    @property
+    def acts_inside(self):
+        """Whether it acts inside attention or an MLP, not only on what they give."""
+        kind = type(self)
+        return any(getattr(kind, site) is not getattr(Piece, site) for site in _INSIDE)
 
     def check(self, owner, config):
         """Raises `ValueError` unless it fits a model; one line says what to change.
