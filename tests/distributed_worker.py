@@ -2,7 +2,7 @@
 
 What it is told is a dict, or JSON where it is a process of its own: `output`, and of
 `distribute` the `mode` and the `expert_devices`; `devices` asks TensorFlow for logical
-ones.
+ones, and `fields` are further ones of the config.
 """
 
 import json
@@ -53,7 +53,7 @@ def main(told):
     name = f"{told['output']}/{distribution.rank}"
     batches, test = data(f"{name}.data.npz")
     quiet = {"dropout": 0.0, "router_noise": 0.0, "stochastic_depth": 0.0}
-    quiet["pieces"] = told.get("pieces", ())
+    quiet |= told.get("fields", {})
     config = tiny_config(balance_loss_weight=1.0, expert_dim=26, **quiet)
     with distribution.scope():
         keras.utils.set_random_seed(0)
