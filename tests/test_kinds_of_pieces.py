@@ -1,4 +1,4 @@
-"""LoRA, bottlenecks, prompts and key-value prompts: equal to loops in float64."""
+"""Every kind of piece, alone and with others: equal to loops in float64."""
 
 import keras
 import numpy as np
@@ -8,7 +8,15 @@ from conftest import BACKEND, numpy, slow, tiny_images, tiny_model
 from gradients import value_and_gradients
 from oracle import weights_by_path
 
-from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
+from widenet_keras import (
+    Bottleneck,
+    HeadMix,
+    KeyValuePrompt,
+    LoRA,
+    Prompt,
+    RelativeKeys,
+    TokenConv,
+)
 from widenet_keras.layers.pieces.lora import MAPS, ROUTER
 
 EVERYWHERE = (*MAPS, ROUTER)
@@ -18,12 +26,18 @@ KINDS_AT_ONCE = (
     Bottleneck(5),
     Prompt(2, dropout=0.0, segments=4),
     KeyValuePrompt(3),
+    RelativeKeys(),
+    HeadMix(),
+    TokenConv(3),
 )
+GRID = {"class_token": False}
+# Offsets up to 4, of which 2 and 3 are in one bucket.
+LARGER = {"image_size": 20}
 # One patch and no class token: one token, of one image.
 ONE_TOKEN = {"class_token": False, "patch_size": 12, "pooling": "mean"}
 # Name -> (kind, pieces, further fields, images).
 CASES = {
-    "all at once": ("vit_moe", KINDS_AT_ONCE, {}, 2),
+    "all at once": ("vit_moe", KINDS_AT_ONCE, GRID, 2),
     "lora, a gate": (
         "vit",
         [LoRA(3)],
@@ -62,7 +76,22 @@ CASES = {
     "keys and values": ("vit", [KeyValuePrompt(1, shared=False)], {}, 2),
     "one token": ("vit", KINDS_AT_ONCE, ONE_TOKEN, 1),
     "one token, experts": ("widenet", KINDS_AT_ONCE, {**ONE_TOKEN, "top_k": 1}, 1),
-    "one expert": ("widenet", KINDS_AT_ONCE, {"top_k": 1, "capacity_factor": None}, 2),
+    "one expert": (
+        "widenet",
+        KINDS_AT_ONCE,
+        {**GRID, "top_k": 1, "capacity_factor": None},
+        2,
+    ),
+    "head mix": ("widenet", [HeadMix("published")], {}, 2),
+    "relative keys, a class token": ("vit", [RelativeKeys()], LARGER, 1),
+    "relative keys, few": ("vit", [RelativeKeys(3)], {**LARGER, "width": 15}, 1),
+    "heads mixed, then relative keys; in front of both what is no token": (
+        "vit",
+        [HeadMix(), RelativeKeys(), Prompt(2, dropout=0.0), KeyValuePrompt(1)],
+        {**LARGER, **GRID, "pooling": "mean"},
+        2,
+    ),
+    "token conv, wider than the grid": ("widenet", [TokenConv()], GRID, 2),
 }
 TOLD = ("all at once",)
 
@@ -81,7 +110,7 @@ def model_of(name):
         w["encoder/norm2/beta"].assign(np.ones(w["encoder/norm2/beta"].shape))
         router = w["encoder/block_0/feed_forward/router/kernel"]
         router.assign(np.eye(4)[2] + 0 * numpy(router))
-    return model, tiny_images(count)
+    return model, tiny_images(count, model.config.image_size)
 
 
 def cases(*told):
