@@ -71,6 +71,9 @@ PIECES = [
     {"kind": "bottleneck", "rank": 3},
     {"kind": "prompt", "count": 2, "segments": 4},
     {"kind": "key_value_prompt", "count": 3},
+    {"kind": "head_mix"},
+    {"kind": "relative_keys"},
+    {"kind": "token_conv", "size": 3},
 ]
 # Name -> (factory of a dtype policy, first input, further arguments of the call).
 LAYERS = {
@@ -103,7 +106,8 @@ LAYERS = {
     "Encoder of shared parts": (sharing_encoder, TOKENS, {}),
     "Encoder with pieces": (
         lambda d: encoder(d, sharing="cycle", pieces=PIECES),
-        TOKENS,
+        # One of them takes a grid alone, without a class token.
+        TOKENS[:, 1:],
         {},
     ),
     "Experts": (
@@ -309,7 +313,8 @@ def shrunk(preset):
     sizes |= {"heads": 3, "mlp_dim": 10, "expert_dim": 14, "num_classes": 5}
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
     if large.unique_blocks:
-        sizes |= {"steps": 3, "unique_blocks": 2}
+        steps = 3 if large.sharing == "cycle" else 4
+        sizes |= {"steps": steps, "unique_blocks": 2}
     return widenet_keras.preset_config(preset, **sizes)
 
 
@@ -329,9 +334,11 @@ MANY = {
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
 NESTED = {"block_sizes": [(2, 5, 3, 8)], "nested_widths": (0.5, 1.0)}
 KINDS[tiny_config("vit", **MANY, **NESTED)] = "many fields"
-KINDS[tiny_config("vit_moe", pieces=PIECES)] = "pieces"
+KINDS[tiny_config("vit_moe", pieces=PIECES, class_token=False)] = "pieces"
 # All kinds at once compile for long on JAX.
 TAKES_LONG = {"pieces"} if BACKEND == "jax" else set()
+# Another mini model of other rates, and of an activation that others have too.
+TAKES_LONG |= {"mini_deit_ti16"} if BACKEND != "torch" else set()
 every_preset = pytest.mark.parametrize(
     "config",
     [

@@ -49,8 +49,8 @@ class Encoder(keras.layers.Layer):
             their weights are copied into stacks. torch takes steps one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
-        pieces: What the steps keep for themselves besides norms: `LoRA`,
-            `Bottleneck`, `Prompt` and `KeyValuePrompt`, or dicts of them.
+        pieces: What the steps keep for themselves besides norms: `LoRA` and others,
+            or dicts of them, as for `WideNetConfig`.
         step_widths: As for `WideNetConfig`, and so the next two.
         nested_widths: See `step_widths`.
         nested_probabilities: See `step_widths`.

@@ -11,7 +11,9 @@ def piece_flops(config: WideNetConfig) -> int:
     Counted are products, at 2 per multiply-add: 2 T r (Din + Dout) for each product
     that has LoRA, K times that for one of experts; 4 T D r for a bottleneck; 4 P D^2
     for the keys and values of P prompts, 4 T D (P + p) for attention to them and to p
-    key-value prompts.
+    key-value prompts; 4 T (T + P + p) H^2 for both mixes of heads; 2 T D b^2 for
+    relative keys of b buckets per axis, and 2 T D more with a class token; 2 s^2 T D
+    for a token convolution of side s.
 
     Args:
         config: `WideNetConfig`.
@@ -24,7 +26,7 @@ def piece_flops(config: WideNetConfig) -> int:
 
 def _lora(c, piece):
     routed, total = set(c.routed_steps), 0
-    prompts = sum(each.count for each in c.pieces if each.kind == "prompt")
+    prompts = _count(c, "prompt")
 
     def factors(name, shape, whole):
         return 2 * min(piece.rank, *whole) * sum(shape) * (name in piece.on)
@@ -68,6 +70,25 @@ def _key_value_prompt(c, piece):
     return 2 * c.tokens * piece.count * _keys_and_values(c)
 
 
+def _head_mix(c, piece):
+    keys = c.tokens + _count(c, "prompt") + _count(c, "key_value_prompt")
+    return 4 * c.tokens * keys * sum(size.heads**2 for size in c.sizes_of_steps)
+
+
+def _relative_keys(c, piece):
+    queries = sum(size.heads * size.key_dim for size in c.sizes_of_steps)
+    return 2 * c.tokens * queries * (piece.buckets**2 + c.class_token)
+
+
+def _token_conv(c, piece):
+    return c.steps * 2 * piece.size**2 * c.tokens * c.width
+
+
+def _count(c, kind):
+    """Returns how many keys all pieces of a kind put in front of the tokens'."""
+    return sum(piece.count for piece in c.pieces if piece.kind == kind)
+
+
 def _keys_and_values(c):
     """Returns how many numbers keys and values of a token have, over all steps."""
     sizes = c.sizes_of_steps
@@ -83,4 +104,7 @@ _OF_KINDS = {
     "bottleneck": _bottleneck,
     "prompt": _prompt,
     "key_value_prompt": _key_value_prompt,
+    "head_mix": _head_mix,
+    "relative_keys": _relative_keys,
+    "token_conv": _token_conv,
 }
