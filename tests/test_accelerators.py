@@ -599,6 +599,9 @@ PIECES = [
     {"kind": "bottleneck", "rank": 2, "bank": 2},
     {"kind": "prompt", "count": 2},
     {"kind": "key_value_prompt", "count": 2},
+    {"kind": "head_mix"},
+    {"kind": "relative_keys"},
+    {"kind": "token_conv", "size": 3},
 ]
 
 
@@ -618,7 +621,8 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     if kind == "many":
         fields = {"kind": "vit", **MANY}
     if kind == "pieces":
-        cycle = {"sharing": "cycle", "unique_blocks": 2}
+        cycle = {"sharing": "cycle", "unique_blocks": 2, "pooling": "mean"}
+        cycle["class_token"] = False
         fields = {"kind": "vit", "pieces": PIECES, **cycle}
     if kind == "nested":
         fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}

@@ -6,7 +6,14 @@ from conftest import numpy, one_line, slow, tiny_images, tiny_model
 from test_kinds_of_pieces import EVERYWHERE
 
 import widenet_keras
-from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
+from widenet_keras import (
+    Bottleneck,
+    HeadMix,
+    KeyValuePrompt,
+    LoRA,
+    Prompt,
+    RelativeKeys,
+)
 from widenet_keras.exports.routers import is_router, router_kernels
 
 PIECES = (
@@ -14,6 +21,8 @@ PIECES = (
     Bottleneck(5),
     Prompt(2, segments=4),
     KeyValuePrompt(3),
+    RelativeKeys(),
+    HeadMix(),
 )
 # Large enough that every format stores its kernels in fewer bits.
 WIDE = {"width": 192, "heads": 4, "num_experts": 8, "expert_dim": 64}
@@ -30,7 +39,8 @@ def test_int8_has_a_scale_for_each_row_of_a_step(tmp_path):
     copy, images = model.adapted(), tiny_images(16)
     copy.quantize("int8")
     floats, found = stored(model), stored(copy)
-    kept = {n for n in floats if "bias" in n or "router" in n or n == "prompt_mask"}
+    floating = "bias", "router", "mask", "head_mix", "relative_keys"
+    kept = {name for name in floats if any(each in name for each in floating)}
     int8 = {name for name, weight in found.items() if weight.dtype == "int8"}
     assert int8 == set(floats) - kept
     assert not any(found[name].trainable for name in int8)

@@ -81,9 +81,10 @@ class RelativeKeys(Piece):
         found = ops.take(found, _index(tokens, self.buckets), axis=-1)
         found = numerics.reshaped(found, (-1, heads, tokens, tokens))
         more = logits.shape[-1] - tokens
-        if more:
-            found = ops.pad(found, ((0, 0), (0, 0), (0, 0), (more, 0)))
-        return logits + found
+        if not more:
+            return logits + found
+        before, own = logits[..., :more], logits[..., more:]
+        return numerics.concatenated([before, own + found], -1)
 
 
 def _index(tokens, buckets):
@@ -99,7 +100,12 @@ def _index(tokens, buckets):
     index = ops.reshape(index, (side**2, side**2))
     columns = buckets**2 + leading
     if leading:
-        index = ops.pad(index, ((1, 0), (1, 0)), constant_values=buckets**2)
+        column, row = (
+            ops.full(shape, buckets**2, dtype="int32")
+            for shape in ((side**2, 1), (1, tokens))
+        )
+        index = numerics.concatenated([column, index], 1)
+        index = numerics.concatenated([row, index], 0)
     start = ops.arange(tokens, dtype="int32") * columns
     return ops.reshape(index + ops.expand_dims(start, 1), (-1,))
 
