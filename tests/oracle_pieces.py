@@ -3,6 +3,7 @@
 Plain on purpose. It shares no code with the package but reads its configurations.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -87,25 +88,111 @@ def linear(x, w, path, own, name):
     return found
 
 
-def attention(x, w, path, heads, own, seen):
+def bucket(offset, buckets):
+    """The bucket of an offset along one axis, from -(buckets // 2) to that."""
+    # 1.9, 3.8 and 15.2 for the 7 buckets that are published.
+    alpha, last = (buckets + 0.6) / 4, buckets // 2
+    distance = abs(offset)
+    if distance > alpha:
+        far = math.log(distance / alpha) / math.log(8 * alpha / alpha)
+        distance = round(alpha + far * (2 * alpha - alpha))
+    return min(distance, last) * (1 if offset > 0 else -1)
+
+
+@functools.cache
+def columns(places, side, first, buckets):
+    """Which column of the table query i takes for key j, two tokens at a time.
+
+    Args:
+        places: Which token of the image each one is, a tuple; None for a prompt.
+        side: Side of the grid.
+        first: Number of class tokens.
+        buckets: Those of one axis.
+    """
+    found, half = np.full((len(places), len(places)), buckets**2), buckets // 2
+    for i, j in np.ndindex(found.shape):
+        if places[i] is None or places[j] is None:
+            found[i, j] = -1
+        elif min(places[i], places[j]) >= first:
+            (r, c), (s, d) = (divmod(places[n] - first, side) for n in (i, j))
+            row, column = (bucket(n, buckets) + half for n in (r - s, c - d))
+            found[i, j] = buckets * row + column
+    return found
+
+
+def relative(query, own, places, config, piece):
+    """What each query of a head gets for each key, (T, T).
+
+    Args:
+        query: (T, d), scaled.
+        own: Weights of the step.
+        places: As for `columns`.
+        config: Config of the model.
+        piece: `RelativeKeys`.
+    """
+    first = int(config.class_token)
+    chosen = columns(places, config.grid[0], first, piece.buckets)
+    found = np.take_along_axis(query @ own["relative_keys_table"], chosen, axis=1)
+    return found * (chosen >= 0)
+
+
+def token_conv(x, own, piece):
+    """Normalised tokens and what a window around each adds up to."""
+    z = layer_norm(x, own["token_conv_gamma"], own["token_conv_beta"])
+    side, half = math.isqrt(x.shape[1]), piece.size // 2
+    found = z + own["token_conv_bias"]
+    for r, c, i, j in np.ndindex(side, side, piece.size, piece.size):
+        row, column = r + i - half, c + j - half
+        if 0 <= row < side and 0 <= column < side:
+            kernel = own["token_conv_kernel"][i, j]
+            found[:, side * r + c] += z[:, side * row + column] * kernel
+    return found
+
+
+def mixed(heads, own, name):
+    """Each head as a sum of all, (H, T, S)."""
+    mix = own[f"head_mix_{name}"]
+    return np.array(
+        [sum(m * head for m, head in zip(row, heads, strict=True)) for row in mix]
+    )
+
+
+def attention(x, w, path, config, own, places, seen):
     """Multi-head attention, with the pairs of the step behind the keys.
 
     `seen` says which of the keys of tokens each token attends to, (T, T).
     """
+    heads, kinds = config.heads, [piece.kind for piece in config.pieces]
     q, k, v = (linear(x, w, f"{path}{n}", own, n) for n in ("query", "key", "value"))
     size, out = q.shape[-1] // heads, np.zeros_like(q)
     pairs = own.get("key_value_prompt_pair")
     more = [own.get(f"key_value_prompt_{n}", pairs) for n in ("key", "value")]
     for b in range(len(x)):
+        logits, values = [], []
         for h in range(heads):
             part = slice(h * size, (h + 1) * size)
-            keys, values = k[b, :, part], v[b, :, part]
+            keys, value = k[b, :, part], v[b, :, part]
             if more[0] is not None:
                 keys = np.concatenate([keys, more[0][:, part]])
-                values = np.concatenate([values, more[1][:, part]])
-            logits = q[b, :, part] @ keys.T / math.sqrt(size)
-            logits[:, : len(seen)][~seen] = -np.inf
-            out[b, :, part] = np.array([softmax(row) for row in logits]) @ values
+                value = np.concatenate([value, more[1][:, part]])
+            logits.append(q[b, :, part] @ keys.T / math.sqrt(size))
+            values.append(value)
+        for kind, piece in zip(kinds, config.pieces, strict=True):
+            if kind == "head_mix":
+                logits = mixed(logits, own, "logits")
+            if kind == "relative_keys":
+                for h in range(heads):
+                    query = q[b, :, h * size : (h + 1) * size] / math.sqrt(size)
+                    more_logits = relative(query, own, places, config, piece)
+                    logits[h][:, : len(places)] += more_logits
+        for each in logits:
+            each[:, : len(seen)][~seen] = -np.inf
+        shares = [np.array([softmax(row) for row in each]) for each in logits]
+        if "head_mix" in kinds:
+            shares = mixed(shares, own, "probabilities")
+        out[b] = np.concatenate(
+            [share @ value for share, value in zip(shares, values, strict=True)], -1
+        )
     return linear(out, w, f"{path}output", own, "output")
 
 
@@ -201,6 +288,7 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
     x, oracles = embed(w, config, np.asarray(images, "float64")), []
     by_kind = {piece.kind: piece for piece in config.pieces}
     adapter, ends = by_kind.get("bottleneck"), by_kind.get("projection")
+    conv, tokens = by_kind.get("token_conv"), tuple(range(config.tokens))
     for step, block in enumerate(config.block_of_step):
         own, path = of_step(w, config, step, choose), f"encoder/block_{block}/"
         row = block if config.shared_norms else step
@@ -217,11 +305,15 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
         x = np.concatenate([x[:, :at], rows, x[:, at:]], axis=1)
         # Every group attends to all prompts.
         seen = np.ones((x.shape[1],) * 2, bool)
-        tokens = np.delete(np.arange(x.shape[1]), range(at, at + count))
-        seen[np.ix_(tokens, tokens)] = attends(config, step)
-        how = (config.heads, own, seen)
-        branch = attention(normal(x, 1), w, f"{path}attention/", *how)
-        x = c[0] * x + c[1] * branch
+        mine = np.delete(np.arange(x.shape[1]), range(at, at + count))
+        seen[np.ix_(mine, mine)] = attends(config, step)
+        places = (*tokens[:at], *[None] * count, *tokens[at:])
+        how = (f"{path}attention/", config, own, places, seen)
+        x = c[0] * x + c[1] * attention(normal(x, 1), w, *how)
+        if conv:
+            # It has no place for prompts, which do not come back.
+            rest = token_conv(np.delete(x, range(at, at + count), 1), own, conv)
+            x = np.concatenate([rest[:, :at], x[:, at : at + count], rest[:, at:]], 1)
         if training:
             x = np.concatenate([x[:, :at], x[:, at + count :]], axis=1)
         choices = frozen[len(oracles)] if frozen else None

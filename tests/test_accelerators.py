@@ -603,6 +603,9 @@ PIECES = [
     {"kind": "key_value_prompt", "count": 2},
     {"kind": "residual_scale"},
     {"kind": "projection"},
+    {"kind": "head_mix"},
+    {"kind": "relative_keys"},
+    {"kind": "token_conv", "size": 3},
 ]
 COMPILED = ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths"]
 
@@ -621,7 +624,8 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     if kind == "many":
         fields = {"kind": "vit", **MANY}
     if kind == "pieces":
-        cycle = {"sharing": "cycle", "unique_blocks": 2}
+        cycle = {"sharing": "cycle", "unique_blocks": 2, "pooling": "mean"}
+        cycle["class_token"] = False
         fields = {"kind": "vit", "pieces": PIECES, **cycle}
     if kind == "groups":
         tokens = {"class_token": False, "pooling": "mean", "attention_groups": 3}

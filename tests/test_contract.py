@@ -71,8 +71,11 @@ PIECES = [
     {"kind": "bottleneck", "rank": 3},
     {"kind": "prompt", "count": 2, "segments": 4},
     {"kind": "key_value_prompt", "count": 3},
+    {"kind": "head_mix"},
+    {"kind": "relative_keys"},
     {"kind": "residual_scale"},
     {"kind": "projection", "ratio": 0.5},
+    {"kind": "token_conv", "size": 3},
 ]
 # Name -> (factory of a dtype policy, first input, further arguments of the call).
 LAYERS = {
@@ -104,7 +107,13 @@ LAYERS = {
     ),
     "Encoder of shared parts": (sharing_encoder, TOKENS, {}),
     "Encoder with pieces": (
-        lambda d: encoder(d, sharing="cycle", pieces=PIECES, attention_groups=2),
+        lambda d: encoder(d, sharing="cycle", pieces=PIECES),
+        # One of them takes a grid alone, without a class token.
+        TOKENS[:, 1:],
+        {},
+    ),
+    "Encoder with groups": (
+        lambda d: encoder(d, sharing="cycle", attention_groups=2),
         TOKENS,
         {},
     ),
@@ -326,11 +335,10 @@ def shrunk(preset):
     sizes["num_experts"] = 4
     sizes["steps"] = max(2, -min(blocks)) if isinstance(blocks, tuple) else 2
     if large.unique_blocks:
-        sizes |= {"steps": 3, "unique_blocks": 2}
-    if large.sharing == "sequence":
-        sizes |= {"steps": 2, "unique_blocks": 1}
+        steps = 3 if large.sharing == "cycle" else 4
+        sizes |= {"steps": steps, "unique_blocks": 2}
     if large.attention_groups != 1:
-        sizes |= {"attention_groups": (9, 3)}
+        sizes |= {"attention_groups": (9, 3, 1, 1)}
     return widenet_keras.preset_config(preset, **sizes)
 
 
@@ -350,9 +358,11 @@ MANY = {
 KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
 NESTED = {"block_sizes": [(2, 5, 3, 8)], "nested_widths": (0.5, 1.0)}
 KINDS[tiny_config("vit", **MANY, **NESTED)] = "many fields"
-KINDS[tiny_config("vit_moe", pieces=PIECES)] = "pieces"
+KINDS[tiny_config("vit_moe", pieces=PIECES, class_token=False)] = "pieces"
 # All kinds at once compile for long on JAX.
 TAKES_LONG = {"pieces"} if BACKEND == "jax" else set()
+# Another mini model of other rates, and of an activation that others have too.
+TAKES_LONG |= {"mini_deit_ti16"} if BACKEND != "torch" else set()
 every_preset = pytest.mark.parametrize(
     "config",
     [

@@ -102,12 +102,13 @@ def test_devices_train_what_one_device_does(
         assert set(shards.values()) <= {1 / experts}
 
 
-# All kinds, of which nothing is drawn.
+# Of all that is drawn by nothing, with a class token.
 PIECES = (
     {"kind": "lora", "rank": 2, "on": ["value", "hidden", "outer", "router"]},
     {"kind": "bottleneck", "rank": 3},
     {"kind": "prompt", "count": 2, "dropout": 0.0},
     {"kind": "key_value_prompt", "count": 2},
+    {"kind": "head_mix"},
     {"kind": "residual_scale"},
     {"kind": "projection"},
 )

@@ -43,6 +43,9 @@ def test_pieces_by_hand():
     assert more(kind="projection", ratio=0.8) == 4 * 4 * 5 * 6 * 4
     prompts = 4 * (4 * 3 * 36 + 4 * 5 * 3 * 6)
     assert more(kind="prompt", count=3) == prompts
+    # H = 2, h = 3; a class token has a bucket of its own.
+    assert more(kind="head_mix") == 4 * 2 * 2 * 5 * 5 * 2 * 2
+    assert more(kind="relative_keys", buckets=3) == 4 * 2 * 5 * 2 * 3 * (9 + 1)
     attention = 4 * 4 * 2 * 5 * 2 * (6 + 6)
     dense, experts = (2 * 2 * 2 * 5 * 2 * (6 + f) for f in (5, 7))
     assert more(kind="lora", rank=2) == attention + dense + 2 * experts
@@ -57,6 +60,13 @@ def test_pieces_by_hand():
     both = [{"kind": "prompt", "count": 3}, {"kind": "lora", "rank": 2, "on": ["key"]}]
     found = forward_flops(config.replace(pieces=both)) - plain
     assert found == prompts + 4 * 2 * (5 + 3) * 2 * (6 + 6)
+    # Heads are mixed over these keys too.
+    both = [{"kind": "prompt", "count": 3}, {"kind": "head_mix"}]
+    found = forward_flops(config.replace(pieces=both)) - plain
+    assert found == prompts + 4 * 2 * 2 * 5 * (5 + 3) * 2 * 2
+    grid = config.replace(class_token=False)
+    conv = grid.replace(pieces=[{"kind": "token_conv", "size": 3}])
+    assert forward_flops(conv) - forward_flops(grid) == 4 * 2 * 9 * 4 * 6
 
 
 def test_groups_by_hand():

@@ -1,4 +1,4 @@
-"""Kinds of pieces, and attention in groups: equal to loops in float64."""
+"""Kinds of pieces, alone and with others, and groups: equal to loops in float64."""
 
 import keras
 import numpy as np
@@ -10,11 +10,14 @@ from oracle import weights_by_path
 
 from widenet_keras import (
     Bottleneck,
+    HeadMix,
     KeyValuePrompt,
     LoRA,
     Projection,
     Prompt,
+    RelativeKeys,
     ResidualScale,
+    TokenConv,
 )
 from widenet_keras.layers.pieces.lora import MAPS, ROUTER
 
@@ -25,9 +28,15 @@ KINDS_AT_ONCE = (
     Bottleneck(5),
     Prompt(2, dropout=0.0, segments=4),
     KeyValuePrompt(3),
+    RelativeKeys(),
+    HeadMix(),
     ResidualScale("step"),
     Projection(0.6, activation="silu"),
+    TokenConv(3),
 )
+GRID = {"class_token": False}
+# Offsets up to 4, of which 2 and 3 are in one bucket.
+LARGER = {"image_size": 20}
 # One patch and no class token: one token, of one image.
 ONE_TOKEN = {"class_token": False, "patch_size": 12, "pooling": "mean"}
 GROUPS = {
@@ -40,7 +49,7 @@ GROUPS = {
 }
 # Name -> (kind, pieces, further fields, images).
 CASES = {
-    "all at once": ("vit_moe", KINDS_AT_ONCE, {}, 2),
+    "all at once": ("vit_moe", KINDS_AT_ONCE, GRID, 2),
     "lora, a gate": (
         "vit",
         [LoRA(3)],
@@ -86,13 +95,29 @@ CASES = {
     ),
     "groups, and pieces that they meet": (
         "widenet",
-        KINDS_AT_ONCE,
+        # Relative keys need every token to see all.
+        [piece for piece in KINDS_AT_ONCE if piece.kind != "relative_keys"],
         {**GROUPS, "steps": 3, "sharing": "all", "unique_blocks": None},
         2,
     ),
     "one token": ("vit", KINDS_AT_ONCE, ONE_TOKEN, 1),
     "one token, experts": ("widenet", KINDS_AT_ONCE, {**ONE_TOKEN, "top_k": 1}, 1),
-    "one expert": ("widenet", KINDS_AT_ONCE, {"top_k": 1, "capacity_factor": None}, 2),
+    "one expert": (
+        "widenet",
+        KINDS_AT_ONCE,
+        {**GRID, "top_k": 1, "capacity_factor": None},
+        2,
+    ),
+    "head mix": ("widenet", [HeadMix("published")], {}, 2),
+    "relative keys, a class token": ("vit", [RelativeKeys()], LARGER, 1),
+    "relative keys, few": ("vit", [RelativeKeys(3)], {**LARGER, "width": 15}, 1),
+    "heads mixed, then relative keys; in front of both what is no token": (
+        "vit",
+        [HeadMix(), RelativeKeys(), Prompt(2, dropout=0.0), KeyValuePrompt(1)],
+        {**LARGER, **GRID, "pooling": "mean"},
+        2,
+    ),
+    "token conv, wider than the grid": ("widenet", [TokenConv()], GRID, 2),
 }
 TOLD = ("all at once", "groups")
 
@@ -111,7 +136,7 @@ def model_of(name):
         w["encoder/norm2/beta"].assign(np.ones(w["encoder/norm2/beta"].shape))
         router = w["encoder/block_0/feed_forward/router/kernel"]
         router.assign(np.eye(4)[2] + 0 * numpy(router))
-    return model, tiny_images(count)
+    return model, tiny_images(count, model.config.image_size)
 
 
 def cases(*told):

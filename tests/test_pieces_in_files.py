@@ -8,10 +8,12 @@ from test_kinds_of_pieces import EVERYWHERE
 import widenet_keras
 from widenet_keras import (
     Bottleneck,
+    HeadMix,
     KeyValuePrompt,
     LoRA,
     Projection,
     Prompt,
+    RelativeKeys,
     ResidualScale,
 )
 from widenet_keras.exports.routers import is_router, router_kernels
@@ -21,6 +23,8 @@ PIECES = (
     Bottleneck(5),
     Prompt(2, segments=4),
     KeyValuePrompt(3),
+    RelativeKeys(),
+    HeadMix(),
     ResidualScale(),
     Projection(0.7),
 )
@@ -40,6 +44,7 @@ def test_int8_has_a_scale_for_each_row_of_a_step(tmp_path):
     copy.quantize("int8")
     floats, found = stored(model), stored(copy)
     small = ("bias", "router", "mask", "gamma", "beta", "factors")
+    small += ("head_mix", "relative_keys")
     kept = {n for n in floats if any(word in n for word in small)}
     int8 = {name for name, weight in found.items() if weight.dtype == "int8"}
     assert int8 == set(floats) - kept

@@ -176,12 +176,14 @@ def teachers(tmp_path_factory):
     return folder
 
 
-# Something of every kind, a bank and dropout of their own among it.
+# Of many kinds, a bank and dropout of their own among it.
 PIECES = [
     {"kind": "lora", "rank": 2},
     {"kind": "bottleneck", "rank": 2, "bank": 2},
     {"kind": "prompt", "count": 2},
     {"kind": "key_value_prompt", "count": 1},
+    {"kind": "relative_keys"},
+    {"kind": "head_mix"},
 ]
 
 

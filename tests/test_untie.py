@@ -112,11 +112,14 @@ def test_other_pieces_stay():
         {**LORA, "on": ["query", "value"]},
         {"kind": "bottleneck", "rank": 2, "bank": 2},
         {"kind": "key_value_prompt", "count": 2},
+        {"kind": "relative_keys"},
+        {"kind": "head_mix"},
     ]
     model = tiny_model(steps=3, pieces=pieces)
     apart = untie(model)
     kinds = [piece.kind for piece in apart.config.pieces]
-    assert kinds == ["prompt", "bottleneck", "key_value_prompt"]
+    kept = [each["kind"] for each in pieces if each["kind"] != "lora"]
+    assert kinds == kept
     assert_same_logits(apart, model)
     before, after = weights_by_path(model), weights_by_path(apart)
     for path in [path for path in after if "/pieces/" in path]:

@@ -24,11 +24,14 @@ from widenet_keras.exports import ExportReport as ExportReport
 from widenet_keras.exports import export as export
 from widenet_keras.inference import open_predictor as open_predictor
 from widenet_keras.layers.pieces import Bottleneck as Bottleneck
+from widenet_keras.layers.pieces import HeadMix as HeadMix
 from widenet_keras.layers.pieces import KeyValuePrompt as KeyValuePrompt
 from widenet_keras.layers.pieces import LoRA as LoRA
 from widenet_keras.layers.pieces import Projection as Projection
 from widenet_keras.layers.pieces import Prompt as Prompt
+from widenet_keras.layers.pieces import RelativeKeys as RelativeKeys
 from widenet_keras.layers.pieces import ResidualScale as ResidualScale
+from widenet_keras.layers.pieces import TokenConv as TokenConv
 from widenet_keras.models.block_sizes import BlockSize as BlockSize
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
 from widenet_keras.models.fields import parse_fields as parse_fields

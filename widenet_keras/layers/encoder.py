@@ -51,8 +51,8 @@ class Encoder(keras.layers.Layer):
             their weights are copied into stacks. torch takes steps one by one.
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
-        pieces: What the steps keep for themselves besides norms: `LoRA`, `Bottleneck`,
-            `Prompt`, `KeyValuePrompt`, `ResidualScale`, `Projection`, or dicts of them.
+        pieces: What the steps keep for themselves besides norms: `LoRA` and others,
+            or dicts of them, as for `WideNetConfig`.
         step_widths: As for `WideNetConfig`, and so the next three.
         nested_widths: See `step_widths`.
         nested_probabilities: See `step_widths`.
@@ -115,7 +115,7 @@ class Encoder(keras.layers.Layer):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
-        self._groups.check("Encoder", tokens_shape[1])
+        self._groups.check("Encoder", tokens_shape[1], self.pieces)
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)

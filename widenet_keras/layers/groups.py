@@ -105,13 +105,21 @@ class GroupsOfSteps(NamedTuple):
         pairs = zip(counts, again, strict=True)
         return cls(counts, tuple(count > 1 and reads for count, reads in pairs))
 
-    def check(self, owner, tokens):
-        """Raises `ValueError` unless the groups divide the tokens.
+    def check(self, owner, tokens, pieces):
+        """Raises `ValueError` unless the groups divide the tokens and fit the pieces.
 
         Args:
             owner: Name that starts the message.
             tokens: T.
+            pieces: Tuple of the `Piece`s of every step.
         """
+        for piece in pieces:
+            if piece.needs_all_tokens and max(self.counts) > 1:
+                raise ValueError(
+                    f"{owner}: pieces has {piece.kind!r}, which needs every token to "
+                    f"see all, and attention_groups has {max(self.counts)}; use "
+                    "attention_groups=1, or leave it out."
+                )
         for count in self.counts:
             if count > 1 and tokens % count:
                 near = max(n for n in range(1, count) if tokens % n == 0)

@@ -100,8 +100,9 @@ class WideNetConfig(Steps):
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations, "none" keeps them. Same numbers.
         pieces: What every step keeps besides its norms, one of a kind: dicts of "kind"
-            "lora", "bottleneck", "prompt", "key_value_prompt", "residual_scale",
-            "projection", or `LoRA(rank=8)`.
+            "lora", "bottleneck", "prompt", "key_value_prompt", "head_mix",
+            "relative_keys", "residual_scale", "projection", "token_conv", or
+            `LoRA(rank=8)`. They act in this order.
         norm_epsilon: What every LayerNorm adds to the variance.
         gated: Whether dense feed-forward parts multiply their activated hidden layer
             by a second product of the tokens (SwiGLU with "silu"); not with experts.

@@ -129,7 +129,7 @@ def _check_attention_groups(config):
             f"token or registers in one of the groups; use class_token=False and "
             "registers=0, or attention_groups=1."
         )
-    groups.check(OWNER, config.tokens)
+    groups.check(OWNER, config.tokens, config.pieces)
 
 
 def _check_paths(config):

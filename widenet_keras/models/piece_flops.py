@@ -11,7 +11,9 @@ def piece_flops(config: WideNetConfig) -> int:
     Counted are products, at 2 per multiply-add: 2 T r (Din + Dout) for each product
     that has LoRA, K times that for one of experts; 4 T D r for a bottleneck; 4 P D^2
     for the keys and values of P prompts, 4 T D (P + p) for attention to them and to p
-    key-value prompts; 4 T D F for a projection with F hidden units.
+    key-value prompts; 4 T (T / G + P + p) H^2 for both mixes of heads; 2 T D b^2 for
+    relative keys of b buckets per axis, and 2 T D more with a class token; 4 T D F for
+    a projection with F hidden units; 2 s^2 T D for a token convolution of side s.
 
     Args:
         config: `WideNetConfig`.
@@ -24,7 +26,7 @@ def piece_flops(config: WideNetConfig) -> int:
 
 def _lora(c, piece):
     routed, total = set(c.routed_steps), 0
-    prompts = sum(each.count for each in c.pieces if each.kind == "prompt")
+    prompts = _count(c, "prompt")
 
     def factors(name, shape, whole):
         return 2 * min(piece.rank, *whole) * sum(shape) * (name in piece.on)
@@ -68,8 +70,29 @@ def _key_value_prompt(c, piece):
     return 2 * c.tokens * piece.count * _keys_and_values(c)
 
 
+def _head_mix(c, piece):
+    pairs = zip(c.sizes_of_steps, c.groups_of_steps.counts, strict=True)
+    more = _count(c, "prompt") + _count(c, "key_value_prompt")
+    keys = sum(size.heads**2 * (c.tokens // count + more) for size, count in pairs)
+    return 4 * c.tokens * keys
+
+
+def _relative_keys(c, piece):
+    queries = sum(size.heads * size.key_dim for size in c.sizes_of_steps)
+    return 2 * c.tokens * queries * (piece.buckets**2 + c.class_token)
+
+
 def _projection(c, piece):
     return c.steps * 4 * c.tokens * c.width * piece.hidden(c.width)
+
+
+def _token_conv(c, piece):
+    return c.steps * 2 * piece.size**2 * c.tokens * c.width
+
+
+def _count(c, kind):
+    """Returns how many keys all pieces of a kind put in front of the tokens'."""
+    return sum(piece.count for piece in c.pieces if piece.kind == kind)
 
 
 def _keys_and_values(c):
@@ -87,6 +110,9 @@ _OF_KINDS = {
     "bottleneck": _bottleneck,
     "prompt": _prompt,
     "key_value_prompt": _key_value_prompt,
+    "head_mix": _head_mix,
+    "relative_keys": _relative_keys,
     "residual_scale": _nothing,
     "projection": _projection,
+    "token_conv": _token_conv,
 }

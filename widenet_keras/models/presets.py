@@ -19,6 +19,27 @@ _SMALL_32 = {
     "expert_dim": 512,
     "num_classes": 10,
 }
+# "MiniViT" (arXiv 2204.07154): neighbours share a block, and each of them has mixes of
+# heads and relative keys of its own. The published model starts with mixes near zero.
+_MINI = {
+    "sharing": "sequence",
+    "moe_blocks": "none",
+    "class_token": False,
+    "pooling": "mean",
+    "pieces": (
+        {"kind": "relative_keys"},
+        {"kind": "head_mix", "init": "published"},
+    ),
+}
+_MINI_DEIT = {
+    **_MINI,
+    "steps": 12,
+    "unique_blocks": 6,
+    "activation": "gelu",
+    "representation": False,
+    "dropout": 0.0,
+    "stochastic_depth": 0.1,
+}
 _DIGITS = {
     "image_size": 8,
     "channels": 1,
@@ -63,6 +84,10 @@ PRESETS = {
         **_CYCLE,
         "pieces": ({"kind": "lora", "rank": 8},),
     },
+    "mini_deit_ti16": {**_MINI_DEIT, "width": 192, "heads": 3, "mlp_dim": 768},
+    "mini_deit_s16": {**_MINI_DEIT, "width": 384, "heads": 6, "mlp_dim": 1536},
+    "mini_deit_b16": {**_BASE, **_MINI_DEIT},
+    "mini_deit_small_32": {**_SMALL_32, **_MINI, "unique_blocks": 4},
     # "Sliced Recursive Transformer" (arXiv 2111.05297) at one width: each block twice,
     # in more groups at first, and without groups in the later half.
     "sret_small_32": {

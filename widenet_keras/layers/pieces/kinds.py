@@ -3,25 +3,29 @@
 import dataclasses
 
 from widenet_keras.layers.pieces.bottleneck import Bottleneck
+from widenet_keras.layers.pieces.head_mix import HeadMix
 from widenet_keras.layers.pieces.key_value_prompt import KeyValuePrompt
 from widenet_keras.layers.pieces.lora import LoRA
 from widenet_keras.layers.pieces.piece import Piece
 from widenet_keras.layers.pieces.prompt import Prompt
+from widenet_keras.layers.pieces.relative_keys import RelativeKeys
 from widenet_keras.layers.pieces.residuals import Projection, ResidualScale
+from widenet_keras.layers.pieces.token_conv import TokenConv
 from widenet_keras.utils.checks import check_choice
 
 # Kind -> frozen dataclass of its settings.
-KINDS = {
-    kind.kind: kind
-    for kind in (
-        LoRA,
-        Bottleneck,
-        Prompt,
-        KeyValuePrompt,
-        ResidualScale,
-        Projection,
-    )
-}
+_KINDS = (
+    LoRA,
+    Bottleneck,
+    Prompt,
+    KeyValuePrompt,
+    HeadMix,
+    RelativeKeys,
+    ResidualScale,
+    Projection,
+    TokenConv,
+)
+KINDS = {kind.kind: kind for kind in _KINDS}
 
 
 def pieces_of(owner, given):

@@ -66,6 +66,8 @@ class Piece:
     """
 
     kind: ClassVar[str]
+    # Whether it makes no sense where tokens attend in groups.
+    needs_all_tokens: ClassVar[bool] = False
 
     @property
     def changes_mixtures(self):

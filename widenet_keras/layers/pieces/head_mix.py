@@ -1,0 +1,74 @@
+"""Head mixing: the heads of attention see each other, before and after the softmax."""
+
+import dataclasses
+from typing import ClassVar
+
+import keras
+
+from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.utils import numerics
+from widenet_keras.utils.checks import check_choice
+
+INITS = ("identity", "published")
+_OWNER = "HeadMix"
+
+
+def _identities(shape, dtype=None):
+    """Returns (S, H, H), an identity for each row of a stack."""
+    one = keras.ops.eye(shape[-1], dtype=dtype)
+    return keras.ops.stack([one] * shape[0])
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadMix(Piece):
+    """Mixes logits and probabilities of attention over the heads.
+
+    "MiniViT" (arXiv 2204.07154), which has it in every step of shared blocks: M_l
+    softmax input, M_w softmax output, both (H, H) and without a bias, as in Mini-DeiT.
+    Logits that another piece adds to are mixed with what it adds if that stands before
+    this one in `pieces`, as the published relative keys do.
+
+    Attention is computed in its parts then, not by a fused kernel. Weights are not
+    decayed, unlike the published ones: towards zero all tokens become alike.
+
+    Args:
+        init: "identity" (starts without effect, for a model that is trained already),
+            or "published" (truncated normal with 0.02, so that attention gives next to
+            nothing at first).
+
+    Raises:
+        ValueError: If there is no such init; one line says what is allowed.
+    """
+
+    kind: ClassVar[str] = "head_mix"
+    init: str = "identity"
+
+    def __post_init__(self):
+        check_choice(_OWNER, "init", self.init, INITS)
+
+    def weights(self, sizes):
+        """Returns both mixes, (H, H), output heads first; see `Piece.weights`."""
+        start = _identities
+        if self.init == "published":
+            start = keras.initializers.TruncatedNormal(stddev=0.02)
+        # So few numbers, of which every logit is made, are rounded nowhere.
+        return {
+            name: Weight((sizes.heads, sizes.heads), start, False, exact=True)
+            for name in ("logits", "probabilities")
+        }
+
+    def logits(self, w, logits, query):
+        """Returns M_l logits; see `Piece.logits`."""
+        return _mixed(w.logits, logits)
+
+    def probabilities(self, w, probabilities):
+        """Returns M_w probabilities; see `Piece.probabilities`."""
+        return _mixed(w.probabilities, probabilities)
+
+
+def _mixed(mix, heads):
+    """Returns (B, H, T, S) with mix (H, H) over the heads, in the dtype of these."""
+    _, count, tokens, keys = heads.shape
+    flat = numerics.reshaped(heads, (-1, count, tokens * keys))
+    flat = numerics.product(numerics.cast(mix, heads.dtype), flat)
+    return numerics.reshaped(flat, (-1, count, tokens, keys))
