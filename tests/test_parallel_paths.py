@@ -26,16 +26,13 @@ CASES = {
         {**MAXIMUM, "paths": 2, "sharing": "all", "scan": "always"},
         1,
     ),
-    "three, gates": ({**MAXIMUM, "gated": True, "activation": "silu"}, 2),
     "one token": (
         {
             **MAXIMUM,
             "class_token": False,
             "patch_size": 12,
             "pooling": "mean",
-            "sharing": "cycle",
-            "unique_blocks": 2,
-            "steps": 3,
+            "sharing": "all",
         },
         1,
     ),
@@ -43,13 +40,14 @@ CASES = {
         {
             **MAXIMUM,
             "width": 15,
+            "gated": True,
+            "activation": "silu",
             "block_sizes": [(2, 5, 3, 8), (1, 4, 6, 10)],
             "step_widths": (3, 10),
             "norm_epsilon": 0.05,
         },
         2,
     ),
-    "one attention": ({"paths": 2, "sharing": "attention", "shared_norms": True}, 2),
 }
 TOLD = ("two in a loop",)
 

@@ -191,7 +191,7 @@ def check_around(owner: str, pieces: Sequence[Piece], paths: int):
     inside = [piece.kind for piece in pieces if piece.acts_inside]
     if paths > 1 and inside:
         raise ValueError(
-            f"{owner}: pieces has {', '.join(map(repr, inside))}, which acts inside "
-            f"attention or an MLP, and each of paths={paths} has its own; leave it "
-            "out, or use paths=1."
+            f"{owner}: pieces has {', '.join(map(repr, inside))}, which acts inside an "
+            f"attention or MLP of which paths={paths} has several; leave it out, or "
+            "use paths=1."
         )

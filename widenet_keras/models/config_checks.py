@@ -145,7 +145,7 @@ def _check_paths(config):
         raise ValueError(
             f"{OWNER}: paths={config.paths} is for dense blocks and moe_blocks="
             f"{config.moe_blocks!r} asks for experts; use moe_blocks='none', or "
-            "num_experts for more of them and paths=1."
+            "paths=1 and more of num_experts."
         )
     check_around(OWNER, config.pieces, config.paths)
 
