@@ -3,11 +3,11 @@
 import keras
 
 from widenet_keras.layers import depth
-from widenet_keras.layers.normalization import StackedNorms, StepNorms
+from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
-from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.private import Private
+from widenet_keras.layers.ring_of_steps import ring_of_steps, weights_of_steps
 from widenet_keras.layers.shared_parts import (
     blocks_as_dicts,
     blocks_of_dicts,
@@ -16,6 +16,8 @@ from widenet_keras.layers.shared_parts import (
     parts_of,
     read_blocks,
     sizes_of,
+    stacked_norms,
+    stacked_pieces,
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
 from widenet_keras.layers.step import outputs_spec
@@ -43,10 +45,7 @@ class Encoder(keras.layers.Layer):
             ablation), instead of a private pair per step.
         stochastic_depth: Rate at which the last step's branches are dropped per
             image in training; it grows linearly from 0 at the first step.
-        scan: Whether steps that share a block compile as one loop: "auto" (in
-            graphs on JAX and TensorFlow), "always" or "never". With "always" blocks
-            of one kind are looped over too where no step reads that of another one;
-            their weights are copied into stacks. torch takes steps one by one.
+        scan: As for `WideNetConfig`: "auto", "always" or "never".
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
         pieces: What the steps keep for themselves besides norms: `LoRA`,
@@ -54,6 +53,9 @@ class Encoder(keras.layers.Layer):
         step_widths: As for `WideNetConfig`, and so the next two.
         nested_widths: See `step_widths`.
         nested_probabilities: See `step_widths`.
+        ring_size: N, if the steps read their kernels from one `Ring`; then there is one
+            block, whose sizes and settings count, and which gets no weights.
+        ring_seed: Seed of that ring.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -75,6 +77,8 @@ class Encoder(keras.layers.Layer):
         step_widths=None,
         nested_widths=(),
         nested_probabilities=None,
+        ring_size=None,
+        ring_seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -87,7 +91,11 @@ class Encoder(keras.layers.Layer):
         self.shared_norms = shared_norms
         self.stochastic_depth = stochastic_depth
         self.scan, self.remat, self.seed = scan, remat, seed
+        self.ring_size, self.ring_seed, self.ring = ring_size, ring_seed, None
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
+        # Steps that read a ring have kernels of their own, if of one block.
+        plan = sharing if ring_size is None else "none"
+        self.kernels_of_step = block_of_step(plan, steps, len(blocks))
         hidden = tuple(blocks[block].hidden_dim for block in self.block_of_step)
         given = step_widths, nested_widths, nested_probabilities
         self.widths = Widths(*(tuple(w) if type(w) is list else w for w in given))
@@ -95,27 +103,13 @@ class Encoder(keras.layers.Layer):
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
-        self.norm1, self.norm2 = (
-            StackedNorms(
-                max(rows) + 1 if shared_norms else steps,
-                self.blocks[0].norm_epsilon,
-                dtype=self.dtype_policy,
-                name=f"norm{number}",
-            )
-            for number, rows in enumerate(self._norm_rows, 1)
-        )
+        rows = self._norm_rows if shared_norms else (range(steps),) * 2
+        policy = self.dtype_policy
+        self.norm1, self.norm2 = stacked_norms(blocks, rows, policy)
         self.pieces = pieces_of("Encoder", pieces)
-        # Without pieces there is no such layer, so that files stay as they were.
-        self.stacked_pieces = None
-        if self.pieces:
-            routed = tuple(blocks[block].is_routed for block in self.block_of_step)
-            self.stacked_pieces = StackedPieces(
-                self.pieces,
-                routed,
-                self.block_of_step,
-                dtype=self.dtype_policy,
-                name="pieces",
-            )
+        of_steps = [blocks[block] for block in self.block_of_step]
+        rows = self.kernels_of_step
+        self.stacked_pieces = stacked_pieces(self.pieces, of_steps, rows, policy)
 
     # Of the tokens, which `summary` shows.
     output_shape = property(lambda self: self._build_shapes_dict["tokens_shape"])
@@ -124,7 +118,12 @@ class Encoder(keras.layers.Layer):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
-        for layer in (*self.blocks, self.norm1, self.norm2):
+        parts = self.blocks
+        if self.ring_size is not None:
+            ring = self.ring_size, self.ring_seed, self.dtype_policy
+            self.ring = ring_of_steps(self.blocks, self.steps, tokens_shape[-1], *ring)
+            parts = [self.ring]
+        for layer in (*parts, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
         if self.pieces:
@@ -173,7 +172,8 @@ class Encoder(keras.layers.Layer):
             changes = any(piece.changes_mixtures for piece in self.pieces)
             changes |= self.widths.step_widths is not None
             how_read = (read, training, tokens.shape[-1], changes, private.share)
-            weights = read_blocks(self.blocks, self.block_of_step, *how_read)
+            given = (self.blocks, self.block_of_step, *how_read)
+            weights = [()] if self.ring else read_blocks(*given)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])
                 private = mapped(lambda leaf: leaf[:steps], private)
@@ -214,7 +214,9 @@ class Encoder(keras.layers.Layer):
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
-        private = Private(norms, pieces=pieces)
+        private = Private(
+            norms, pieces=pieces, weights=weights_of_steps(self.ring, read)
+        )
         steps = self.steps, self.stochastic_depth, self.widths
         return private if draws.silent else private.drawn(draws, *steps)
 
@@ -238,6 +240,8 @@ class Encoder(keras.layers.Layer):
             "seed": self.seed,
             "pieces": as_dicts(self.pieces),
             **self.widths._asdict(),
+            "ring_size": self.ring_size,
+            "ring_seed": self.ring_seed,
         }
 
     @classmethod

@@ -18,6 +18,7 @@ class Private(NamedTuple):
         drop_path: (...,), rate of dropped paths; absent for 0.
         pieces: Tuple of a NamedTuple of weights for each piece.
         share: (...,), which part of the hidden units takes part; absent for all.
+        weights: `BlockWeights` of steps whose block has none; absent elsewhere.
     """
 
     norms: StepNorms
@@ -25,6 +26,7 @@ class Private(NamedTuple):
     drop_path: object = ()
     pieces: tuple = ()
     share: object = ()
+    weights: tuple = ()
 
     def drawn(self, draws, steps, stochastic_depth, widths):
         """Returns it with what a pass of training draws.

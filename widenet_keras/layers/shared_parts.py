@@ -4,7 +4,9 @@ import keras
 
 from widenet_keras.layers.block_math import BlockWeights
 from widenet_keras.layers.heads import joins_inner
+from widenet_keras.layers.normalization import StackedNorms
 from widenet_keras.layers.pieces.piece import Sizes
+from widenet_keras.layers.pieces.stacked_pieces import StackedPieces
 from widenet_keras.layers.sharing import PART_PLANS, ranks
 
 
@@ -106,6 +108,36 @@ def norm_rows(blocks, block_of_step):
     """
     parts = parts_of(blocks)
     return tuple(zip(*(parts[block] for block in block_of_step), strict=True))
+
+
+def stacked_norms(blocks, rows, policy):
+    """Returns the two `StackedNorms` of all steps.
+
+    Args:
+        blocks: As for `read_blocks`.
+        rows: Which row each step reads, for both; two sequences.
+        policy: Dtype policy.
+    """
+    epsilon = blocks[0].norm_epsilon
+    return tuple(
+        StackedNorms(max(each) + 1, epsilon, dtype=policy, name=f"norm{number}")
+        for number, each in enumerate(rows, 1)
+    )
+
+
+def stacked_pieces(pieces, blocks, rows, policy):
+    """Returns the `StackedPieces` of all steps; None without, as files always were.
+
+    Args:
+        pieces: Tuple of `Piece`s.
+        blocks: The `Block` of each step.
+        rows: Which row each step has of what it shares with its block.
+        policy: Dtype policy.
+    """
+    if not pieces:
+        return None
+    routed = tuple(block.is_routed for block in blocks)
+    return StackedPieces(pieces, routed, rows, dtype=policy, name="pieces")
 
 
 def blocks_as_dicts(blocks):

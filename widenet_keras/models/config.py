@@ -22,6 +22,8 @@ _ADDED = (
     "step_widths",
     "nested_widths",
     "nested_probabilities",
+    "ring_size",
+    "ring_seed",
 )
 
 
@@ -105,6 +107,10 @@ class WideNetConfig(Steps):
         nested_widths: Fractions of the hidden units, ascending to 1.0, of which every
             batch of training takes one, for `widenet_keras.extract` (MatFormer).
         nested_probabilities: How often each of them is taken; None for equally.
+        ring_size: N, if all kernels of the steps are read from one vector of N numbers
+            (a `Ring`), with sharing="none" and dense blocks; at most as many as these
+            kernels have. None for kernels of their own.
+        ring_seed: Seed of where each of them reads; another one is another model.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -153,6 +159,8 @@ class WideNetConfig(Steps):
     step_widths: tuple[int, ...] | None = None
     nested_widths: tuple[float, ...] = ()
     nested_probabilities: tuple[float, ...] | None = None
+    ring_size: int | None = None
+    ring_seed: int = 0
 
     def __post_init__(self):
         for field in _TUPLES:

@@ -5,7 +5,6 @@ import keras
 from widenet_keras.layers.embedding import embedded
 from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import head
-from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.blocks import blocks_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.features import Features
@@ -58,7 +57,7 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
         self.encoder = Encoder(
             blocks_of(config, policy),
             config.steps,
-            sharing="none" if config.sharing in PART_PLANS else config.sharing,
+            sharing=config.encoder_sharing,
             shared_norms=config.shared_norms,
             stochastic_depth=config.stochastic_depth,
             scan=config.scan,
@@ -67,6 +66,8 @@ class WideNet(Origin, Freezing, FromPreset, NeedsClasses, Saved, keras.Model):
             step_widths=config.step_widths,
             nested_widths=config.nested_widths,
             nested_probabilities=config.nested_probabilities,
+            ring_size=config.ring_size,
+            ring_seed=config.ring_seed,
             seed=seed,
             dtype=policy,
             name="encoder",

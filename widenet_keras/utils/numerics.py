@@ -49,6 +49,7 @@ split = _numerics.split
 split_heads = _numerics.split_heads
 split_joined = _numerics.split_joined
 stacked = _numerics.stacked
+taken = _numerics.taken
 tanh = _numerics.tanh
 tokens_first = _numerics.tokens_first
 uniform = _random.uniform

@@ -153,6 +153,12 @@ def rows_of(tensor, count):
     return tensor.unbind() if isinstance(tensor, torch.Tensor) else tensor
 
 
+def taken(vector, places):
+    """Returns the entries of a vector at places, (T,)."""
+    # Keras' own makes each place of 8 bytes first.
+    return vector.index_select(0, places)
+
+
 def recomputed(function, static=()):
     """Returns the function: what its gradient keeps is left to the framework."""
     return function

@@ -23,6 +23,7 @@ product_of_float32 = ops.matmul
 reshaped = ops.reshape
 shape = ops.shape
 stacked = ops.stack
+taken = ops.take
 tanh = ops.tanh
 # What no gradient needs, a compiler does not keep.
 without_gradients = contextlib.nullcontext
