@@ -8,6 +8,7 @@ from widenet_keras.layers.pieces.lora import ATTENTION_MAPS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import path_of, read
 from widenet_keras.models.widenet import WideNet
+from widenet_keras.utils import numerics
 
 
 def products_of(block: Block) -> dict[str, tuple]:
@@ -108,7 +109,8 @@ def nearest(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     """Returns the weights of a block for each step, with what LoRA adds to them.
 
-    Of a step that takes a part of the hidden units, those of that part.
+    Of a step that takes a part of the hidden units, those of that part; of steps that
+    read a ring, what they read there.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.
@@ -118,17 +120,41 @@ def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     """
     config, found = model.config, {}
     factors = {name: read(weight) for name, weight in factors_of(model).items()}
-    for step in range(config.steps):
+    values_of = _of_blocks if model.encoder.ring is None else _of_ring
+    for step, name, values in values_of(model):
+        deltas = added(factors, name, row_of(config, name, step))
+        # A router has no bias.
+        for (place, value), delta in zip(values.items(), deltas, strict=False):
+            value = (value + delta).astype("float32")
+            if config.step_widths is not None:
+                value = _first(value, name, config.step_widths[step])
+            found[f"encoder/block_{step}/{place}"] = value
+    return found
+
+
+def _of_blocks(model):
+    """Yields step, name and values of each product, a dict by places in a block."""
+    for step in range(model.config.steps):
         for name, variables in products_of(block_of(model, step)).items():
-            deltas = added(factors, name, row_of(config, name, step))
-            for variable, delta in zip(variables, deltas, strict=True):
+            values = {}
+            for variable in variables:
                 if variable is not None:
                     _, _, place = path_of(variable).split("/", 2)
-                    value = (read(variable) + delta).astype("float32")
-                    if config.step_widths is not None:
-                        value = _first(value, name, config.step_widths[step])
-                    found[f"encoder/block_{step}/{place}"] = value
-    return found
+                    values[place] = read(variable)
+            yield step, name, values
+
+
+def _of_ring(model):
+    """Yields the same of a model whose steps read a ring."""
+    with numerics.weights_as_stored() as read_tensor:
+        products = model.encoder.ring.read(read_tensor)
+    for name, product in products.items():
+        part = "attention" if name in ATTENTION_MAPS else "feed_forward"
+        kernels, biases = map(read, product[:2])
+        for step, kernel in enumerate(kernels):
+            place = f"{part}/{name}"
+            values = {f"{place}/kernel": kernel, f"{place}/bias": biases[step]}
+            yield step, name, values
 
 
 def _first(value, name, hidden):
