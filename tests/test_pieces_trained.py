@@ -136,6 +136,7 @@ def test_parameters_of_the_papers(pieces, count):
         ("vit_b16", {"pieces": [LoRA(64)]}, 55_348_456),
         ("rmsl_small_32", {}, 1_249_354),
         ("relaxed_small_32", {}, 1_435_210),
+        ("rpg_small_32", {}, 1_257_802),
     ],
 )
 @pytest.mark.usefixtures("_without_values")

@@ -40,13 +40,21 @@ def places(size, count, seed):
 
 
 class _Unseen:
-    """A constant that Keras does not look into: neither saved, counted nor trained."""
+    """A constant that Keras does not look into: neither saved, counted nor trained.
 
-    def __init__(self, value):
-        # A variable, so that no program holds a copy of its own.
+    Args:
+        size: How many numbers it has.
+        values: Function without arguments that returns them, (size,) NumPy.
+    """
+
+    def __init__(self, size, values):
+        def initializer(shape, dtype=None):
+            return ops.convert_to_tensor(values(), dtype)
+
+        # A variable, which graphs of TensorFlow refer to instead of holding a copy.
         with making(_ROLE):
             self.variable = keras.Variable(
-                value, trainable=False, dtype="int32", autocast=False, name="places"
+                initializer, (size,), "int32", trainable=False, name="places"
             )
 
 
@@ -121,7 +129,8 @@ class Ring(keras.layers.Layer):
             )
             for name, (steps, _, outputs) in self.shapes.items()
         ]
-        self._places = _Unseen(places(self.size, self.count, self.seed))
+        where = self.size, self.count, self.seed
+        self._places = _Unseen(self.count, lambda: places(*where))
 
     def read(self, read):
         """Returns the `Product`s by name, each of kernels (L, Din, Dout), a dict.
