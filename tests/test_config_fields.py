@@ -180,8 +180,8 @@ def test_what_has_its_default_is_not_written():
     new |= {"norm_after_pooling", "pieces"}
     groups = {"attention_groups"}
     widths = {"block_sizes", "step_widths", "nested_widths", "nested_probabilities"}
-    paths = {"paths", "cheap_features"}
-    assert before == set(vars(WideNetConfig())) - new - widths - groups - paths
+    more = {"paths", "cheap_features", "ring_size", "ring_seed"} | groups
+    assert before == set(vars(WideNetConfig())) - new - widths - more
     fields = json.loads(json.dumps(tiny_config("vit", **MANY).to_dict()))
     assert fields.keys() - before == new - {"pieces"}
     assert WideNetConfig(**fields) == tiny_config("vit", **MANY)

@@ -117,6 +117,11 @@ LAYERS = {
         TOKENS,
         {},
     ),
+    "Encoder with a ring": (
+        lambda d: encoder(d, (dense,), ring_size=700, ring_seed=3),
+        TOKENS,
+        {},
+    ),
     "Experts": (
         lambda d: layers.Experts(4, 14, **SPREAD, dtype=d),
         values(4, 10, 12),
@@ -129,6 +134,11 @@ LAYERS = {
         {},
     ),
     "MixtureOfExperts": (mixture, TOKENS, {}),
+    "Ring": (
+        lambda d: layers.Ring(100, {"b": (2, 12, 5), "a": (3, 4, 12)}, 7, dtype=d),
+        TOKENS,
+        {"which": "b", "step": 1},
+    ),
     "RoutedExperts": (routed, TOKENS, {}),
     "RoutedExperts grouped": (
         lambda d: routed(d, layers.GroupedTop1Router),
@@ -339,6 +349,8 @@ def shrunk(preset):
         sizes |= {"steps": steps, "unique_blocks": 2}
     if large.attention_groups != 1:
         sizes |= {"attention_groups": (9, 3, 1, 1)}
+    if large.ring_size:
+        sizes["ring_size"] = 816
     return widenet_keras.preset_config(preset, **sizes)
 
 

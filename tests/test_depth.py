@@ -66,6 +66,13 @@ PLANS = {
     },
     "one attention": {"steps": 3, "sharing": "attention"},
     "one mixture": {"steps": 3, "sharing": "feed_forward"},
+    "a ring": {
+        "steps": 3,
+        "sharing": "none",
+        "moe_blocks": "none",
+        "ring_size": 500,
+        "nested_widths": (0.5, 1.0),
+    },
 }
 TOLD = ("cycle and a rest", "one of two routed")
 

@@ -138,6 +138,7 @@ def test_parameters_of_the_papers(pieces, count):
         ("relaxed_small_32", {}, 1_435_210),
         ("multipath_small_32", {}, 2_440_538),
         ("m6t_small_32", {}, 3_724_490),
+        ("rpg_small_32", {}, 1_257_802),
     ],
 )
 @pytest.mark.usefixtures("_without_values")

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import keras
 
+from widenet_keras.conversions.untie import untie
 from widenet_keras.layers.embedding import resample_positions
 from widenet_keras.models.class_names import same_classes
 from widenet_keras.models.frozen import checked_parts, parts_kept, weights_of_part
@@ -25,8 +26,9 @@ def adapted(
     other classes start the last layer anew, `num_classes=0` leaves it out, and fields
     that touch no weight (dropout, capacity, loss weights, engine, remat ...) just
     change. `pieces` may be added, which start anew, or left out; for a piece of other
-    sizes leave it out first, `adapted(pieces=()).adapted(pieces=[...])`. All other
-    weights are equal. The copy is not compiled.
+    sizes leave it out first, `adapted(pieces=()).adapted(pieces=[...])`. With
+    `ring_size=None` kernels that are read from a ring are written out, as by `untie`.
+    All other weights are equal. The copy is not compiled.
 
     ```python
     adapters = [{"kind": "lora", "rank": 4}]
@@ -52,6 +54,7 @@ def adapted(
             would be frozen; one line names it.
     """
     check_plain("adapted", model)
+    model = _without_ring(model, fields)
     if class_names is not None:
         fields.setdefault("num_classes", len(class_names))
     config = model.config.replace(**fields)
@@ -116,6 +119,25 @@ def adapted(
             )
         weight.assign(value)
     return other
+
+
+def _without_ring(model, fields):
+    """Returns the model, untied if it has a ring and the copy shall have none."""
+    config = model.config
+    if config.ring_size is None:
+        return model
+    for name in ("ring_size", "ring_seed"):
+        has = getattr(config, name)
+        given = fields.get(name, has)
+        if given is None:
+            return untie(model)
+        if given != has:
+            raise ValueError(
+                f"adapted: {name}={given!r} is another ring than that of the model "
+                f"({name}={has}), whose numbers mean nothing there; build a new model, "
+                "or use ring_size=None for its kernels without a ring."
+            )
+    return model
 
 
 def _carried(model, fresh_head):

@@ -12,7 +12,7 @@ from widenet_keras.conversions.units import HIDDEN
 from widenet_keras.layers.pieces.lora import FEED_FORWARD_MAPS
 from widenet_keras.layers.widths import units_of
 from widenet_keras.models.config import WideNetConfig
-from widenet_keras.models.weights import check_plain, path_of, read
+from widenet_keras.models.weights import check_kernels, check_plain, path_of, read
 from widenet_keras.models.widenet import WideNet
 
 
@@ -62,6 +62,7 @@ def extract(
     """
     check_model("extract", model)
     check_plain("extract", model)
+    check_kernels("extract", model)
     config = model.config
     if config.step_widths is not None:
         raise ValueError(

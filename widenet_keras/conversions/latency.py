@@ -222,9 +222,7 @@ def facts_of(config: WideNetConfig) -> dict:
 
 
 def sizes_of(config: WideNetConfig) -> dict[str, list[tuple[int, int]]]:
-    """Returns the smallest and the largest sizes that parts of a model can have.
-
-    They are a pair for each axis of the grid of each kind of part that the model has.
+    """Returns the range of sizes on each axis of each kind of part of a model.
 
     Args:
         config: `WideNetConfig`.

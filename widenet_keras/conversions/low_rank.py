@@ -9,6 +9,7 @@ from widenet_keras.layers.pieces.lora import ATTENTION_MAPS, FEED_FORWARD_MAPS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import path_of, read
 from widenet_keras.models.widenet import WideNet
+from widenet_keras.utils import numerics
 
 
 def products_of(block: Block) -> dict[str, tuple]:
@@ -115,7 +116,8 @@ def nearest(matrix: np.ndarray, rank: int) -> tuple[np.ndarray, np.ndarray]:
 def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     """Returns the weights of a block for each step, with what LoRA adds to them.
 
-    Of a step that takes a part of the hidden units, those of that part.
+    Of a step that takes a part of the hidden units, those of that part; of steps that
+    read a ring, what they read there.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.
@@ -125,20 +127,40 @@ def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
     """
     config, found = model.config, {}
     factors = {name: read(weight) for name, weight in factors_of(model).items()}
-    for step in range(config.steps):
-        block, changes = block_of(model, step), {}
-        for name, variables in products_of(block).items():
-            deltas = added(factors, name, row_of(config, name, step))
-            for variable, delta in zip(variables, deltas, strict=True):
-                changes[id(variable)] = name, delta
-        for variable in block.weights:
-            name, delta = changes.get(id(variable), ("", 0.0))
-            value = (read(variable) + delta).astype("float32")
-            if config.step_widths is not None:
-                value = _first(value, name, config.step_widths[step])
-            _, _, place = path_of(variable).split("/", 2)
-            found[f"encoder/block_{step}/{place}"] = value
+    values_of = _of_blocks if model.encoder.ring is None else _of_ring
+    for step, place, value, name, part in values_of(model):
+        delta = added(factors, name, row_of(config, name, step))[part]
+        value = (value + delta).astype("float32")
+        if config.step_widths is not None:
+            value = _first(value, name, config.step_widths[step])
+        found[f"encoder/block_{step}/{place}"] = value
     return found
+
+
+def _of_blocks(model):
+    """Yields step, place in a block, and value of each weight that a step reads.
+
+    And of which product it is, "" for none, and whether its kernel (0) or its bias (1).
+    """
+    for step in range(model.config.steps):
+        block, parts = block_of(model, step), {}
+        for name, variables in products_of(block).items():
+            parts |= {id(each): (name, n) for n, each in enumerate(variables)}
+        for variable in block.weights:
+            _, _, place = path_of(variable).split("/", 2)
+            yield step, place, read(variable), *parts.get(id(variable), ("", 0))
+
+
+def _of_ring(model):
+    """Yields the same of a model whose steps read a ring."""
+    with numerics.weights_as_stored() as read_tensor:
+        products = model.encoder.ring.read(read_tensor)
+    for name, product in products.items():
+        part = "attention" if name in ATTENTION_MAPS else "feed_forward"
+        kernels, biases = map(read, product[:2])
+        for step, values in enumerate(zip(kernels, biases, strict=True)):
+            for n, kind in enumerate(("kernel", "bias")):
+                yield step, f"{part}/{name}/{kind}", values[n], name, n
 
 
 def _first(value, name, hidden):

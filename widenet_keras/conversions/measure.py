@@ -19,7 +19,7 @@ from widenet_keras.data.progress import Progress
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.memory import parameter_count
-from widenet_keras.models.weights import check_plain
+from widenet_keras.models.weights import check_kernels, check_plain
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.devices import device_named
@@ -96,6 +96,7 @@ def measure_latency(
     """
     check_model(_OWNER, model)
     check_plain(_OWNER, model)
+    check_kernels(_OWNER, model)
     check_integer(_OWNER, "batch_size", batch_size, 1)
     check_integer(_OWNER, "repeats", repeats, 1)
     device, config = device_named(_OWNER, device), model.config

@@ -13,6 +13,7 @@ from widenet_keras.conversions.importance import check_classifier, importance
 from widenet_keras.conversions.selection import kept_units, least_cost
 from widenet_keras.conversions.units import unit_sets
 from widenet_keras.models.config_checks import check_one_path
+from widenet_keras.models.weights import check_kernels
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.checks import check_choice, check_fraction, check_integer
 from widenet_keras.utils.printable import printable
@@ -164,6 +165,7 @@ def _check_model(model):
     """Raises `ValueError` unless a model can be pruned, whatever it costs."""
     check_classifier("prune", model)
     check_one_path("prune", model.config)
+    check_kernels("prune", model)
     kinds = [piece.kind for piece in model.config.pieces]
     if kinds:
         advice = "leave them out with adapted(pieces=())"

@@ -15,7 +15,7 @@ from widenet_keras.conversions.relaxed_config import relaxed_config
 from widenet_keras.conversions.remade import check_model
 from widenet_keras.conversions.tie import BASES, tied
 from widenet_keras.data.progress import Progress
-from widenet_keras.models.weights import check_plain, read
+from widenet_keras.models.weights import check_kernels, check_plain, read
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
 
@@ -86,6 +86,7 @@ def relax(
     """
     check_model("relax", model)
     check_plain("relax", model)
+    check_kernels("relax", model)
     check_integer("relax", "rank", rank, 0)
     check_integer("relax", "seed", seed, 0)
     check_choice("relax", "base", base, BASES)

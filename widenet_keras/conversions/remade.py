@@ -1,5 +1,6 @@
 """A model with another configuration and the weights of the one that it is made of."""
 
+import keras
 import numpy as np
 
 from widenet_keras.models.config import WideNetConfig
@@ -55,5 +56,7 @@ def remade(
     other.frozen = parts_kept(model, other)
     sources = weights_by_path(model)
     for path, weight in weights_by_path(other).items():
-        weight.assign(values[path] if path in values else sources[path])
+        # A copy: JAX gives the memory of a weight to what it computes next.
+        value = values[path] if path in values else sources[path]
+        weight.assign(keras.ops.copy(value))
     return other

@@ -15,6 +15,7 @@ from widenet_keras.conversions.tied_weights import (
 from widenet_keras.models.block_sizes import check_equal_blocks
 from widenet_keras.models.frozen import parts_kept
 from widenet_keras.models.weights import (
+    check_kernels,
     check_plain,
     read,
     weights_by_path,
@@ -147,6 +148,7 @@ def tied(
     check_integer(owner, "seed", seed, 0)
     check_model(owner, model)
     check_plain(owner, model)
+    check_kernels(owner, model)
     check_equal_blocks(owner, model.config)
     check_choice(owner, "base", base, BASES)
     config, groups = tied_config(owner, model.config, base, fields)

@@ -8,7 +8,7 @@ import numpy as np
 
 from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.layers.sharing import PART_PLANS
-from widenet_keras.models.weights import check_plain, weights_by_path
+from widenet_keras.models.weights import check_kernels, check_plain, weights_by_path
 from widenet_keras.utils.files import check_file, replaced_when_done
 
 # Names of its class `VisionTransformer` by the epsilon of their norms, which no other
@@ -67,6 +67,7 @@ def to_timm(model, path) -> tuple[Path, Path]:
 def _check(model):
     """Raises `ValueError` for what timm cannot express."""
     check_plain("to_timm", model)
+    check_kernels("to_timm", model)
     config = model.config
     lacks = {
         "experts": config.routed_steps,

@@ -25,12 +25,14 @@ def untie(model: WideNet) -> WideNet:
     ```
 
     Every step gets a copy of what it reads, with LoRA added to its products; so a
-    relaxed model becomes a plain ViT again. Other pieces belong to the steps and stay;
-    of those that steps share with their block each gets a copy too.
+    relaxed model becomes a plain ViT again, and one whose kernels are read from a ring
+    one with kernels. Other pieces belong to the steps and stay; of those that steps
+    share with their block each gets a copy too.
 
     Args:
-        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms, or
-            has `step_widths`; steps of several widths get blocks of these.
+        model: A `WideNet` or `ImageClassifier` that shares blocks, a part or norms, has
+            a ring (`ring_size`) or `step_widths`; steps of several widths get blocks of
+            these.
 
     Returns:
         A new, uncompiled model of the same class and dtype policy, with
@@ -59,13 +61,15 @@ def untie(model: WideNet) -> WideNet:
 
 
 def shares_nothing(config: WideNetConfig) -> bool:
-    """Whether each step has a block of its own.
+    """Whether each step has a block of its own, and kernels of its own.
 
     Args:
         config: `WideNetConfig`.
     """
     own = tuple(range(config.steps))
-    return all(config.holders(part) == own for part in PART_PLANS)
+    return config.ring_size is None and all(
+        config.holders(part) == own for part in PART_PLANS
+    )
 
 
 def apart(model: WideNet) -> WideNet:
@@ -87,6 +91,8 @@ def apart(model: WideNet) -> WideNet:
         step_widths=None,
         nested_widths=(),
         nested_probabilities=None,
+        ring_size=None,
+        ring_seed=0,
         pieces=tuple(piece for piece in config.pieces if piece.kind != "lora"),
     )
     private = sized(private, config.sizes_of_steps).replace(

@@ -40,10 +40,11 @@ def export(
 
     Nothing is left behind if the check fails (`widenet_keras.exports.compare.check`
     has the bounds); an older export is replaced only by one that passed. A model of
-    a lower precision is exported in float32. `quantize` is what weights are stored
-    in: float32, float16, int8 ("dynamic_int8", activations stay float or take their
-    ranges from each call), or int8 with activations in int8 whose ranges are
-    calibrated on `images` ("int8", LiteRT and ONNX).
+    a lower precision is exported in float32, and one that reads a ring with its kernels
+    written out, as by `untie`; a `.keras` file of floats keeps the ring. `quantize` is
+    what weights are stored in: float32, float16, int8 ("dynamic_int8", activations stay
+    float or take their ranges from each call), or int8 with activations in int8 whose
+    ranges are calibrated on `images` ("int8", LiteRT and ONNX).
 
     Args:
         model: A `WideNet` or `ImageClassifier`, on any backend.
@@ -95,7 +96,7 @@ def export(
     check_target(path, format)
     manifest = manifest_of(model, options, class_names)
     say(f"exporting {model.name} to {path} ({format}, quantize={quantize}) ...")
-    model = _in_float32(model)
+    model = _in_float32(_with_kernels(model, options, say))
     samples = _samples(model, images, options)
     with exact_products(), replaced_when_done(path) as fresh:
         logits = _logits(model, samples)
@@ -149,6 +150,19 @@ def _check_model(model, options):
             f"export: input='jpeg' and images of {model.config.channels} channels; "
             "encoded images have 1 or 3, so use input='float'."
         )
+
+
+def _with_kernels(model, options, say):
+    """Returns the model without a ring; a `.keras` file of floats may have one."""
+    ring, rounds = model.config.ring_size, options.quantize == "dynamic_int8"
+    if ring is None or (options.format == "keras" and not rounds):
+        return model
+    found = model.adapted(ring_size=None)
+    say(
+        f"its kernels are read from a ring of {ring:,} and written out: "
+        f"{found.count_params():,} parameters instead of {model.count_params():,}."
+    )
+    return found
 
 
 def _in_float32(model):

@@ -13,6 +13,7 @@ from widenet_keras.layers.mixture_of_experts import MixtureOfExperts as MixtureO
 from widenet_keras.layers.normalization import StackedNorms as StackedNorms
 from widenet_keras.layers.normalization import StepNorms as StepNorms
 from widenet_keras.layers.parallel_paths import ParallelPaths as ParallelPaths
+from widenet_keras.layers.ring import Ring as Ring
 from widenet_keras.layers.routed_experts import RoutedExperts as RoutedExperts
 from widenet_keras.layers.token_attention_pooling import (
     TokenAttentionPooling as TokenAttentionPooling,

@@ -126,9 +126,8 @@ class Attention(keras.layers.Layer):
         self.key_dim = key_dim
         self.value_dim = value_dim
 
-    def build(self, tokens_shape):
-        """Makes the four products for tokens of shape (B, T, D)."""
-        width = tokens_shape[-1]
+    def size_for(self, width):
+        """Says what is static about it for tokens of width D, `spec`; no weights."""
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(
                 f"Attention: width={width} is not divisible by "
@@ -137,7 +136,13 @@ class Attention(keras.layers.Layer):
         key_dim = self.key_dim or width // self.num_heads
         value_dim = self.value_dim or key_dim
         self.spec = AttentionSpec(self.num_heads, key_dim, value_dim, self.dropout)
-        inner = [self.num_heads * size for size in (key_dim, key_dim, value_dim)]
+
+    def build(self, tokens_shape):
+        """Makes the four products for tokens of shape (B, T, D)."""
+        width = tokens_shape[-1]
+        self.size_for(width)
+        heads, key_dim, value_dim, _ = self.spec
+        inner = [heads * size for size in (key_dim, key_dim, value_dim)]
         merged_shape = (*tokens_shape[:-1], inner[-1])
         for name, units, shape in (
             ("query", inner[0], tokens_shape),

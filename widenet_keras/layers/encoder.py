@@ -8,16 +8,17 @@ from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
 from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.private import Private
+from widenet_keras.layers.ring_of_steps import ring_of_steps, weights_of_steps
 from widenet_keras.layers.shared_parts import (
     blocks_as_dicts,
     blocks_of_dicts,
     check_mixtures,
     norm_rows,
-    norms_of,
     parts_of,
     read_blocks,
     sizes_of,
-    stacked_pieces_of,
+    stacked_norms,
+    stacked_pieces,
 )
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
 from widenet_keras.layers.step import outputs_spec
@@ -45,10 +46,7 @@ class Encoder(keras.layers.Layer):
             ablation), instead of a private pair per step.
         stochastic_depth: Rate at which the last step's branches are dropped per
             image in training; it grows linearly from 0 at the first step.
-        scan: Whether steps that share a block compile as one loop: "auto" (in
-            graphs on JAX and TensorFlow), "always" or "never". With "always" blocks
-            of one kind are looped over too where no step reads that of another one;
-            their weights are copied into stacks. torch takes steps one by one.
+        scan: As for `WideNetConfig`: "auto", "always" or "never".
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
         pieces: What the steps keep for themselves besides norms: `LoRA` and others,
@@ -57,6 +55,9 @@ class Encoder(keras.layers.Layer):
         nested_widths: See `step_widths`.
         nested_probabilities: See `step_widths`.
         attention_groups: See `step_widths`.
+        ring_size: N, if the steps read their kernels from one `Ring`; then there is one
+            block, whose sizes and settings count, and which gets no weights.
+        ring_seed: Seed of that ring.
         seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
@@ -79,6 +80,8 @@ class Encoder(keras.layers.Layer):
         nested_widths=(),
         nested_probabilities=None,
         attention_groups=1,
+        ring_size=None,
+        ring_seed=0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -91,22 +94,28 @@ class Encoder(keras.layers.Layer):
         self.shared_norms = shared_norms
         self.stochastic_depth = stochastic_depth
         self.scan, self.remat, self.seed = scan, remat, seed
+        self.ring_size, self.ring_seed, self.ring = ring_size, ring_seed, None
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
+        # Steps that read a ring have kernels of their own, if of one block.
+        plan = sharing if ring_size is None else "none"
+        self.kernels_of_step = block_of_step(plan, steps, len(blocks))
         hidden = tuple(blocks[block].hidden_dim for block in self.block_of_step)
         given = step_widths, nested_widths, nested_probabilities
         self.widths = Widths(*(tuple(w) if type(w) is list else w for w in given))
         self.widths.check("Encoder", hidden)
         self.attention_groups = attention_groups
-        wanted = attention_groups, self.block_of_step
-        self._groups = GroupsOfSteps.of("Encoder", *wanted)
+        self._groups = GroupsOfSteps.of(
+            "Encoder", attention_groups, self.kernels_of_step
+        )
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
         rows = self._norm_rows if shared_norms else (range(steps),) * 2
-        self.norm1, self.norm2 = norms_of(blocks, rows, self.dtype_policy)
+        policy = self.dtype_policy
+        self.norm1, self.norm2 = stacked_norms(blocks, rows, policy)
         self.pieces = pieces_of("Encoder", pieces)
-        stacks = self.pieces, blocks, self.block_of_step, self.dtype_policy
-        self.stacked_pieces = stacked_pieces_of(*stacks)
+        of_steps = [blocks[block] for block in self.block_of_step], self.kernels_of_step
+        self.stacked_pieces = stacked_pieces(self.pieces, *of_steps, policy)
 
     # Of the tokens, which `summary` shows.
     output_shape = property(lambda self: self._build_shapes_dict["tokens_shape"])
@@ -116,7 +125,12 @@ class Encoder(keras.layers.Layer):
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
         self._groups.check("Encoder", tokens_shape[1], self.pieces)
-        for layer in (*self.blocks, self.norm1, self.norm2):
+        parts = self.blocks
+        if self.ring_size is not None:
+            ring = self.ring_size, self.ring_seed, self.dtype_policy
+            self.ring = ring_of_steps(self.blocks, self.steps, tokens_shape[-1], *ring)
+            parts = [self.ring]
+        for layer in (*parts, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
         if self.pieces:
@@ -165,7 +179,8 @@ class Encoder(keras.layers.Layer):
             changes = any(piece.changes_mixtures for piece in self.pieces)
             changes |= self.widths.step_widths is not None
             how_read = (read, training, tokens.shape[-1], changes, private.share)
-            weights = read_blocks(self.blocks, self.block_of_step, *how_read)
+            given = (self.blocks, self.block_of_step, *how_read)
+            weights = [()] if self.ring else read_blocks(*given)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])
                 private = mapped(lambda leaf: leaf[:steps], private)
@@ -209,7 +224,8 @@ class Encoder(keras.layers.Layer):
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
         order = self._groups.orders(draws, tokens)
-        private = Private(norms, pieces=pieces, order=order)
+        kernels = weights_of_steps(self.ring, read)
+        private = Private(norms, pieces=pieces, order=order, weights=kernels)
         steps = self.steps, self.stochastic_depth, self.widths
         return private if draws.silent else private.drawn(draws, *steps)
 
@@ -221,19 +237,14 @@ class Encoder(keras.layers.Layer):
 
     def get_config(self):
         """Returns the constructor's arguments."""
+        names = ("steps", "sharing", "shared_norms", "stochastic_depth", "scan")
+        names += ("remat", "seed", "attention_groups", "ring_size", "ring_seed")
         return {
             **super().get_config(),
             "blocks": blocks_as_dicts(self.blocks),
-            "steps": self.steps,
-            "sharing": self.sharing,
-            "shared_norms": self.shared_norms,
-            "stochastic_depth": self.stochastic_depth,
-            "scan": self.scan,
-            "remat": self.remat,
-            "seed": self.seed,
+            **{name: getattr(self, name) for name in names},
             "pieces": as_dicts(self.pieces),
             **self.widths._asdict(),
-            "attention_groups": self.attention_groups,
         }
 
     @classmethod

@@ -35,7 +35,7 @@ class Groups(NamedTuple):
         if self.count == 1:
             return tokens
         if not isinstance(self.order, tuple):
-            tokens = numerics.taken(tokens, self.order[0])
+            tokens = numerics.reordered(tokens, self.order[0])
         _, length, width = tokens.shape
         return numerics.reshaped(tokens, (-1, length // self.count, width))
 
@@ -47,7 +47,7 @@ class Groups(NamedTuple):
         whole = numerics.reshaped(tokens, (-1, length * self.count, *sizes))
         if isinstance(self.order, tuple):
             return whole
-        return numerics.taken(whole, self.order[1])
+        return numerics.reordered(whole, self.order[1])
 
     def heads_together(self, heads):
         """Returns `Heads` (B G, T/G, H, d) each as (B, T, H, d)."""

@@ -59,7 +59,7 @@ def joined_inner(weights):
     One large product is faster than three where joining the kernels, a copy, is paid
     once for many of them. What is quantised, or of unequal sizes, stays apart.
     """
-    sizes = {product.kernel.shape[1] for product in weights.inner}
+    sizes = {product.kernel.shape[-1] for product in weights.inner}
     if len(sizes) > 1 or any(
         not isinstance(product.scale, tuple) for product in weights.inner
     ):

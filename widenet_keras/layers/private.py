@@ -20,6 +20,7 @@ class Private(NamedTuple):
         share: (...,), which part of the hidden units takes part; absent for all.
         order: (..., 2, T), in which order groups of attention are made of the tokens,
             and the one that undoes it; absent if no step has such an order.
+        weights: `BlockWeights` of steps whose block has none; absent elsewhere.
     """
 
     norms: StepNorms
@@ -28,6 +29,7 @@ class Private(NamedTuple):
     pieces: tuple = ()
     share: object = ()
     order: object = ()
+    weights: tuple = ()
 
     def drawn(self, draws, steps, stochastic_depth, widths):
         """Returns it with what a pass of training draws.

@@ -113,13 +113,13 @@ def norm_rows(blocks, block_of_step):
     return tuple(zip(*(parts[block] for block in block_of_step), strict=True))
 
 
-def norms_of(blocks, rows, policy):
-    """Returns the norms before attention and before the feed-forward part.
+def stacked_norms(blocks, rows, policy):
+    """Returns the two `StackedNorms` of all steps.
 
     Args:
         blocks: As for `read_blocks`.
-        rows: As `norm_rows` has them, or of steps with norms of their own.
-        policy: Their dtype policy.
+        rows: Which row each step reads, for both; two sequences.
+        policy: Dtype policy.
     """
     epsilon = blocks[0].norm_epsilon
     return tuple(
@@ -128,19 +128,19 @@ def norms_of(blocks, rows, policy):
     )
 
 
-def stacked_pieces_of(pieces, blocks, block_of_step, policy):
-    """Returns the `StackedPieces` of the steps; None without any, as old files have it.
+def stacked_pieces(pieces, blocks, rows, policy):
+    """Returns the `StackedPieces` of all steps; None without, as files always were.
 
     Args:
         pieces: Tuple of `Piece`s.
-        blocks: As for `read_blocks`.
-        block_of_step: As for `read_blocks`.
-        policy: Its dtype policy.
+        blocks: The `Block` of each step.
+        rows: Which row each step has of what it shares with its block.
+        policy: Dtype policy.
     """
     if not pieces:
         return None
-    routed = tuple(blocks[block].is_routed for block in block_of_step)
-    return StackedPieces(pieces, routed, block_of_step, dtype=policy, name="pieces")
+    routed = tuple(block.is_routed for block in blocks)
+    return StackedPieces(pieces, routed, rows, dtype=policy, name="pieces")
 
 
 def blocks_as_dicts(blocks):

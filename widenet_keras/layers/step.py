@@ -47,13 +47,15 @@ def step(tokens, private, weights, spec, plan, pieces):
     Args:
         tokens: (B, T, D).
         private: `Private` of this step, without leading axes.
-        weights: `BlockWeights` of the block that it reads.
+        weights: `BlockWeights` of the block that it reads; `()` of one without, whose
+            steps have their own.
         spec: `BlockSpec` of that block.
         plan: `Plan` of the step; which block it reads is done with.
         pieces: Tuple of `Piece`s.
     """
     seed, drop_path = private.seed, private.drop_path
     draws = RandomDraws(None if isinstance(seed, tuple) else seed)
+    weights = private.weights or weights
     if plan.hidden is not None:
         weights = weights.narrowed(plan.hidden, spec)
     groups = Groups(plan.groups, private.order if plan.permutes else ())

@@ -12,14 +12,14 @@ from widenet_keras.layers.token_attention_pooling import TokenAttentionPooling
 
 
 def blocks_of(config, policy):
-    """Returns the U unique blocks of a config.
+    """Returns the U unique blocks of a config; one for all steps that read a ring.
 
     Args:
         config: `WideNetConfig`.
         policy: Dtype policy of their layers.
     """
-    blocks = []
-    for index in range(config.num_unique_blocks):
+    blocks, count = [], config.num_unique_blocks
+    for index in range(count if config.ring_size is None else 1):
         attention = _shared(blocks, "attention", config, index)
         feed_forward = _shared(blocks, "feed_forward", config, index)
         block = Block(

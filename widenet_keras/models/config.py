@@ -10,24 +10,8 @@ from widenet_keras.models.config_checks import OWNER, check_config
 from widenet_keras.models.config_steps import Steps
 from widenet_keras.utils import checks
 
-# Fields that files of the first versions do not have.
-_ADDED = (
-    "pieces",
-    "norm_epsilon",
-    "gated",
-    "embedding_norm",
-    "registers",
-    "norm_after_pooling",
-    "block_sizes",
-    "step_widths",
-    "nested_widths",
-    "nested_probabilities",
-    "attention_groups",
-    "paths",
-    "cheap_features",
-)
-
-
+# The first of the fields that files of the first versions do not have.
+_FIRST_ADDED = "pieces"
 # Fields that JSON has as lists.
 _TUPLES = (
     "moe_blocks",
@@ -123,6 +107,10 @@ class WideNetConfig(Steps):
         paths: n, attentions and MLPs in parallel, see `layers.ParallelPaths`, in every
             block; these are dense then. Such a step costs n times as much.
         cheap_features: "maximum" adds the larger of every two paths, "none" does not.
+        ring_size: N, if all kernels of the steps are read from one vector of N numbers
+            (a `Ring`), with sharing="none" and dense blocks; at most as many as these
+            kernels have. None for kernels of their own.
+        ring_seed: Seed of where each of them reads; another one is another model.
 
     Raises:
         ValueError: If a field is wrong; one line names it, its value and what
@@ -174,6 +162,8 @@ class WideNetConfig(Steps):
     attention_groups: int | tuple[int, ...] = 1
     paths: int = 1
     cheap_features: str = "none"
+    ring_size: int | None = None
+    ring_seed: int = 0
 
     def __post_init__(self):
         for field in _TUPLES:
@@ -241,7 +231,8 @@ class WideNetConfig(Steps):
         if self.block_sizes is not None:
             fields["block_sizes"] = sizes_as_dicts(self.block_sizes)
         # Left out at their defaults, so that runs begun before there were any go on.
-        for field in dataclasses.fields(self):
-            if field.name in _ADDED and getattr(self, field.name) == field.default:
+        added = list(fields).index(_FIRST_ADDED)
+        for field in dataclasses.fields(self)[added:]:
+            if getattr(self, field.name) == field.default:
                 del fields[field.name]
         return fields

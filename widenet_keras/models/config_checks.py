@@ -1,8 +1,12 @@
 """What is checked of a configuration, field by field and together."""
 
+import reprlib
+
 from widenet_keras.layers.depth import REMATS, SCANS
 from widenet_keras.layers.parallel_paths import CHEAP_FEATURES, check_around
 from widenet_keras.layers.pooling import check_pooling
+from widenet_keras.layers.ring import check_size
+from widenet_keras.layers.ring_of_steps import kernel_weights
 from widenet_keras.layers.sharing import check_sharing
 from widenet_keras.layers.widths import Widths
 from widenet_keras.models.block_sizes import check_block_sizes
@@ -116,6 +120,7 @@ def _check_fit(config):
     widths = (getattr(config, field) for field in Widths._fields)
     Widths(*widths).check(OWNER, most)
     _check_attention_groups(config)
+    _check_ring(config)
     for piece in config.pieces:
         piece.check(OWNER, config)
 
@@ -162,6 +167,33 @@ def check_one_path(owner, config):
             f"{owner}: takes models of one path and this one has paths={config.paths}; "
             "build one with paths=1."
         )
+
+
+def _check_ring(config):
+    """Checks that the kernels of all steps can be read from a ring."""
+    checks.check_integer(OWNER, "ring_seed", config.ring_seed, 0)
+    size = config.ring_size
+    if size is None:
+        return
+    checks.check_integer(OWNER, "ring_size", size, 1)
+    plain = {
+        "sharing": "none",
+        "moe_blocks": "none",
+        "shared_norms": False,
+        "block_sizes": None,
+        "step_widths": None,
+        "paths": 1,
+    }
+    for field, wanted in plain.items():
+        given = getattr(config, field)
+        if given != wanted:
+            raise ValueError(
+                f"{OWNER}: ring_size={size} is for dense blocks of one size that share "
+                f"nothing else, and {field} is {reprlib.repr(given)}; use "
+                f"{field}={wanted!r}, or ring_size=None."
+            )
+    sizes = config.steps, config.width, config.mlp_dim, config.gated
+    check_size(OWNER, "ring_size", size, kernel_weights(*sizes))
 
 
 def _check_moe_blocks(config):

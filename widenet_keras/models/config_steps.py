@@ -1,7 +1,7 @@
 """What a configuration says of each step: which block it reads, and how much."""
 
 from widenet_keras.layers.groups import GroupsOfSteps
-from widenet_keras.layers.sharing import block_of_step, holders, ranks
+from widenet_keras.layers.sharing import PART_PLANS, block_of_step, holders, ranks
 from widenet_keras.models.block_sizes import BlockSize
 
 
@@ -12,6 +12,13 @@ class Steps:
     def num_unique_blocks(self):
         """U, the number of unique blocks."""
         return max(self.block_of_step) + 1
+
+    @property
+    def encoder_sharing(self):
+        """How the blocks of the encoder are shared: of a ring it has a single one."""
+        if self.ring_size is not None:
+            return "all"
+        return "none" if self.sharing in PART_PLANS else self.sharing
 
     @property
     def block_of_step(self):

@@ -2,6 +2,7 @@
 
 import math
 
+from widenet_keras.layers.ring_of_steps import kernel_weights
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.flops import forward_flops
@@ -25,6 +26,8 @@ def describe(model):
         blocks = " and ".join(parts) + " parts"
     if c.paths > 1:
         blocks += f" of {c.paths} paths"
+    if c.ring_size is not None:
+        blocks = "a ring"
     experts = f"{c.num_experts} experts of {c.expert_dim}, {c.top_k} per token"
     lines = [
         f"{model.name}: {c.steps} steps over {blocks} (sharing {c.sharing}), width "
@@ -34,6 +37,10 @@ def describe(model):
         *(f"  {part:<20}{count:>14,}" for part, count in counts.items()),
         f"  {'parameters':<20}{total:>14,}",
     ]
+    if c.ring_size is not None:
+        count = kernel_weights(c.steps, c.width, c.mlp_dim, c.gated)
+        freedom = f"{c.ring_size / count:.3g} degrees of freedom each"
+        lines.append(f"  {'read from the ring':<20}{count:>14,} weights, {freedom}")
     if c.block_sizes is not None or c.step_widths is not None:
         lines += _sizes(c)
     groups = c.groups_of_steps

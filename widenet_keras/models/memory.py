@@ -6,6 +6,7 @@ import math
 from widenet_keras.layers.pieces import pieces_of
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.layers.ring_of_steps import kernel_weights
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize, block_sizes_of
 from widenet_keras.models.config import WideNetConfig
@@ -16,6 +17,8 @@ _FLOAT = 4
 # Python's objects for a unique block, and what a step of the depth has besides its
 # norms. Measured on torch at 163 kB and 74 bytes; graphs and records take more.
 _BLOCK, _STEP = 100_000, 1_000
+# What it takes to find out where a ring is read, for each weight of the kernels.
+_PLACE = 32
 _DEFAULTS = {f.name: f.default for f in dataclasses.fields(WideNetConfig)}
 
 
@@ -45,6 +48,8 @@ def parameter_count(fields: dict) -> int:
     blocks += (of_dense - mixtures) * _in_paths(c, dense)
     if c["block_sizes"] is not None:
         blocks = _of_sizes(c, unique)
+    if c["ring_size"] is not None:
+        blocks += c["ring_size"] - _kernel_weights(c)
     return embedding + blocks + norms + head + _of_pieces(c, unique)
 
 
@@ -57,6 +62,8 @@ def built_size(fields: dict) -> int:
     c = _values(fields)
     image = c["image_size"] ** 2 * c["channels"]
     objects = _BLOCK * _unique_blocks(c) * c["paths"] + _STEP * c["steps"]
+    if c["ring_size"] is not None:
+        objects += _PLACE * _kernel_weights(c)
     return _FLOAT * (parameter_count(fields) + image) + objects
 
 
@@ -65,7 +72,13 @@ def _values(fields):
     values = {**_DEFAULTS, **fields}
     for name, minimum in SIZES.items():
         check_integer(OWNER, name, values[name], minimum)
+    if values["ring_size"] is not None:
+        check_integer(OWNER, "ring_size", values["ring_size"], 1)
     return values
+
+
+def _kernel_weights(c):
+    return kernel_weights(c["steps"], c["width"], c["mlp_dim"], c["gated"])
 
 
 def _tokens(c):

@@ -122,6 +122,9 @@ PRESETS = {
         "capacity_factor": 1.25 / 2,
         "balance_loss_weight": 0.0,
     },
+    # "Recurrent Parameter Generators" (arXiv 2107.07110): a ring as long as the kernels
+    # of 4 of the 8 blocks.
+    "rpg_small_32": {**_SMALL_32, **_VIT, "ring_size": 1_179_648},
     "widenet_digits": _DIGITS,
     "vit_digits": {**_DIGITS, **_VIT},
     "vit_moe_digits": {**_DIGITS, "sharing": "none", "moe_blocks": (-2, -1)},

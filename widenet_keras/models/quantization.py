@@ -4,6 +4,8 @@ import warnings
 
 import keras
 
+from widenet_keras.models.weights import check_kernels
+
 
 def quantize_in_place(model, quantize, mode, config=None, filters=None):
     """Stores the kernels of attention, feed-forward parts and head as int8.
@@ -21,8 +23,10 @@ def quantize_in_place(model, quantize, mode, config=None, filters=None):
         filters: Must be None, for the same reason.
 
     Raises:
-        ValueError: If the model is quantised already, or asked for anything else.
+        ValueError: If the model is quantised already, reads its kernels from a ring, or
+            is asked for anything else.
     """
+    check_kernels("quantize", model)
     if model.quantization is not None:
         raise ValueError(
             f"quantize: {model.name} is quantised to {model.quantization!r} already; "

@@ -24,6 +24,20 @@ def check_plain(owner: str, model: keras.Model):
         )
 
 
+def check_kernels(owner: str, model: keras.Model):
+    """Raises `ValueError` for steps whose kernels are read from a ring.
+
+    Args:
+        owner: Who asks, for the message.
+        model: A `WideNet` or `ImageClassifier`.
+    """
+    if model.config.ring_size is not None:
+        raise ValueError(
+            f"{owner}: the kernels of {model.name} are read from a ring (ring_size="
+            f"{model.config.ring_size}); untie() it first, which writes them out."
+        )
+
+
 def weights_by_path(model: keras.Model) -> dict[str, keras.Variable]:
     """Returns the weights of a model by their paths inside it.
 

@@ -6,7 +6,6 @@ from widenet_keras.layers.embedding import embedded
 from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import head
 from widenet_keras.layers.plan import check_looked_at
-from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.blocks import blocks_of, embedding_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.from_preset import FromPreset
@@ -58,7 +57,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         self.encoder = Encoder(
             blocks_of(config, policy),
             config.steps,
-            sharing="none" if config.sharing in PART_PLANS else config.sharing,
+            sharing=config.encoder_sharing,
             shared_norms=config.shared_norms,
             stochastic_depth=config.stochastic_depth,
             scan=config.scan,
@@ -68,6 +67,8 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
             nested_widths=config.nested_widths,
             nested_probabilities=config.nested_probabilities,
             attention_groups=config.attention_groups,
+            ring_size=config.ring_size,
+            ring_seed=config.ring_seed,
             seed=seed,
             dtype=policy,
             name="encoder",

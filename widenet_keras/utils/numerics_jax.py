@@ -18,7 +18,7 @@ def attended(query, key, value):
     return mixed.reshape(*mixed.shape[:2], -1)
 
 
-def taken(tokens, order):
+def reordered(tokens, order):
     """Returns tokens (B, T, D) in another order, (T,) places that differ."""
     # Or JAX looks for places that are none, and adds up where two could be one.
     how = {"mode": "promise_in_bounds", "unique_indices": True}

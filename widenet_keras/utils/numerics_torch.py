@@ -137,7 +137,7 @@ def for_each_image(rows, tokens):
     return rows.expand(tokens.shape[0], *rows.shape[-2:])
 
 
-def taken(tokens, order):
+def reordered(tokens, order):
     """Returns tokens (B, T, D) in another order, (T,) places that differ."""
     return tokens.index_select(1, order)
 
@@ -156,6 +156,12 @@ def patches(images, kernel, bias):
 def rows_of(tensor, count):
     """Returns what stands in each place of the first axis, a sequence of `count`."""
     return tensor.unbind() if isinstance(tensor, torch.Tensor) else tensor
+
+
+def taken(vector, places):
+    """Returns the entries of a vector at places, (T,)."""
+    # Keras' own makes each place of 8 bytes first.
+    return vector.index_select(0, places)
 
 
 def recomputed(function, static=()):

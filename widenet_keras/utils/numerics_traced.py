@@ -23,6 +23,7 @@ product_of_float32 = ops.matmul
 reshaped = ops.reshape
 shape = ops.shape
 stacked = ops.stack
+taken = ops.take
 tanh = ops.tanh
 # What no gradient needs, a compiler does not keep.
 without_gradients = contextlib.nullcontext
@@ -121,7 +122,7 @@ def for_each_image(rows, tokens):
     return rows + tokens[:, :1, :1] * 0
 
 
-def taken(tokens, order):
+def reordered(tokens, order):
     """Returns tokens (B, T, D) in another order, (T,) places that differ."""
     return ops.take(tokens, order, axis=1)
 

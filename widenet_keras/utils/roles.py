@@ -15,6 +15,7 @@ PARTS = (
     "router",
     "experts",
     "dense MLPs",
+    "ring",
     "norms of the steps",
     "pieces",
     "head",
