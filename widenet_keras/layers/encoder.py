@@ -91,8 +91,7 @@ class Encoder(keras.layers.Layer):
         check_choice("Encoder", "scan", scan, depth.SCANS)
         check_choice("Encoder", "remat", remat, depth.REMATS)
         self.blocks, self.steps, self.sharing = list(blocks), steps, sharing
-        self.shared_norms = shared_norms
-        self.stochastic_depth = stochastic_depth
+        self.shared_norms, self.stochastic_depth = shared_norms, stochastic_depth
         self.scan, self.remat, self.seed = scan, remat, seed
         self.ring_size, self.ring_seed, self.ring = ring_size, ring_seed, None
         self.block_of_step = block_of_step(sharing, steps, len(blocks))
@@ -111,11 +110,10 @@ class Encoder(keras.layers.Layer):
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
         rows = self._norm_rows if shared_norms else (range(steps),) * 2
-        policy = self.dtype_policy
-        self.norm1, self.norm2 = stacked_norms(blocks, rows, policy)
+        self.norm1, self.norm2 = stacked_norms(blocks, rows, self.dtype_policy)
         self.pieces = pieces_of("Encoder", pieces)
         of_steps = [blocks[block] for block in self.block_of_step], self.kernels_of_step
-        self.stacked_pieces = stacked_pieces(self.pieces, *of_steps, policy)
+        self.stacked_pieces = stacked_pieces(self.pieces, *of_steps, self.dtype_policy)
 
     # Of the tokens, which `summary` shows.
     output_shape = property(lambda self: self._build_shapes_dict["tokens_shape"])
@@ -125,11 +123,10 @@ class Encoder(keras.layers.Layer):
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
         self._groups.check("Encoder", tokens_shape[1], self.pieces)
-        parts = self.blocks
         if self.ring_size is not None:
             ring = self.ring_size, self.ring_seed, self.dtype_policy
             self.ring = ring_of_steps(self.blocks, self.steps, tokens_shape[-1], *ring)
-            parts = [self.ring]
+        parts = [self.ring] if self.ring else self.blocks
         for layer in (*parts, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
