@@ -1,4 +1,4 @@
-"""Make a trained ViT smaller, or tune it for another task: one row for each way.
+"""Make a ViT smaller, tune it, or build it otherwise: one row for each way.
 
     pip install -e '.[tensorflow,recipes,digits]'
     python recipes/systems.py --data digits --seeds 0 1 2 --output runs/systems
@@ -8,13 +8,17 @@ says how accurate the model is at once and after each of them. `--rows prune` ta
 units out until half of the operations are left; `--rows nested` trains one model for
 four widths and takes these out of it. `--rows heads prompts adapters` tunes the ViT,
 most of it frozen, for images that are turned by a quarter and inverted, of which there
-are few. Methods are rows of `systems_methods.py` and `systems_smaller.py`;
+are few. `--rows structures taught` trains other structures from nothing, with the
+budget that the ViT has, by themselves and with the ViT as a teacher. Methods are rows
+of `systems_methods.py`, `systems_smaller.py` and `systems_structures.py`;
 `--methods rank_8 tie_stepwise` takes some of them only.
 
-`--data digits` needs no data and trains the ViT itself, one for each seed. Otherwise
-give an .npz file, or for `--rows relax` class folders, with `--source model.keras`.
-Each run is one of `cifar10.py`, so that the same command goes on where a killed one
-was; `rows/` has a file for each finished one, `results.md` the tables.
+`--data digits` needs no data. Otherwise give an .npz file, or class folders where
+nothing is tuned. Unless `--source model.keras` is given the ViT is
+trained first, one for each seed. Each run is one of `cifar10.py`, so that the same
+command goes on where a killed one was; `rows/` has a file for each finished one,
+`results.md` the tables. `--jobs 2` trains two at a time, each on its share of the
+cores; they share a GPU on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import dataclasses
@@ -27,8 +31,10 @@ import widenet_keras  # first: it chooses a backend that is installed
 import cifar10
 import keras
 import numpy as np
+from side_by_side import side_by_side
 from study import keep_settings
 from study_rows import Rows
+from study_variants import BUDGETS
 from systems_methods import BANKS, GROUPS, METHODS, members
 from systems_tables import SystemRow, write_tables
 from tyro.conf import OmitArgPrefixes
@@ -38,8 +44,7 @@ from widenet_keras.data.digits import load_digits
 from widenet_keras.data.labelled import labelled_batches, labelled_images
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.training.optimization import Optimization
-from widenet_keras.training.terms_options import Terms
-from widenet_keras.utils.checks import check_choice, check_integer
+from widenet_keras.utils.checks import check_choice, check_integer, check_positive
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.digests import sha256_of
 from widenet_keras.utils.files import check_folder, replaced_when_done
@@ -57,51 +62,55 @@ OPTIMIZATION = Optimization(
     decay="cosine",
     weight_decay=0.05,
 )
-# A ViT that weight decay has had time to work on: what random starts left in its blocks
-# is no low-rank difference, and goes.
-OF_THE_SOURCE = dataclasses.replace(
-    OPTIMIZATION, learning_rate=3e-3, warmup_epochs=2.0, weight_decay=0.5
-)
+# Of what is trained from nothing.
+FRESH = dataclasses.replace(OPTIMIZATION, warmup_epochs=2.0)
 DIGITS = "digits"
 # Images of which gradients are taken, where not all are.
 LOOKED_AT = 2000
-# The ViT of the digits: deep for its size, so that blocks can be shared.
-SOURCE = {
-    "steps": "8",
-    "width": "32",
-    "mlp_dim": "64",
-    "representation": "False",
-    "class_token": "False",
-    "pooling": "'mean'",
+_PLAIN = {"representation": False, "class_token": False, "pooling": "mean"}
+# The ViT of the digits is deep for its size, so that blocks can be shared; that of
+# other images has the size of the study on two cores.
+SOURCES = {
+    "vit_digits": {"steps": 8, "width": 32, "mlp_dim": 64, **_PLAIN},
+    "vit_small_32": {**BUDGETS["cpu"].fields, "dropout": 0.0, **_PLAIN},
 }
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Systems:
-    """Make a trained ViT smaller, or tune it for another task."""
+    """Make a ViT smaller, tune it for another task, or build it otherwise."""
 
     data: str
     """"digits", which need no data, an .npz file, or class folders."""
     output: Path
     """Folder of the results; the same command goes on with one that is there."""
     source: Path | None = None
-    """The trained ViT, a .keras file; the digits train their own."""
+    """The trained ViT, a .keras file; one is trained for each seed if not given."""
     rows: tuple[str, ...] = GROUPS
-    """Groups of methods: relax, prune, nested, heads, prompts, adapters."""
+    """Groups of methods: relax, prune, nested, heads, prompts, adapters, structures,
+    taught."""
     methods: tuple[str, ...] = ()
     """Methods of these groups; all if not given."""
     seeds: tuple[int, ...] = (0,)
-    """Seeds of data, noise and fresh weights, and of the ViT of the digits."""
+    """Seeds of data, noise and fresh weights, and of the ViT."""
     epochs: int = 4
     """Passes over the images after a model is made smaller."""
     source_epochs: int = 60
-    """Passes over the digits that their ViT is trained for."""
+    """Passes over the images that the ViT is trained for, and what else starts from
+    nothing."""
+    fresh_learning_rate: float = 3e-3
+    """Learning rate of these."""
+    fresh_weight_decay: float = 0.5
+    """Weight decay of these: what random starts leave in the blocks of a ViT is no
+    low-rank difference, and goes."""
     tuning_images: int = 300
     """Images of the shifted task to tune on, evenly spaced."""
     tuning_epochs: int = 20
     """Passes over them."""
     batch_size: int = 64
     """Images per batch; of the shifted task a quarter."""
+    jobs: int = 1
+    """Runs at a time, each a process with its share of the cores."""
     augmentation: OmitArgPrefixes[Augmentation] = AS_THEY_ARE
     optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
 
@@ -113,6 +122,9 @@ class Systems:
         for name in ("epochs", "source_epochs", "tuning_images", "tuning_epochs"):
             check_integer("systems", name, getattr(self, name), 1)
         check_integer("systems", "batch_size", self.batch_size, 4)
+        check_integer("systems", "jobs", self.jobs, 1)
+        for name in ("fresh_learning_rate", "fresh_weight_decay"):
+            check_positive("systems", name, getattr(self, name))
         for seed in self.seeds:
             check_integer("systems", "seeds", seed, 0)
         for name in self.methods:
@@ -120,20 +132,23 @@ class Systems:
                 raise ValueError(
                     f"systems: --methods {name} is one of --rows {group}; add it there."
                 )
-        if self.source is None and self.data != DIGITS:
-            raise ValueError(
-                "systems: give the trained ViT as --source model.keras; only "
-                "--data digits trains its own."
-            )
 
     def settings(self):
         """Returns what the accuracies depend on."""
         settings = dataclasses.asdict(self)
-        for name in ("output", "rows", "methods", "seeds", "source"):
+        for name in ("output", "rows", "methods", "seeds", "source", "jobs"):
             settings.pop(name)
         if self.source is not None:
             settings["source"] = sha256_of(self.source)
         return {**settings, "backend": keras.backend.backend()}
+
+    def source_of(self, seed):
+        """Returns the path of the ViT, which may have to be trained."""
+        return self.source or self.folder_of("source", seed) / "model.keras"
+
+    def folder_of(self, name, seed):
+        """Returns the folder of a run."""
+        return self.output / name / f"seed_{seed}"
 
     def names(self):
         """Returns the methods of the run, in the order of the table."""
@@ -148,26 +163,41 @@ def main(systems):
     """Runs what is not there yet; writes the tables after every run."""
     check_folder(systems.output)
     keep_settings(systems)
-    data = data_of(systems)
-    rows = Rows(systems.output, SystemRow)
-    names, order = systems.names(), [*METHODS]
-    for seed in systems.seeds:
-        source = source_of(systems, data, seed)
-        if not rows.has("source", seed):
-            row = row_of("source", None, source, seed, [accuracy(source, data[0])], 0)
-            rows.add(row)
-        for name in names:
-            if not rows.has(name, seed):
-                rows.add(trained(systems, name, seed, source, data))
-                write_tables(systems.output, rows.all(["source", *order]))
-            row = rows.of(name, seed)
+    data, rows = data_of(systems), Rows(systems.output, SystemRow)
+    for names in waves(systems.names()):
+        runs = [(name, seed) for seed in systems.seeds for name in names]
+        calls = [(systems, *run, data) for run in runs if not rows.has(*run)]
+        if systems.jobs > 1:
+            folders = [systems.folder_of(*run) for _, *run, _ in calls]
+            logs = [folder.with_suffix(".log") for folder in folders]
+            finished = side_by_side(run_of, calls, logs, systems.jobs)
+        else:
+            finished = (run_of(*call) for call in calls)
+        for row in finished:
+            write_tables(systems.output, rows.all(["source", *METHODS]))
             print(
-                f"{time.strftime('%H:%M')} {name}, seed {seed}: "
+                f"{time.strftime('%H:%M')} {row.variant}, seed {row.seed}: "
                 f"{row.accuracies[0]:.4f} at once, {row.accuracies[-1]:.4f} at the end",
                 flush=True,
             )
-    write_tables(systems.output, rows.all(["source", *order]))
+    write_tables(systems.output, rows.all(["source", *METHODS]))
     print((systems.output / "results.md").read_text())
+
+
+def waves(names):
+    """Returns lists of methods; each needs models of those before it at most."""
+    first = [name for name in names if METHODS[name].of is None]
+    return ["source"], first, [name for name in names if name not in first]
+
+
+def run_of(systems, name, seed, data):
+    """Returns the `SystemRow` of a run, which is kept as well."""
+    if name == "source":
+        row = row_of_source(systems, seed, data[0])
+    else:
+        row = trained(systems, name, seed, data)
+    Rows(systems.output, SystemRow).add(row)
+    return row
 
 
 def data_of(systems):
@@ -184,7 +214,7 @@ def data_of(systems):
         if parts[0].kind != "arrays":
             raise ValueError(
                 f"systems: {own} is no .npz file, which --rows {' '.join(groups)} "
-                "needs; give one, or --rows relax prune."
+                "needs; give one, or other --rows."
             )
         pairs = [(255 - np.rot90(p.images, axes=(1, 2)), p.labels) for p in parts]
         save_arrays(shifted, *pairs)
@@ -203,75 +233,88 @@ def save_arrays(path, train, test):
         np.savez_compressed(there, **dict(zip(names, (*train, *test), strict=True)))
 
 
-def source_of(systems, data, seed):
-    """Returns the path of the ViT, which for digits may have to be trained."""
-    if systems.source is not None:
-        return systems.source
-    folder = systems.output / "source" / f"seed_{seed}"
-    recipe = cifar10.Recipe(
-        data=data[0],
+def row_of_source(systems, seed, data):
+    """Returns the `SystemRow` of the ViT, which may have to be trained."""
+    path, begun, minutes = systems.source_of(seed), time.perf_counter(), None
+    if not path.exists():
+        preset = "vit_digits" if systems.data == DIGITS else "vit_small_32"
+        fields = {name: repr(value) for name, value in SOURCES[preset].items()}
+        how = {"preset": preset, "fields": fields}
+        how["validate_every"] = length = systems.source_epochs
+        goes_on = (path.parent / "checkpoints").exists()
+        cifar10.main(recipe_of(systems, data, path.parent, seed, length, **how))
+        minutes = None if goes_on else minutes_since(begun)
+    return row_of("source", None, path, seed, [accuracy(path, data)], minutes)
+
+
+def recipe_of(systems, data, folder, seed, epochs, optimization=None, **how):
+    """Returns the `cifar10.Recipe` of a run; of what is fresh without optimization."""
+    return cifar10.Recipe(
+        data=data,
         output=folder,
-        preset="vit_digits",
-        fields=SOURCE,
-        epochs=systems.source_epochs,
-        batch_size=systems.batch_size,
+        epochs=epochs,
+        batch_size=how.pop("batch_size", systems.batch_size),
         seed=seed,
-        validate_every=systems.source_epochs,
         augmentation=systems.augmentation,
-        optimization=OF_THE_SOURCE,
+        optimization=optimization
+        or dataclasses.replace(
+            FRESH,
+            learning_rate=systems.fresh_learning_rate,
+            weight_decay=systems.fresh_weight_decay,
+        ),
+        **how,
     )
-    if not (folder / "model.keras").exists():
-        cifar10.main(recipe)
-    return folder / "model.keras"
 
 
-def trained(systems, name, seed, source, data):
+def minutes_since(begun):
+    """Returns the minutes since a time of `time.perf_counter`."""
+    return round((time.perf_counter() - begun) / 60, 1)
+
+
+def trained(systems, name, seed, data):
     """Makes the model of a method, trains it, and returns its `SystemRow`."""
-    method, folder = METHODS[name], systems.output / name / f"seed_{seed}"
+    method, folder = METHODS[name], systems.folder_of(name, seed)
     data = data[method.shifted]
     begun, start = time.perf_counter(), folder / "start.keras"
     if method.start is None:
+        source = systems.source_of(seed)
         return row_of(name, method, source, seed, [accuracy(source, data)], 0)
+    base = base_of(systems, method, seed)
     if not start.exists():
         check_folder(folder)
         keras.utils.set_random_seed(seed)
-        made(systems, method, seed, source, data).save(start)
+        made(systems, method, base, data).save(start)
     accuracies = [accuracy(start, data)]
     if method.epochs == 0:
         return row_of(name, method, start, seed, accuracies, 0)
-    optimization, length, batch = systems.optimization, systems.epochs, 1
-    length = method.epochs or length
-    if method.fresh is not None:
-        optimization = OF_THE_SOURCE
-        length = round(method.fresh * systems.source_epochs)
-    if method.shifted:
-        length, batch = systems.tuning_epochs, 4
+    optimization, batch = systems.optimization, systems.batch_size
+    length = method.epochs or systems.epochs
     if method.learning_rate is not None:
         optimization = dataclasses.replace(
             optimization, learning_rate=method.learning_rate
         )
-    teacher = base_of(systems, method, seed, source)
-    recipe = cifar10.Recipe(
-        data=data,
-        output=folder,
+    if method.fresh is not None:
+        optimization = None
+        length = round(method.fresh * systems.source_epochs)
+    if method.shifted:
+        length, batch = systems.tuning_epochs, batch // 4
+    recipe = recipe_of(
+        systems,
+        data,
+        folder,
+        seed,
+        length,
+        optimization,
         checkpoint=start,
-        epochs=length,
-        batch_size=systems.batch_size // batch,
-        seed=seed,
+        batch_size=batch,
         train_images=systems.tuning_images if method.shifted else None,
-        augmentation=systems.augmentation,
-        optimization=optimization,
-        terms=Terms(
-            teacher=teacher if method.teacher else None,
-            alpha=method.teacher or Terms.alpha,
-            consistency=method.consistency,
-        ),
+        terms=method.terms(base),
     )
     goes_on = (folder / "checkpoints").exists()
     cifar10.main(recipe)
     epochs = read_rows(folder / "history.csv")
     accuracies += [round(float(epoch["val_accuracy"]), 4) for epoch in epochs]
-    minutes = None if goes_on else round((time.perf_counter() - begun) / 60, 1)
+    minutes = None if goes_on else minutes_since(begun)
     each = []
     if name in BANKS:
         model = widenet_keras.load_model(folder / "model.keras", compile=False)
@@ -279,9 +322,8 @@ def trained(systems, name, seed, source, data):
     return row_of(name, method, start, seed, accuracies, minutes, each)
 
 
-def made(systems, method, seed, source, data):
+def made(systems, method, path, data):
     """Returns the model that a method trains."""
-    path = base_of(systems, method, seed, source)
     model = widenet_keras.load_model(path, compile=False)
     if not method.looks:
         return method.start(model)
@@ -290,11 +332,11 @@ def made(systems, method, seed, source, data):
     return method.start(model, images, labels)
 
 
-def base_of(systems, method, seed, source):
+def base_of(systems, method, seed):
     """Returns the path of the model that a method starts from."""
     if method.of is None:
-        return source
-    path = systems.output / method.of / f"seed_{seed}" / "model.keras"
+        return systems.source_of(seed)
+    path = systems.folder_of(method.of, seed) / "model.keras"
     if not path.exists():
         raise ValueError(
             f"systems: {path} is missing; run --methods {method.of} first."

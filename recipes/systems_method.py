@@ -3,6 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
+import widenet_keras
+from widenet_keras.training.terms_options import Terms
+
 
 @dataclasses.dataclass(frozen=True)
 class Method:
@@ -18,6 +21,8 @@ class Method:
             `--optimization.learning-rate`.
         teacher: Alpha of the distillation from what it starts from, or None.
         consistency: Weight of the consistency of two passes.
+        relation: Weight of the distillation of relations between tokens.
+        hidden: Weight of that of the tokens themselves.
         looks: Whether `start` takes images and labels to train on as well.
         epochs: How long it is trained, 0 for not at all; None for `--epochs`.
         fresh: Part of the epochs of the source for which it is trained as that was,
@@ -32,6 +37,31 @@ class Method:
     learning_rate: float | None = None
     teacher: float | None = None
     consistency: float = 0.0
+    relation: float = 0.0
+    hidden: float = 0.0
     looks: bool = False
     epochs: int | None = None
     fresh: float | None = None
+
+    def terms(self, teacher):
+        """Returns the `Terms` of its training.
+
+        Args:
+            teacher: Path of the model that it starts from.
+        """
+        seen = {"relation": self.relation, "hidden": self.hidden}
+        if self.teacher is None and not any(seen.values()):
+            return Terms(consistency=self.consistency)
+        alpha = self.teacher or 0.0
+        return Terms(teacher=teacher, alpha=alpha, consistency=self.consistency, **seen)
+
+
+def fresh_model(source, **fields):
+    """Returns a model that knows nothing, with some fields of its own.
+
+    Args:
+        source: The model whose configuration it has otherwise.
+        **fields: Fields of `WideNetConfig` to change.
+    """
+    config = source.config.replace(**fields)
+    return widenet_keras.ImageClassifier(config, seed=source.seed)

@@ -4,6 +4,7 @@ import functools
 
 from systems_method import Method
 from systems_smaller import SMALLER
+from systems_structures import STRUCTURES
 
 import widenet_keras
 from widenet_keras import Bottleneck, KeyValuePrompt, LoRA, Prompt
@@ -86,7 +87,7 @@ _TUNE = {
     "bank": _tune("adapters", (_BANK,), 3e-2, "bottleneck"),
     "bank_consistency": _tune("adapters", (_BANK,), 3e-2, "bank", consistency=1.0),
 }
-METHODS = {**_RELAX, **SMALLER, **_TUNE}
+METHODS = {**_RELAX, **SMALLER, **_TUNE, **STRUCTURES}
 # Those whose model has copies that can be looked at one by one.
 BANKS = ("bank", "bank_consistency")
 GROUPS = tuple(dict.fromkeys(method.group for method in METHODS.values()))

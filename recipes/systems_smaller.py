@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 from keras import ops
-from systems_method import Method
+from systems_method import Method, fresh_model
 
 import widenet_keras
 from widenet_keras.conversions.costs import Costs
@@ -52,20 +52,14 @@ def _random(model, place):
     return random.random((size.experts, count) if of_experts else count)
 
 
-def _fresh(source, **fields):
-    """Returns a model that knows nothing, with some fields of its own."""
-    config = source.config.replace(**fields)
-    return widenet_keras.ImageClassifier(config, seed=source.seed)
-
-
 def _widenet(source):
     config = source.config
     shared = {"sharing": "all", "moe_blocks": "all", "expert_dim": config.mlp_dim}
-    return _fresh(source, **shared, num_experts=4)
+    return fresh_model(source, **shared, num_experts=4)
 
 
 def _alone(source, width):
-    return _fresh(source, mlp_dim=round(width * source.config.mlp_dim))
+    return fresh_model(source, mlp_dim=round(width * source.config.mlp_dim))
 
 
 def _prune(start=_pruned, against="prune", **how):
@@ -84,7 +78,10 @@ _PRUNE = {
 }
 _NESTED = {
     "nested": Method(
-        "nested", functools.partial(_fresh, nested_widths=NESTED), "source", fresh=1.0
+        "nested",
+        functools.partial(fresh_model, nested_widths=NESTED),
+        "source",
+        fresh=1.0,
     )
 }
 for _width in NESTED:

@@ -9,6 +9,8 @@ from widenet_keras.utils.tables import markdown_table
 
 # Groups that share a table; others have their own.
 _TABLE_OF = dict.fromkeys(("heads", "prompts", "adapters"), "tuned")
+# Groups of models that all start from nothing.
+_FRESH = ("structures", "taught")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,12 +56,16 @@ def write_tables(folder, rows):
 
 def markdown(rows):
     """Returns the means over the seeds as Markdown, a table for each task."""
-    means = {name: mean_of(group) for name, group in by_method(rows).items()}
-    begun = [row for row in rows if row.variant == "source"]
+    known = by_method(rows)
+    means = {name: mean_of(group) for name, group in known.items()}
+    begun = known.get("source", [])
     rows, tables = [row for row in rows if row.variant != "source"], []
     for group in dict.fromkeys(_TABLE_OF.get(row.group, row.group) for row in rows):
         some = [row for row in rows if _TABLE_OF.get(row.group, row.group) == group]
-        tables.append(table([*begun, *some], means))
+        if group in _FRESH:
+            tables.append(fresh_table(known, some))
+        else:
+            tables.append(table([*begun, *some], means))
         begun = []
     return "\n\n".join(tables) + "\n"
 
@@ -92,6 +98,38 @@ def table(rows, means):
                 ", ".join(f"{end:.3f}" for end in ends),
                 f"`{first.against}`" if against else "",
                 f"{means[name] - against:+.3f}" if against else "",
+                f"{statistics.mean(minutes):.1f}" if minutes else "",
+            )
+        )
+    return markdown_table(header, lines)
+
+
+def fresh_table(known, rows):
+    """Returns a table of models that start from nothing, compared seed by seed.
+
+    Args:
+        known: Dict from the names of methods to their rows.
+        rows: List of `SystemRow`.
+    """
+    header = ("method", "parameters", "GFLOP", "accuracy", "±", "of each seed")
+    header += ("against", "difference", "of each seed", "minutes")
+    lines = []
+    for name, group in by_method([*known.get("source", []), *rows]).items():
+        first, ends = group[0], {row.seed: row.accuracies[-1] for row in group}
+        others = {row.seed: row.accuracies[-1] for row in known.get(first.against, [])}
+        apart = [end - others[seed] for seed, end in ends.items() if seed in others]
+        minutes = [row.minutes for row in group if row.minutes]
+        lines.append(
+            (
+                f"`{name}`",
+                f"{first.parameters:,}",
+                f"{first.gflops:.4f}",
+                f"{mean_of(group):.3f}",
+                f"{statistics.stdev(ends.values()):.3f}" if len(ends) > 1 else "",
+                ", ".join(f"{end:.3f}" for end in ends.values()),
+                f"`{first.against}`" if apart else "",
+                f"{statistics.mean(apart):+.3f}" if apart else "",
+                ", ".join(f"{each:+.3f}" for each in apart),
                 f"{statistics.mean(minutes):.1f}" if minutes else "",
             )
         )

@@ -29,7 +29,8 @@ STUDIES = sorted(path.parent for path in RESULTS.glob("*/results.json"))
 
 def source():
     """Returns a ViT that every method can start from."""
-    return tiny_model("vit", width=24, steps=4, mlp_dim=32, representation=False)
+    plain = {"class_token": False, "pooling": "mean", "representation": False}
+    return tiny_model("vit", width=24, steps=4, mlp_dim=32, **plain)
 
 
 @pytest.mark.parametrize("group", GROUPS)
@@ -46,6 +47,10 @@ def test_every_method_makes_a_model_to_train(group):
             halves = 1 if name.startswith("one_block") else 2
             assert made.config.num_unique_blocks == halves
             assert trained_parameters(made) == made.count_params()
+        elif group in ("structures", "taught"):
+            assert trained_parameters(made) == made.count_params()
+            assert method.fresh == 1
+            assert method.against in ("source", *METHODS)
         elif group in ("prune", "nested"):
             smaller = forward_flops(made.config) < 0.5 * forward_flops(vit.config)
             assert smaller == method.looks or group == "nested"
@@ -54,6 +59,19 @@ def test_every_method_makes_a_model_to_train(group):
             assert trained_parameters(made) == head + sum(
                 int(np.prod(weight.shape)) for weight in pieces
             )
+
+
+def test_structures_are_as_large_as_what_they_are_held_against():
+    """Parameters of blocks, without what each structure has by itself."""
+    vit = source()
+    made = {name: METHODS[name].start(vit) for name in ("tied", "ring", "paths")}
+    width, norms, biases = 24, 4 * 24, 5 * 24 + 32
+    tied = made["tied"].count_params()
+    # Biases of four blocks, where two are tied.
+    assert made["ring"].count_params() == tied + 2 * biases
+    # In two places of two steps: two norms and two weights; and two steps less norms.
+    more = 2 * 2 * (2 * 2 * width + 2) - 2 * norms
+    assert made["paths"].count_params() == vit.count_params() + more
 
 
 def test_all_of_a_head_but_its_last_layer_is_kept():
@@ -83,7 +101,6 @@ def test_members_are_the_copies_of_a_bank():
 
 def test_what_cannot_be_is_one_line():
     for words, settings in (
-        ("--source", {"data": "some.npz"}),
         ("rows", {"rows": ("relaxed",)}),
         ("methods", {"methods": ("rank_9",)}),
         ("epochs", {"epochs": 0}),
