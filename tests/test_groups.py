@@ -111,6 +111,17 @@ def test_tokens_of_a_group_may_change_places():
     assert np.abs(difference).max() > 1e-3
 
 
+def test_prompts_of_an_image_go_to_its_own_groups():
+    tokens = np.repeat([[[1.0]], [[2.0]]], 6, axis=1).astype("float32")
+    groups = Groups(3)
+    apart, prompts = (
+        numpy(each(keras.ops.convert_to_tensor(rows)))
+        for each, rows in ((groups.apart, tokens), (groups.for_each, tokens[:, :4]))
+    )
+    assert (apart.shape, prompts.shape) == ((6, 2, 1), (6, 4, 1))
+    np.testing.assert_array_equal(prompts[:, 0], apart[:, 0])
+
+
 def test_heads_that_are_looked_at_stay_in_order():
     """Step 1 sees the same tokens in three groups of another order, or in none."""
     fields = {**PLAIN, "steps": 2, "pooling": "mean"}
