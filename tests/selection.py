@@ -36,6 +36,7 @@ ONCE = {
     "test_flops.py": QUICK,
     "test_groups.py": QUICK,
     "test_groups.py::test_the_orders_of": EVERY,
+    "test_groups.py::test_prompts_of_an_image": EVERY,
     "test_groups.py::test_heads_that_are_looked_at": EVERY,
     "test_groups.py::test_half_precision": EVERY,
     "test_groups.py::test_files_of_groups": READS,

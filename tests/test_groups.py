@@ -24,6 +24,7 @@ from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.measure import measure_latency
 from widenet_keras.layers.attention import attention
 from widenet_keras.layers.groups import Groups, GroupsOfSteps
+from widenet_keras.layers.plan import plans_of, segments_of
 from widenet_keras.models.description import describe
 from widenet_keras.models.flops import attention_flops
 from widenet_keras.models.memory import parameter_count
@@ -80,6 +81,18 @@ def test_the_orders_of_training_are_drawn_once_for_a_batch():
         assert sorted(order) == [*range(9)]
 
 
+def test_steps_without_an_order_of_their_own_end_no_loop():
+    def plans(groups, blocks):
+        return plans_of(blocks, groups=GroupsOfSteps.of("Model", groups, blocks))
+
+    # The first round has no orders, the second one has.
+    [loop] = segments_of(plans(3, (0, 1, 0, 1)))
+    assert (loop.rounds, [plan.permutes for plan in loop.pattern]) == (2, [True] * 2)
+    # What is never alike does without: a first read in other groups, one group.
+    found = plans((9, 3, 3, 1), (0, 0, 1, 1))
+    assert [plan.permutes for plan in found] == [False, True, False, False]
+
+
 def test_tokens_of_a_group_may_change_places():
     layer = layers.Attention(3)
     tokens = np.random.default_rng(0).normal(size=(2, 6, 12)).astype("float32")
@@ -96,6 +109,17 @@ def test_tokens_of_a_group_may_change_places():
     np.testing.assert_allclose(found, wanted[:, inside], atol=1e-6)
     difference = attended(tokens[:, across]) - wanted[:, across]
     assert np.abs(difference).max() > 1e-3
+
+
+def test_prompts_of_an_image_go_to_its_own_groups():
+    tokens = np.repeat([[[1.0]], [[2.0]]], 6, axis=1).astype("float32")
+    groups = Groups(3)
+    apart, prompts = (
+        numpy(each(keras.ops.convert_to_tensor(rows)))
+        for each, rows in ((groups.apart, tokens), (groups.for_each, tokens[:, :4]))
+    )
+    assert (apart.shape, prompts.shape) == ((6, 2, 1), (6, 4, 1))
+    np.testing.assert_array_equal(prompts[:, 0], apart[:, 0])
 
 
 def test_heads_that_are_looked_at_stay_in_order():
