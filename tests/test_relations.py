@@ -16,6 +16,7 @@ from widenet_keras import (
     RelationDistillation,
 )
 from widenet_keras.layers.heads import Heads
+from widenet_keras.layers.plan import plans_of, segments_of
 from widenet_keras.layers.step import Seen
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.training.terms import Forward
@@ -207,6 +208,14 @@ THREE_BATCHES = {
     "relation_distillation_loss": 1.153587,
     "hidden_distillation_loss": 8.618158,
 }
+
+
+def test_a_last_step_that_is_looked_at_leaves_the_loop_before_it():
+    for blocks, period in (((0,) * 4, 1), ((0, 1, 0, 1, 0), 2)):
+        plans = plans_of(blocks, look_at=(len(blocks) - 1,))
+        loop, last = segments_of(plans)
+        assert loop == (0, plans[:period], (len(blocks) - 1) // period)
+        assert last == (len(blocks) - 1, plans[-1:], 1)
 
 
 class Losses(keras.callbacks.Callback):

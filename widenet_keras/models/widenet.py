@@ -91,13 +91,14 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         self.head.build(tokens_shape)
         self.built = True
 
-    def __call__(self, images, *args, look_at=(), **kwargs):
+    def __call__(self, images, *args, **kwargs):
         """Checks images and steps, then calls the model as Keras does."""
         # Checked here because Keras wraps what `call` raises in many lines.
         check_images(images, self.config.image_shape)
-        check_looked_at(type(self).__name__, look_at, self.config.steps)
-        look = {"look_at": tuple(look_at)} if look_at else {}
-        return super().__call__(images, *args, **look, **kwargs)
+        if look_at := kwargs.get("look_at"):
+            check_looked_at(type(self).__name__, look_at, self.config.steps)
+            kwargs["look_at"] = tuple(look_at)
+        return super().__call__(images, *args, **kwargs)
 
     def call(self, images, training=None, return_routing=False, look_at=()):
         """Returns the logits, and the routing record if asked for.
