@@ -120,7 +120,8 @@ def test_devices_train_pieces_as_one_device_does(tmp_path):
     alone.mkdir()
     distributed_worker.main({**told(alone, "none"), "pieces": PIECES})
     weights, _ = outcome(alone, 0)
-    devices, experts, processes = JOBS[BACKEND][0]
+    first = JOBS[BACKEND][0]
+    devices, experts, processes = getattr(first, "values", first)
     for own, facts in trained(
         tmp_path / "run", devices, experts, processes, pieces=PIECES
     ):
