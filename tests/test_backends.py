@@ -14,6 +14,17 @@ OTHERS = [name for name in ("tensorflow", "jax", "torch") if name != BACKEND]
 # process; one that writes here and reads there is enough.
 READER = {"tensorflow": "torch"}.get(BACKEND)
 
+MODELS = {kind: {"kind": kind} for kind in KINDS}
+MODELS["pieces"] = {
+    "moe_blocks": "none",
+    "class_token": False,
+    "pieces": [
+        {"kind": "relative_keys"},
+        {"kind": "head_mix"},
+        {"kind": "token_conv", "size": 3},
+    ],
+}
+
 LOAD = """
 import sys
 import numpy as np
@@ -82,13 +93,13 @@ def test_saved_here_gives_the_same_logits_there(backend, tmp_path):
     images = tiny_images(5)
     np.save(tmp_path / "images.npy", images)
     expected = {}
-    for kind in KINDS:
-        model = tiny_model(kind)
+    for kind, fields in MODELS.items():
+        model = tiny_model(**fields)
         model.save(tmp_path / f"{kind}.keras")
         model.save_weights(tmp_path / f"{kind}.weights.h5")
         model.save_to_preset(tmp_path / kind)
         expected[kind] = model.predict(images, verbose=0)
-    run(backend, LOAD, str(tmp_path), *KINDS)
+    run(backend, LOAD, str(tmp_path), *MODELS)
     for kind, logits in expected.items():
         found = np.load(tmp_path / f"{kind}.out.npy")
         np.testing.assert_allclose(found, logits, atol=1e-5, err_msg=kind)
