@@ -91,7 +91,7 @@ class WideNetConfig(Steps):
             keeping its activations, "none" keeps them. Same numbers.
         pieces: What every step keeps besides its norms, one of a kind: dicts of "kind"
             "lora", "bottleneck", "prompt", "key_value_prompt", "head_mix",
-            "relative_keys" or "token_conv", or `LoRA(rank=8)`. They act in this order.
+            "relative_keys" or "token_conv", or `LoRA(rank=8)`; in the order given.
         norm_epsilon: What every LayerNorm adds to the variance.
         gated: Whether dense feed-forward parts multiply their activated hidden layer
             by a second product of the tokens (SwiGLU with "silu"); not with experts.
