@@ -109,6 +109,9 @@ class Systems:
     """Passes over them."""
     batch_size: int = 64
     """Images per batch; of the shifted task a quarter."""
+    train_images: int | None = None
+    """Train on that many of the images, evenly spaced; on all if not given. Not of the
+    shifted task, which has its own number."""
     jobs: int = 1
     """Runs at a time, each a process with its share of the cores."""
     augmentation: OmitArgPrefixes[Augmentation] = AS_THEY_ARE
@@ -123,6 +126,8 @@ class Systems:
             check_integer("systems", name, getattr(self, name), 1)
         check_integer("systems", "batch_size", self.batch_size, 4)
         check_integer("systems", "jobs", self.jobs, 1)
+        if self.train_images is not None:
+            check_integer("systems", "train_images", self.train_images, 1)
         for name in ("fresh_learning_rate", "fresh_weight_decay"):
             check_positive("systems", name, getattr(self, name))
         for seed in self.seeds:
@@ -240,7 +245,7 @@ def row_of_source(systems, seed, data):
         preset = "vit_digits" if systems.data == DIGITS else "vit_small_32"
         fields = {name: repr(value) for name, value in SOURCES[preset].items()}
         how = {"preset": preset, "fields": fields}
-        how["validate_every"] = length = systems.source_epochs
+        how["train_images"], length = systems.train_images, systems.source_epochs
         goes_on = (path.parent / "checkpoints").exists()
         cifar10.main(recipe_of(systems, data, path.parent, seed, length, **how))
         minutes = None if goes_on else minutes_since(begun)
@@ -255,6 +260,8 @@ def recipe_of(systems, data, folder, seed, epochs, optimization=None, **how):
         epochs=epochs,
         batch_size=how.pop("batch_size", systems.batch_size),
         seed=seed,
+        # Of what starts from nothing the end is what counts.
+        validate_every=1 if optimization else epochs,
         augmentation=systems.augmentation,
         optimization=optimization
         or dataclasses.replace(
@@ -307,13 +314,14 @@ def trained(systems, name, seed, data):
         optimization,
         checkpoint=start,
         batch_size=batch,
-        train_images=systems.tuning_images if method.shifted else None,
+        train_images=systems.tuning_images if method.shifted else systems.train_images,
         terms=method.terms(base),
     )
     goes_on = (folder / "checkpoints").exists()
     cifar10.main(recipe)
     epochs = read_rows(folder / "history.csv")
-    accuracies += [round(float(epoch["val_accuracy"]), 4) for epoch in epochs]
+    found = [epoch["val_accuracy"] for epoch in epochs if epoch["val_accuracy"]]
+    accuracies += [round(float(each), 4) for each in found]
     minutes = None if goes_on else minutes_since(begun)
     each = []
     if name in BANKS:

@@ -82,7 +82,7 @@ def table(rows, means):
     lines = []
     for name, group in by_method(rows).items():
         first, ends = group[0], [row.accuracies[-1] for row in group]
-        was_trained = len(first.accuracies) > 1
+        was_watched = len(first.accuracies) > 2
         against = means.get(first.against)
         minutes = [row.minutes for row in group if row.minutes]
         lines.append(
@@ -92,7 +92,7 @@ def table(rows, means):
                 f"{first.trained:,}",
                 f"{first.gflops:.4f}",
                 f"{mean_of(group, 0):.3f}",
-                f"{mean_of(group, 1):.3f}" if was_trained else "",
+                f"{mean_of(group, 1):.3f}" if was_watched else "",
                 f"{mean_of(group):.3f}",
                 f"{statistics.stdev(ends):.3f}" if len(ends) > 1 else "",
                 ", ".join(f"{end:.3f}" for end in ends),

@@ -13,9 +13,18 @@ OTHERS = [name for name in ("tensorflow", "jax", "torch") if name != BACKEND]
 # Files of earlier versions are read across backends in `test_frozen.py`, without a
 # process; one that writes here and reads there is enough.
 READER = {"tensorflow": "torch"}.get(BACKEND)
-FILES = {kind: (kind, {}) for kind in KINDS}
+MODELS = {kind: {"kind": kind} for kind in KINDS}
 # Where a ring is read is in no file, but found out from a seed.
-FILES["ring"] = ("vit", {"ring_size": 300, "ring_seed": 5})
+MODELS["ring"] = {"kind": "vit", "ring_size": 300, "ring_seed": 5}
+MODELS["pieces"] = {
+    "moe_blocks": "none",
+    "class_token": False,
+    "pieces": [
+        {"kind": "relative_keys"},
+        {"kind": "head_mix"},
+        {"kind": "token_conv", "size": 3},
+    ],
+}
 
 LOAD = """
 import sys
@@ -85,13 +94,13 @@ def test_saved_here_gives_the_same_logits_there(backend, tmp_path):
     images = tiny_images(5)
     np.save(tmp_path / "images.npy", images)
     expected = {}
-    for kind, (of, fields) in FILES.items():
-        model = tiny_model(of, **fields)
+    for kind, fields in MODELS.items():
+        model = tiny_model(**fields)
         model.save(tmp_path / f"{kind}.keras")
         model.save_weights(tmp_path / f"{kind}.weights.h5")
         model.save_to_preset(tmp_path / kind)
         expected[kind] = model.predict(images, verbose=0)
-    run(backend, LOAD, str(tmp_path), *FILES)
+    run(backend, LOAD, str(tmp_path), *MODELS)
     for kind, logits in expected.items():
         found = np.load(tmp_path / f"{kind}.out.npy")
         np.testing.assert_allclose(found, logits, atol=1e-5, err_msg=kind)

@@ -124,8 +124,8 @@ def test_devices_train_pieces_as_one_device_does(tmp_path):
     more = {"fields": {"pieces": PIECES, **GROUPS}}
     distributed_worker.main({**told(alone, "none"), **more})
     weights, _ = outcome(alone, 0)
-    job = JOBS[BACKEND][0]
-    devices, experts, processes = getattr(job, "values", job)
+    first = JOBS[BACKEND][0]
+    devices, experts, processes = getattr(first, "values", first)
     for own, facts in trained(tmp_path / "run", devices, experts, processes, **more):
         assert own.keys() == weights.keys()
         for name, weight in weights.items():

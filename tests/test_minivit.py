@@ -118,6 +118,8 @@ def test_a_published_start_is_near_zero():
         assert own[name].shape == (8, 4, 4)
         assert 0.015 < own[name].std() < 0.025
         assert np.abs(own[name]).max() < 0.05
+    same = own["head_mix_logits"] == own["head_mix_probabilities"]
+    assert not same.any()
     assert not own["relative_keys_table"].any()
     one = ImageClassifier(tiny_config(pieces=ALL, class_token=False))
     for name in ("head_mix_logits", "head_mix_probabilities"):

@@ -35,8 +35,10 @@ def adapted(
     tuned = vit.adapted(pieces=adapters, frozen=("embedding", "core", "norms"))
     ```
 
-    Pieces that start without effect, as "lora" and "bottleneck" do, leave the logits as
-    they are: bit for bit, where no compiler or joined product sums in another order.
+    Pieces that start without effect, as "lora", "bottleneck", "head_mix" and
+    "relative_keys" do, leave the logits as they are: bit for bit, where no compiler,
+    joined product or fused attention sums in another order. What starts as published,
+    and "token_conv", changes them.
 
     Args:
         model: A `WideNet` or `ImageClassifier`.

@@ -86,7 +86,7 @@ class WideNetConfig(Steps):
         pieces: What every step keeps besides its norms, one of a kind: dicts of "kind"
             "lora", "bottleneck", "prompt", "key_value_prompt", "head_mix",
             "relative_keys", "residual_scale", "projection", "token_conv", or
-            `LoRA(rank=8)`. They act in this order.
+            `LoRA(rank=8)`; in the order given.
         norm_epsilon: What every LayerNorm adds to the variance.
         gated: Whether dense feed-forward parts multiply their activated hidden layer
             by a second product of the tokens (SwiGLU with "silu"); not with experts.

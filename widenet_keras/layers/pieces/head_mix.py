@@ -23,13 +23,13 @@ def _identities(shape, dtype=None):
 class HeadMix(Piece):
     """Mixes logits and probabilities of attention over the heads.
 
-    "MiniViT" (arXiv 2204.07154), which has it in every step of shared blocks: M_l
-    softmax input, M_w softmax output, both (H, H) and without a bias, as in Mini-DeiT.
-    Logits that another piece adds to are mixed with what it adds if that stands before
-    this one in `pieces`, as the published relative keys do.
+    "MiniViT" (arXiv 2204.07154), for steps that share a block: attention becomes
+    (M_w softmax(M_l logits)) values, with M_l and M_w (H, H) of every step, without
+    biases, as in Mini-DeiT. What another piece adds to logits is mixed too if that
+    piece stands before this one in `pieces`, as published relative keys do.
 
-    Attention is computed in its parts then, not by a fused kernel. Weights are not
-    decayed, unlike the published ones: towards zero all tokens become alike.
+    Attention is computed in its parts then, not by a fused kernel. The mixes are not
+    decayed, unlike the published ones: at zero attention gives nothing.
 
     Args:
         init: "identity" (starts without effect, for a model that is trained already),
@@ -48,12 +48,16 @@ class HeadMix(Piece):
 
     def weights(self, sizes):
         """Returns both mixes, (H, H), output heads first; see `Piece.weights`."""
-        start = _identities
-        if self.init == "published":
-            start = keras.initializers.TruncatedNormal(stddev=0.02)
-        # So few numbers, of which every logit is made, are rounded nowhere.
+
+        def start():
+            if self.init == "identity":
+                return _identities
+            # One of its own for each: an initializer draws the same again.
+            return keras.initializers.TruncatedNormal(stddev=0.02)
+
+        # So few numbers, which every logit is made with, are rounded nowhere.
         return {
-            name: Weight((sizes.heads, sizes.heads), start, False, exact=True)
+            name: Weight((sizes.heads, sizes.heads), start(), False, exact=True)
             for name in ("logits", "probabilities")
         }
 
