@@ -104,6 +104,22 @@ def test_what_does_not_fit_is_refused_in_one_line(fields, words):
     assert words in one_line(error)
 
 
+def test_a_stack_without_norms_of_its_steps_may_be_taken_more_often():
+    """As RMSL has it: no weight depends on the number of steps."""
+    cycle = {"steps": 2, "sharing": "cycle", "unique_blocks": 2}
+    model = tiny_model("vit", **cycle, shared_norms=True)
+    tokens = model.embedding(tiny_images(2))
+    for _ in range(3):
+        tokens, _ = model.encoder(tokens)
+    more = model.adapted(steps=6)
+    assert more.count_params() == model.count_params()
+    wanted = numpy(model.head(tokens))
+    np.testing.assert_allclose(numpy(more(tiny_images(2))), wanted, atol=1e-5)
+    with pytest.raises(ValueError, match="norm1/gamma") as error:
+        tiny_model("vit", **cycle).adapted(steps=6)
+    one_line(error)
+
+
 def test_the_description_counts_every_parameter(kind):
     model = tiny_model(kind)
     lines = describe(model).splitlines()

@@ -61,7 +61,7 @@ def test_what_training_is_made_of_and_many_devices(tmp_path, monkeypatch):
 
 
 def test_a_shared_model_from_a_vit():
-    made = run(block("tie("))
+    made = run(block("tie(vit)"))
     assert made["wide"].config.sharing == "all"
     assert made["small"].config.num_unique_blocks == 2
     assert made["relaxed"].config.num_unique_blocks == 1
@@ -74,6 +74,14 @@ def test_a_shared_model_from_a_vit():
     assert tuning["tuned"].frozen == ()
     assert tuning["prompts"].frozen == tuning["backbone"]
     assert tuning["shipped"].config.pieces == ()
+
+
+def test_structures_of_other_systems():
+    made = run(block("ring_size="))
+    assert made["paths"].config.paths == 2
+    assert made["plain"].config.ring_size is None
+    assert made["groups"].config.groups_of_steps.counts == (4, 1, 4)
+    assert [piece.kind for piece in made["mixed"].config.pieces] == ["head_mix"]
 
 
 def test_the_mixture_in_a_model_of_ones_own():
@@ -116,4 +124,4 @@ def test_an_engine_of_ones_own(as_before):
 
 
 def test_every_block_is_run_here():
-    assert len(BLOCKS) == README.count("```python") == 9
+    assert len(BLOCKS) == README.count("```python") == 10
