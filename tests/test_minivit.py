@@ -22,7 +22,14 @@ from test_depth import assert_equal, losses
 from test_relax import assert_same_logits, quietly
 
 import widenet_keras
-from widenet_keras import HeadMix, ImageClassifier, LoRA, RelativeKeys, TokenConv
+from widenet_keras import (
+    HeadMix,
+    ImageClassifier,
+    LoRA,
+    RelativeKeys,
+    TokenConv,
+    layers,
+)
 from widenet_keras.layers.pieces import Piece
 from widenet_keras.layers.pieces.relative_keys import _edges
 from widenet_keras.models.memory import parameter_count
@@ -349,14 +356,17 @@ def test_what_cannot_be_is_one_line(make, words):
 
 
 def test_groups_of_tokens_have_no_relative_keys():
-    config = tiny_config(pieces=[RelativeKeys()], **GRID)
+    fields = {"steps": 2, "pieces": [RelativeKeys()], **GRID}
     for groups in (3, (1, 3)):
-        grouped = type("Config", (), {"registers": 0, "attention_groups": groups})
-        with pytest.raises(ValueError, match="attention_groups=") as error:
-            config.pieces[0].check("WideNetConfig", grouped)
+        with pytest.raises(ValueError, match="attention_groups has 3") as error:
+            tiny_config("vit", attention_groups=groups, **fields)
         one_line(error)
-    grouped.attention_groups = (1, 1)
-    config.pieces[0].check("WideNetConfig", grouped)
+    tiny_config("vit", attention_groups=(1, 1), **fields)
+    blocks = [layers.Block(layers.Attention(3), layers.FeedForward(5))]
+    encoder = layers.Encoder(blocks, 2, pieces=[RelativeKeys()], attention_groups=4)
+    with pytest.raises(ValueError, match=r"^Encoder: .* attention_groups") as error:
+        encoder.build((None, 16, 6))
+    one_line(error)
 
 
 @pytest.mark.parametrize(

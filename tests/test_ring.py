@@ -251,6 +251,10 @@ def test_other_verbs_work_on_it():
     model, images = ring_model(nested_widths=(0.5, 1.0)), tiny_images(3)
     half = widenet_keras.extract(untie(model), width=0.5)
     assert [size.hidden for size in half.config.sizes] == [5, 5]
+    # What is extracted has kernels, and is described so.
+    assert f"{half.count_params():,}" in describe(model)
+    bank = model.adapted(pieces=[{"kind": "bottleneck", "rank": 2, "bank": 2}])
+    assert widenet_keras.merge(bank).config.ring_size == model.config.ring_size
     pieces = [LORA, {"kind": "prompt", "count": 2}]
     tuned = model.adapted(pieces=pieces, num_classes=3)
     tuned.encoder.stacked_pieces.weights[1].assign_add(0.1)
@@ -263,7 +267,6 @@ def test_other_verbs_work_on_it():
 VERBS = {
     "tie": widenet_keras.tie,
     "relax": lambda model: widenet_keras.relax(model, 2),
-    "merge": widenet_keras.merge,
     "extract": lambda model: widenet_keras.extract(model, width=0.5),
     "prune": lambda model: widenet_keras.prune(model, tiny_images(2), np.arange(2)),
     "to_timm": lambda model: widenet_keras.to_timm(model, "model.safetensors"),
@@ -278,6 +281,8 @@ def test_what_needs_kernels_says_so_in_one_line():
         with pytest.raises(ValueError, match=f"^{name}: .* a ring") as error:
             verb(model)
         assert "untie()" in one_line(error)
+    with pytest.raises(ValueError, match=r"^merge: .* untie\(\) takes LoRA"):
+        widenet_keras.merge(model.adapted(pieces=[LORA]))
     for fields in ({"ring_size": 200}, {"ring_seed": 6}, {"ring_size": 10, "steps": 1}):
         with pytest.raises(
             ValueError, match=r"^adapted: ring_s.* another ring"
@@ -325,10 +330,14 @@ def test_layers_that_do_not_fit_are_one_line():
     blocks = [
         layers.Block(layers.Attention(3), layers.FeedForward(5)) for _ in range(2)
     ]
-    encoder = layers.Encoder(blocks, 2, "none", ring_size=9)
-    with pytest.raises(ValueError, match=r"Encoder: .* give one Block, new") as error:
-        encoder.build((None, 4, 6))
-    one_line(error)
+    paths = layers.ParallelPaths([layers.Attention(3, name=name) for name in "ab"])
+    for encoder in (
+        layers.Encoder(blocks, 2, "none", ring_size=9),
+        layers.Encoder([layers.Block(paths, layers.FeedForward(5))], 2, ring_size=9),
+    ):
+        with pytest.raises(ValueError, match=r"Encoder: .* give one Block, n") as error:
+            encoder.build((None, 4, 6))
+        one_line(error)
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from widenet_keras.conversions.remade import check_model, remade
 from widenet_keras.conversions.untie import apart, shares_nothing
 from widenet_keras.layers.shared_parts import sizes_of
 from widenet_keras.models.config import WideNetConfig
-from widenet_keras.models.weights import check_kernels, check_plain, weights_by_path
+from widenet_keras.models.weights import check_plain, weights_by_path
 from widenet_keras.models.widenet import WideNet
 
 
@@ -37,7 +37,6 @@ def merge(model: WideNet) -> WideNet:
     """
     check_model("merge", model)
     check_plain("merge", model)
-    check_kernels("merge", model)
     config = model.config
     has_lora = any(piece.kind == "lora" for piece in config.pieces)
     folds, banks = has_lora and shares_nothing(config), has_banks(config)

@@ -52,6 +52,9 @@ def relax(
     At full rank the logits are those of the source; below, it is a start for training,
     of all weights.
 
+    Other pieces stay; what they keep for each unique block of the source
+    (`ResidualScale(per="block")`) each step keeps then.
+
     "Relaxed Recursive Transformers" (arXiv 2410.20672) shares the norms too and has no
     changes of biases, so that its model is not the source at full rank. It reports that
     with LoRA the mean of the blocks is the best start of the shared one, while without

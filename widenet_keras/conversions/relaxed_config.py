@@ -61,7 +61,8 @@ def relaxed_config(
             "relax: the model has LoRA already; merge() adds it to the products first."
         )
     if "pieces" not in fields:
-        # What belongs to blocks of the source belongs to the steps that had them.
+        # What belongs to blocks of the source belongs to the steps that had them, so
+        # that full rank stays exact.
         pieces = tuple(
             dataclasses.replace(piece, per="step") if hasattr(piece, "per") else piece
             for piece in pieces

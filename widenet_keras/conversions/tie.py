@@ -203,7 +203,8 @@ def _check_pieces(owner, sources, weights, of_blocks):
             continue
         if path not in weights or weights[path].shape != weight.shape:
             raise ValueError(
-                f"{owner}: the model has {path}, which does not fit the blocks of the "
-                "result; keep their kinds with moe_blocks, or say with pieces=... what "
-                "it has; merge() adds LoRA to the products first."
+                f"{owner}: the model has {path}, which does not fit the blocks and the "
+                "tokens of the result; keep moe_blocks and class_token as they are, or "
+                "say with pieces=... what it has; merge() adds LoRA to the products "
+                "first."
             )

@@ -101,9 +101,11 @@ class GroupsOfSteps(NamedTuple):
         for step, count in enumerate(counts):
             name = f"[{step}]" if several else ""
             check_integer(owner, f"attention_groups{name}", count, 1)
-        again = (block in block_of_step[:t] for t, block in enumerate(block_of_step))
-        pairs = zip(counts, again, strict=True)
-        return cls(counts, tuple(count > 1 and reads for count, reads in pairs))
+        permuted, read = [], set()
+        for count, block in zip(counts, block_of_step, strict=True):
+            permuted.append(count > 1 and block in read)
+            read.add(block)
+        return cls(counts, tuple(permuted))
 
     def check(self, owner, tokens, pieces):
         """Raises `ValueError` unless the groups divide the tokens and fit the pieces.

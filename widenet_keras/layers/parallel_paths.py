@@ -74,9 +74,10 @@ class ParallelPaths(keras.layers.Layer):
         of_each = of_all._replace(stacked="paths")
 
         def weight(name, role, shape, start):
-            # Not autocast: what mixes computes in float32 under every policy.
+            # What mixes is float32 under every policy.
+            how = {"dtype": "float32", "autocast": False}
             return weight_with_role(
-                self, role, name=name, shape=shape, initializer=start, autocast=False
+                self, role, name=name, shape=shape, initializer=start, **how
             )
 
         self.norm_gamma = weight("norm_gamma", of_each, (count, width), "ones")

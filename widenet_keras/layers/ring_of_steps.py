@@ -31,13 +31,15 @@ def ring_of_steps(blocks, steps, width, size, seed, policy):
         policy: Dtype policy.
 
     Raises:
-        ValueError: If there are several blocks, or one that has experts or weights.
+        ValueError: If there are several blocks, or one that has experts, parallel paths
+            or weights.
     """
     [block] = blocks if len(blocks) == 1 else [None]
-    if block is None or block.is_routed or block.built:
+    if block is None or block.is_routed or block.paths > 1 or block.built:
         raise ValueError(
             f"Encoder: with ring_size={size} all steps are like one block, from which "
-            "the sizes are taken; give one Block, new, that has a FeedForward."
+            "the sizes are taken; give one Block, new, that has an Attention and a "
+            "FeedForward."
         )
     block.attention.size_for(width)
     maps = dense_maps(block.sizes(width))

@@ -63,6 +63,8 @@ def nested_parts(config):
         config: `WideNetConfig`.
     """
     parts, plain = [], {"nested_widths": (), "nested_probabilities": None}
+    # What is extracted has kernels, and no more a ring that it read them from.
+    plain |= {"ring_size": None, "ring_seed": 0}
     for width in config.nested_widths:
         hidden = (round(width * size.hidden) for size in config.sizes)
         pairs = zip(config.sizes, hidden, strict=True)

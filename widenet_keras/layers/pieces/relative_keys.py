@@ -1,6 +1,7 @@
 """Relative keys: what a query finds at a place depends on how far away that is."""
 
 import dataclasses
+import functools
 import math
 from typing import ClassVar
 
@@ -105,6 +106,7 @@ def _index(tokens, buckets):
     return ops.reshape(index + ops.expand_dims(start, 1), (-1,))
 
 
+@functools.lru_cache
 def _edges(buckets):
     """Returns the offsets at which the buckets 1, 2, ... of one axis begin."""
     last, alpha = buckets // 2, (buckets + 0.6) / 4
