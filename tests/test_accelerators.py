@@ -604,7 +604,8 @@ PIECES = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind", ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths"]
+    "kind",
+    ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step widths", "ring"],
 )
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
@@ -622,6 +623,8 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         fields = {"kind": "vit", "pieces": PIECES, **cycle}
     if kind == "nested":
         fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}
+    if kind == "ring":
+        fields = {"kind": "vit", "ring_size": 500}
     if kind == "step widths":
         fields = {"kind": "vit", "sharing": "all", "step_widths": (5, 5, 10, 10)}
     if kind in ("widenet", "vit_moe", "nested"):
