@@ -611,7 +611,7 @@ COMPILED = ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step width
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", [*COMPILED, "groups", "paths", "terms"])
+@pytest.mark.parametrize("kind", [*COMPILED, "groups", "paths", "ring", "terms"])
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     from torch._dynamo.utils import counters
 
@@ -634,6 +634,8 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
         fields = {"nested_widths": (0.5, 1.0), "capacity_factor": 0.7}
     if kind == "paths":
         fields = {"kind": "vit", "paths": 2, "cheap_features": "maximum"}
+    if kind == "ring":
+        fields = {"kind": "vit", "ring_size": 500}
     if kind == "step widths":
         fields = {"kind": "vit", "sharing": "all", "step_widths": (5, 5, 10, 10)}
     if kind == "terms":

@@ -7,6 +7,7 @@ import pytest
 from conftest import (
     numpy,
     one_line,
+    shake,
     slow,
     tiny_config,
     tiny_images,
@@ -24,7 +25,7 @@ from widenet_keras.utils.roles import role_of
 
 GATED = {"gated": True, "activation": "silu"}
 NOISY = {"dropout": 0.2, "attention_dropout": 0.1, "stochastic_depth": 0.3}
-# T = 1 for the tokens, and one image.
+# One token of one image.
 LEAST = {"image_size": 4, "class_token": False, "pooling": "mean"}
 LORA = {"kind": "lora", "rank": 3, "on": ["query", "outer"]}
 
@@ -243,8 +244,8 @@ def test_files_hold_the_ring_alone(tmp_path):
         file.visititems(lambda _, item: sizes.append(getattr(item, "size", 0)))
     assert sum(sizes) == model.count_params()
     # What it takes to find the places is asked for before it is done.
-    fields = model.config.to_dict()
-    assert built_size({**fields, "width": 12 * 10**4}) > 32 * 4 * 2 * 12**2 * 10**8
+    fields = {**model.config.to_dict(), "width": 120_000}
+    assert built_size(fields) > 32 * 2 * (4 * 120_000**2)
 
 
 def test_other_verbs_work_on_it():
@@ -257,8 +258,9 @@ def test_other_verbs_work_on_it():
     assert widenet_keras.merge(bank).config.ring_size == model.config.ring_size
     pieces = [LORA, {"kind": "prompt", "count": 2}]
     tuned = model.adapted(pieces=pieces, num_classes=3)
-    tuned.encoder.stacked_pieces.weights[1].assign_add(0.1)
-    tuned.encoder.stacked_pieces.weights[3].assign_add(0.1)
+    shake(tuned.encoder.stacked_pieces.trainable_weights)
+    # What blocks have is that of the step alone.
+    assert tuned.encoder.stacked_pieces.block_of_step == (0, 1)
     apart = untie(tuned)
     assert [piece.kind for piece in apart.config.pieces] == ["prompt"]
     np.testing.assert_allclose(numpy(apart(images)), numpy(tuned(images)), atol=1e-5)

@@ -7,7 +7,10 @@ from widenet_keras.cli.conversion import Conversion
 
 @dataclasses.dataclass(kw_only=True)
 class Untie(Conversion):
-    """Give every step a block of its own again, with LoRA added to its products."""
+    """Give every step a block of its own again, with LoRA added to its products.
+
+    Kernels that are read from a ring are written out.
+    """
 
     command = "untie"
     exact = "all answers, but for rounding"

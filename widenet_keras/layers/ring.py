@@ -68,11 +68,11 @@ class Ring(keras.layers.Layer):
     kernels read each one of the N floor(T / N) times or once more. Biases belong to
     the products.
 
-    "Recurrent Parameter Generators" (RPG, arXiv 2107.07110). It saves parameters, in
-    files and in the state of an optimizer, and neither memory nor time: each pass
-    makes all kernels, and the places in memory take as much again as these. So it is
-    for small models; with 85 million weights (ViT-B) a pass spends seconds of a CPU on
-    reading them.
+    "Recurrent Parameter Generators" (RPG, arXiv 2107.07110); as there, weight decay
+    applies to the ring. It saves parameters, in files and in the state of an optimizer,
+    and neither memory nor time: each pass makes all kernels, and the places take as
+    much memory again. So it is for small models; of 85 million weights (ViT-B) reading
+    takes seconds of a CPU in each pass.
 
     Args:
         size: N, at most T.
