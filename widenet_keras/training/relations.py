@@ -78,9 +78,10 @@ class RelationDistillation(OfLastStep):
     teacher's rows, where the model's are the same. No logits are compared, so that
     widths, heads, depth and classes may differ; tokens may not.
 
-    The task loss stays whole. The three terms above, which leave the labels out, are
-    those of Mini-Swin. Source: "MiniViT: Compressing Vision Transformers with Weight
-    Multiplexing" (arXiv 2204.07154), weight distillation.
+    The task loss stays whole. The three terms above have the weights published for
+    Mini-Swin, whose labels have none: `alpha=1.0` leaves them out. There, layers of
+    choice are compared, here the last step. Source: "MiniViT: Compressing Vision
+    Transformers with Weight Multiplexing" (arXiv 2204.07154), weight distillation.
 
     Args:
         teacher: An `ImageClassifier`, or a `WideNet`, for the same images and of the
