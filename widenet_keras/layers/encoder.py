@@ -96,9 +96,8 @@ class Encoder(keras.layers.Layer):
         given = step_widths, nested_widths, nested_probabilities
         self.widths = Widths(*(tuple(w) if type(w) is list else w for w in given))
         self.widths.check("Encoder", hidden)
-        self.attention_groups = attention_groups
-        wanted = attention_groups, self.block_of_step
-        self._groups = GroupsOfSteps.of("Encoder", *wanted)
+        given = attention_groups, self.block_of_step
+        self.groups = GroupsOfSteps.of("Encoder", *given)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
@@ -115,7 +114,7 @@ class Encoder(keras.layers.Layer):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
-        self._groups.check("Encoder", tokens_shape[1])
+        self.groups.check("Encoder", tokens_shape[1])
         for layer in (*self.blocks, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
         check_mixtures(self.blocks)
@@ -174,9 +173,7 @@ class Encoder(keras.layers.Layer):
     def _depth(self, training, look_at, hands_out=True):
         """Returns the `Depth` of a forward pass."""
         return depth.Depth(
-            plans_of(
-                self.block_of_step, look_at, self.widths.step_widths, self._groups
-            ),
+            plans_of(self.block_of_step, look_at, self.widths.step_widths, self.groups),
             tuple(each.spec(training, hands_out) for each in self.blocks),
             self._parts,
             self.pieces,
@@ -208,7 +205,7 @@ class Encoder(keras.layers.Layer):
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
-        order = self._groups.orders(draws, tokens)
+        order = self.groups.orders(draws, tokens)
         private = Private(norms, pieces=pieces, order=order)
         steps = self.steps, self.stochastic_depth, self.widths
         return private if draws.silent else private.drawn(draws, *steps)
@@ -233,7 +230,7 @@ class Encoder(keras.layers.Layer):
             "seed": self.seed,
             "pieces": as_dicts(self.pieces),
             **self.widths._asdict(),
-            "attention_groups": self.attention_groups,
+            "attention_groups": self.groups.counts,
         }
 
     @classmethod
