@@ -36,7 +36,7 @@ from study import keep_settings
 from study_rows import Rows
 from study_variants import BUDGETS
 from systems_methods import BANKS, GROUPS, METHODS, members
-from systems_tables import SystemRow, write_tables
+from systems_tables import FRESH_GROUPS, SystemRow, write_tables
 from tyro.conf import OmitArgPrefixes
 
 from widenet_keras.data import Augmentation, open_source
@@ -126,6 +126,12 @@ class Systems:
             check_integer("systems", name, getattr(self, name), 1)
         check_integer("systems", "batch_size", self.batch_size, 4)
         check_integer("systems", "jobs", self.jobs, 1)
+        fresh = [group for group in self.rows if group in FRESH_GROUPS]
+        if self.source is not None and fresh:
+            raise ValueError(
+                f"systems: --rows {' '.join(fresh)} are held against a ViT that is "
+                "trained as they are; leave --source out, or give other --rows."
+            )
         if self.train_images is not None:
             check_integer("systems", "train_images", self.train_images, 1)
         for name in ("fresh_learning_rate", "fresh_weight_decay"):
@@ -335,7 +341,8 @@ def made(systems, method, path, data):
     model = widenet_keras.load_model(path, compile=False)
     if not method.looks:
         return method.start(model)
-    most = systems.tuning_images if method.shifted else LOOKED_AT
+    most = min(LOOKED_AT, systems.train_images or LOOKED_AT)
+    most = systems.tuning_images if method.shifted else most
     images, labels, _ = labelled_images(model, data, "train", None, most, "raise")
     return method.start(model, images, labels)
 

@@ -10,7 +10,7 @@ from widenet_keras.utils.tables import markdown_table
 # Groups that share a table; others have their own.
 _TABLE_OF = dict.fromkeys(("heads", "prompts", "adapters"), "tuned")
 # Groups of models that all start from nothing.
-_FRESH = ("structures", "taught")
+FRESH_GROUPS = ("structures", "taught")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,7 @@ def markdown(rows):
     rows, tables = [row for row in rows if row.variant != "source"], []
     for group in dict.fromkeys(_TABLE_OF.get(row.group, row.group) for row in rows):
         some = [row for row in rows if _TABLE_OF.get(row.group, row.group) == group]
-        if group in _FRESH:
+        if group in FRESH_GROUPS:
             tables.append(fresh_table(known, some))
         else:
             tables.append(table([*begun, *some], means))

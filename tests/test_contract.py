@@ -371,8 +371,8 @@ KINDS = {shrunk(preset): preset for preset in reversed(widenet_keras.presets())}
 NESTED = {"block_sizes": [(2, 5, 3, 8)], "nested_widths": (0.5, 1.0)}
 KINDS[tiny_config("vit", **MANY, **NESTED)] = "many fields"
 KINDS[tiny_config("vit_moe", pieces=PIECES, class_token=False)] = "pieces"
-# All kinds at once compile for long on JAX.
-TAKES_LONG = {"pieces"} if BACKEND == "jax" else set()
+# All kinds at once, or orders that are drawn, compile for long on JAX.
+TAKES_LONG = {"pieces", "sret_small_32"} if BACKEND == "jax" else set()
 # Another mini model of other rates, and of an activation that others have too.
 TAKES_LONG |= {"mini_deit_ti16"} if BACKEND != "torch" else set()
 every_preset = pytest.mark.parametrize(

@@ -197,6 +197,7 @@ def _config(config, alike):
         moe_blocks="none" if alike.experts is None else "all",
         num_experts=alike.experts or config.num_experts,
         pieces=(),
+        attention_groups=1,
     )
 
 

@@ -170,7 +170,8 @@ def tied(
         _check_pieces(owner, sources, weights_by_path(other), of_blocks)
     for path, weight in weights_by_path(other).items():
         role = role_of(weight)
-        # Pieces that were asked for and do not fit those of the model start anew.
+        # Pieces that were asked for and do not fit those of the model start anew; of
+        # blocks there are fewer than the model had.
         rows = int(path in of_blocks)
         fits = path in sources and sources[path].shape[rows:] == weight.shape[rows:]
         is_new = role.group == "pieces" and not fits

@@ -102,10 +102,8 @@ class Encoder(keras.layers.Layer):
         given = step_widths, nested_widths, nested_probabilities
         self.widths = Widths(*(tuple(w) if type(w) is list else w for w in given))
         self.widths.check("Encoder", hidden)
-        self.attention_groups = attention_groups
-        self._groups = GroupsOfSteps.of(
-            "Encoder", attention_groups, self.kernels_of_step
-        )
+        given = attention_groups, self.kernels_of_step
+        self.groups = GroupsOfSteps.of("Encoder", *given)
         self.seed_generator = keras.random.SeedGenerator(seed)
         self._norm_rows = norm_rows(blocks, self.block_of_step)
         self._parts = parts_of(blocks)
@@ -122,7 +120,7 @@ class Encoder(keras.layers.Layer):
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
-        self._groups.check("Encoder", tokens_shape[1], self.pieces)
+        self.groups.check("Encoder", tokens_shape[1], self.pieces)
         if self.ring_size is not None:
             ring = self.ring_size, self.ring_seed, self.dtype_policy
             self.ring = ring_of_steps(self.blocks, self.steps, tokens_shape[-1], *ring)
@@ -186,9 +184,7 @@ class Encoder(keras.layers.Layer):
     def _depth(self, training, look_at, hands_out=True):
         """Returns the `Depth` of a forward pass."""
         return depth.Depth(
-            plans_of(
-                self.block_of_step, look_at, self.widths.step_widths, self._groups
-            ),
+            plans_of(self.block_of_step, look_at, self.widths.step_widths, self.groups),
             tuple(each.spec(training, hands_out) for each in self.blocks),
             self._parts,
             self.pieces,
@@ -220,7 +216,7 @@ class Encoder(keras.layers.Layer):
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
         pieces = self.stacked_pieces.read(read) if self.pieces else ()
-        order = self._groups.orders(draws, tokens)
+        order = self.groups.orders(draws, tokens)
         kernels = weights_of_steps(self.ring, read)
         private = Private(norms, pieces=pieces, order=order, weights=kernels)
         steps = self.steps, self.stochastic_depth, self.widths
@@ -235,13 +231,14 @@ class Encoder(keras.layers.Layer):
     def get_config(self):
         """Returns the constructor's arguments."""
         names = ("steps", "sharing", "shared_norms", "stochastic_depth", "scan")
-        names += ("remat", "seed", "attention_groups", "ring_size", "ring_seed")
+        names += ("remat", "seed", "ring_size", "ring_seed")
         return {
             **super().get_config(),
             "blocks": blocks_as_dicts(self.blocks),
             **{name: getattr(self, name) for name in names},
             "pieces": as_dicts(self.pieces),
             **self.widths._asdict(),
+            "attention_groups": self.groups.counts,
         }
 
     @classmethod

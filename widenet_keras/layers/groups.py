@@ -10,8 +10,8 @@ from widenet_keras.layers.heads import Heads
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer
 
-# Of the orders of tokens at inference.
-_SEED = 2111_05297
+# Of the orders of tokens at inference: the number of the paper.
+_SEED = 211105297
 
 
 class Groups(NamedTuple):
@@ -101,11 +101,10 @@ class GroupsOfSteps(NamedTuple):
         for step, count in enumerate(counts):
             name = f"[{step}]" if several else ""
             check_integer(owner, f"attention_groups{name}", count, 1)
-        permuted, read = [], set()
-        for count, block in zip(counts, block_of_step, strict=True):
-            permuted.append(count > 1 and block in read)
-            read.add(block)
-        return cls(counts, tuple(permuted))
+        first = {}
+        again = (first.setdefault(b, t) < t for t, b in enumerate(block_of_step))
+        pairs = zip(counts, again, strict=True)
+        return cls(counts, tuple(count > 1 and reads for count, reads in pairs))
 
     def check(self, owner, tokens, pieces):
         """Raises `ValueError` unless the groups divide the tokens and fit the pieces.
@@ -124,7 +123,8 @@ class GroupsOfSteps(NamedTuple):
                 )
         for count in self.counts:
             if count > 1 and tokens % count:
-                near = max(n for n in range(1, count) if tokens % n == 0)
+                less = range(1, min(count, tokens + 1))
+                near = max(n for n in less if tokens % n == 0)
                 raise ValueError(
                     f"{owner}: attention_groups={count} does not divide the {tokens} "
                     f"tokens of an image; use a divisor, such as {near}."
@@ -148,9 +148,8 @@ class GroupsOfSteps(NamedTuple):
             return ops.convert_to_tensor(_fixed(self.permuted, tokens), "int32")
         permuted = np.array(self.permuted)[:, None]
         drawn = draws.numbers(len(permuted), tokens)
-        order = ops.argsort(
-            ops.where(permuted, drawn, np.arange(tokens, dtype="float32"))
-        )
+        ascending = np.arange(tokens, dtype="float32")
+        order = ops.argsort(ops.where(permuted, drawn, ascending))
         both = ops.stack([order, ops.argsort(order)], axis=1)
         return ops.cast(both, "int32")
 

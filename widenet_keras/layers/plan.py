@@ -53,10 +53,14 @@ def segments_of(plans):
     Args:
         plans: What is known of each step, a tuple of L equal or unequal things.
     """
-    steps = len(plans)
-    if steps > 1 and plans[-1] not in plans[:-1]:
-        return *segments_of(plans[:-1]), Segment(steps - 1, plans[-1:], 1)
-    found, first = [], 0
+    if plans[-1] not in plans[:-1]:
+        return *_repeated(plans[:-1]), Segment(len(plans) - 1, plans[-1:], 1)
+    return tuple(_repeated(plans))
+
+
+def _repeated(plans):
+    """Returns the same of plans whose last is like any other, a list."""
+    steps, found, first = len(plans), [], 0
     for period in range(1, steps // 2 + 1):
         if all(plans[step] == plans[step - period] for step in range(period, steps)):
             rounds = steps // period
@@ -68,7 +72,7 @@ def segments_of(plans):
             end += 1
         found.append(Segment(first, (plans[first],), end - first))
         first = end
-    return tuple(found)
+    return found
 
 
 def plans_of(block_of_step, look_at=(), widths=None, groups=None):
@@ -99,6 +103,11 @@ def check_looked_at(owner, look_at, steps):
         look_at: Sequence of steps.
         steps: L.
     """
+    if not isinstance(look_at, list | tuple):
+        raise ValueError(
+            f"{owner}: look_at={look_at!r} must be a list of steps, such as (0, "
+            f"{steps - 1})."
+        )
     for step in look_at:
         check_integer(owner, "look_at", step, 0)
         if step >= steps:

@@ -3,6 +3,7 @@
 from widenet_keras.layers.groups import GroupsOfSteps
 from widenet_keras.layers.sharing import PART_PLANS, block_of_step, holders, ranks
 from widenet_keras.models.block_sizes import BlockSize
+from widenet_keras.models.config_checks import OWNER
 
 
 class Steps:
@@ -69,9 +70,7 @@ class Steps:
     @property
     def groups_of_steps(self):
         """The `GroupsOfSteps` in which tokens attend."""
-        return GroupsOfSteps.of(
-            "WideNetConfig", self.attention_groups, self.block_of_step
-        )
+        return GroupsOfSteps.of(OWNER, self.attention_groups, self.block_of_step)
 
     @property
     def sizes(self):

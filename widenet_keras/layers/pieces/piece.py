@@ -149,6 +149,8 @@ class Piece:
     def logits(self, w, logits, query):
         """Changes what the softmax of attention is of.
 
+        Where tokens attend in groups, these are B G images of T/G tokens.
+
         Args:
             w: Weights of this step.
             logits: (B, H, T, S); of the S keys the last T are those of the tokens.

@@ -123,7 +123,8 @@ class StackedPieces(keras.layers.Layer):
     def quantize(self, mode, type_check=True, config=None):
         """Stores factors and prompts as int8, with a scale for each row of a step.
 
-        Of factors a row is what one of the r inner numbers is read or written by.
+        Of factors a row is what one of the r inner numbers is read or written by, of a
+        kernel what one of its outputs is read by.
         `keras.Model.quantize` calls it. What is computed stays in float.
 
         Args:
