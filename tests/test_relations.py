@@ -440,3 +440,6 @@ def test_a_model_shows_what_steps_computed_with():
     with pytest.raises(ValueError, match="look_at has step 3 and there are 3") as error:
         model(IMAGES, look_at=(3,))
     one_line(error)
+    with pytest.raises(ValueError, match="look_at=1 must be a list of steps") as error:
+        model(IMAGES, look_at=1)
+    one_line(error)

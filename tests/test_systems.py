@@ -104,6 +104,8 @@ def test_what_cannot_be_is_one_line():
         ("rows", {"rows": ("relaxed",)}),
         ("methods", {"methods": ("rank_9",)}),
         ("epochs", {"epochs": 0}),
+        ("jobs", {"jobs": 0}),
+        ("leave --source out", {"source": Path("vit.keras")}),
         ("rows adapters", {"methods": ("bank",), "rows": ("relax",)}),
     ):
         given = {"data": "digits", "output": Path("nowhere"), **settings}
@@ -118,7 +120,11 @@ def test_a_comparison_of_digits(tmp_path, capsys):
     systems = Systems(
         data="digits",
         output=tmp_path / "systems",
-        methods=("tie_stepwise", "rank_4", "prompts", "prompts_half", "bank"),
+        methods=(
+            *("tie_stepwise", "rank_4", "prompts", "prompts_half", "bank"),
+            *("tied", "head_mix", "logits_relation_hidden"),
+        ),
+        jobs=2,
         source_epochs=3,
         epochs=1,
         tuning_epochs=1,
@@ -134,8 +140,8 @@ def test_a_comparison_of_digits(tmp_path, capsys):
     assert "epoch" not in capsys.readouterr().out.split("|")[0]
     rows = json.loads((systems.output / "results.json").read_text())
     assert [row["variant"] for row in rows] == ["source", *systems.methods]
-    assert [len(row["accuracies"]) for row in rows] == [1, 2, 2, 2, 2, 2]
-    assert len(rows[-1]["members"]) == COPIES
+    assert [len(row["accuracies"]) for row in rows] == [1, *[2] * 8]
+    assert [len(row["members"]) for row in rows] == [0] * 5 + [COPIES] + [0] * 3
     half = widenet_keras.load_model(
         systems.output / "prompts_half" / "seed_0" / "model.keras"
     )

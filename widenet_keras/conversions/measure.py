@@ -30,8 +30,7 @@ from widenet_keras.version import __version__
 _OWNER = "measure"
 # Steps of the models that are timed; one of twice as many tells what is no step.
 _STEPS = 4
-# Bytes of a weight.
-_FLOAT = 4
+_FLOAT = 4  # bytes of a weight
 # How many sizes of each axis are timed, in the order of `AXES`.
 _POINTS = {"attention": (3, 3, 3), "dense": (6,), "routed": (3, 4)}
 # Of what they are multiples; the smallest is that, or an eighth of the largest.
