@@ -183,6 +183,7 @@ ON_FRONT = {
         *(f"{how}_{width}" for how in ("nested", "alone") for width in WIDTHS),
     ),
     "systems_smaller_cifar10": ("source", "prune"),
+    "systems_structures_cifar10": ("source", "tied", "sret", "ring", "paths"),
 }
 
 
