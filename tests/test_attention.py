@@ -67,7 +67,9 @@ def test_one_product_is_three():
         numpy(attention(read(TOKENS), each, layer.spec, SILENT)[0])
         for each in (joined, weights)
     )
-    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    # Processors add up products of other widths in other orders.
+    atol = 1e-6 * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
     # Of unequal sizes they stay apart.
     assert len(joined_inner(made(2, value_dim=3).read(read)).inner) == 3
 
