@@ -1,6 +1,7 @@
 """What is known of the steps before anything is compiled, and how it cuts the depth."""
 
 import itertools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from widenet_keras.utils.checks import check_integer
@@ -103,7 +104,7 @@ def check_looked_at(owner, look_at, steps):
         look_at: Sequence of steps.
         steps: L.
     """
-    if not isinstance(look_at, list | tuple):
+    if not isinstance(look_at, Sequence):
         raise ValueError(
             f"{owner}: look_at={look_at!r} must be a list of steps, such as (0, "
             f"{steps - 1})."
