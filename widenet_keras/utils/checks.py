@@ -35,6 +35,23 @@ def check_integer(owner, field, value, minimum):
         )
 
 
+def check_odd(owner, name, value, least, why):
+    """Raises `ValueError` unless a number is odd, and not too small.
+
+    Args:
+        owner: Name that starts the message.
+        name: What the number is called.
+        value: The number.
+        least: The smallest that is allowed.
+        why: What it must be odd for, a part of the message.
+    """
+    check_integer(owner, name, value, least)
+    if value % 2 == 0:
+        raise ValueError(
+            f"{owner}: {name}={value} must be odd, {why}; use {value + 1}."
+        )
+
+
 def check_number(owner, field, value, minimum, below=None):
     """Raises `ValueError` unless `minimum <= value` (and `value < below`)."""
     number = isinstance(value, int | float) and not isinstance(value, bool)

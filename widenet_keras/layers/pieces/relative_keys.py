@@ -10,7 +10,7 @@ from keras import ops
 from widenet_keras.layers.pieces.grid import side_of
 from widenet_keras.layers.pieces.piece import Piece, Weight
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.checks import check_odd
 
 _OWNER = "RelativeKeys"
 # A class token, or none.
@@ -46,12 +46,8 @@ class RelativeKeys(Piece):
     buckets: int = 7
 
     def __post_init__(self):
-        check_integer(_OWNER, "buckets", self.buckets, 3)
-        if self.buckets % 2 == 0:
-            raise ValueError(
-                f"{_OWNER}: buckets={self.buckets} must be odd, as many to each side "
-                f"and one for no offset; use {self.buckets + 1}."
-            )
+        why = "as many to each side and one for no offset"
+        check_odd(_OWNER, "buckets", self.buckets, 3, why)
 
     def check(self, owner, config):
         """Refuses registers; see `Piece.check`."""

@@ -9,7 +9,7 @@ from widenet_keras.layers.normalization import EPSILON, layer_norm
 from widenet_keras.layers.pieces.grid import side_of
 from widenet_keras.layers.pieces.piece import Piece, Weight
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.checks import check_odd
 
 _OWNER = "TokenConv"
 # No token that is no patch.
@@ -37,12 +37,7 @@ class TokenConv(Piece):
     size: int = 7
 
     def __post_init__(self):
-        check_integer(_OWNER, "size", self.size, 1)
-        if self.size % 2 == 0:
-            raise ValueError(
-                f"{_OWNER}: size={self.size} must be odd, so that a kernel has a "
-                f"centre; use {self.size + 1}."
-            )
+        check_odd(_OWNER, "size", self.size, 1, "so that a kernel has a centre")
 
     def check(self, owner, config):
         """Refuses tokens that are no patches; see `Piece.check`."""
