@@ -113,8 +113,8 @@ def exported(preset, model, format, images):
 
 def litert_file(model, engine, quantize, images):
     """Returns the bytes of a LiteRT model."""
+    from widenet_keras.exports.litert_tensorflow import converted
     from widenet_keras.exports.options import Options
-    from widenet_keras.exports.tensorflow_litert import converted
 
     harness.progress(f"{model.config.steps} steps, {engine}, {quantize}: to be timed")
     options = Options(format="litert", quantize=quantize)

@@ -109,7 +109,7 @@ def model(arguments, preset):
     import timed
 
     import widenet_keras
-    from widenet_keras.training.optimizers import AdamW
+    from widenet_keras.optimizers.optimizers import AdamW
 
     for dropout in arguments.dropouts:
         before = timed.start_of_peak(arguments.device)

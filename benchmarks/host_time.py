@@ -174,7 +174,7 @@ def aten(function):
 
 def arithmetic(arguments):
     """Yields the rows of a model whose products count."""
-    from widenet_keras.training.optimizers import AdamW
+    from widenet_keras.optimizers.optimizers import AdamW
 
     cases = cases_of(WIDE, {"ViT": VIT}, AdamW(1e-3))
     found = least_median_milliseconds(cases, arguments.repeats)
@@ -187,7 +187,7 @@ def optimizers(arguments):
 
     import widenet_keras
     from widenet_keras.models.config import WideNetConfig
-    from widenet_keras.training.optimizers import SGD, AdamW, Lamb
+    from widenet_keras.optimizers.optimizers import SGD, AdamW, Lamb
 
     config = WideNetConfig().replace(**SMALL, **VIT)
     model = widenet_keras.ImageClassifier(config, seed=0)

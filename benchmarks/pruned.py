@@ -106,8 +106,8 @@ def keras_cases(models, images):
 
 def litert_cases(models, images, threads):
     """Returns a function for each model that asks its LiteRT file for logits."""
+    from widenet_keras.exports.litert_tensorflow import converted
     from widenet_keras.exports.options import Options
-    from widenet_keras.exports.tensorflow_litert import converted
     from widenet_keras.inference.litert import interpreter_of
 
     cases = {}

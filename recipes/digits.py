@@ -73,7 +73,7 @@ def train(recipe, epochs, seed, data):
 
     import widenet_keras
     from widenet_keras.data.digits import CLASSES, AugmentedDigits
-    from widenet_keras.training.epoch_lines import EpochLines
+    from widenet_keras.runs.epoch_lines import EpochLines
 
     (x_train, y_train), (x_test, y_test) = data
     keras.utils.set_random_seed(seed)

@@ -49,8 +49,8 @@ from widenet_keras.data import (
 from widenet_keras.distribution import distribute
 from widenet_keras.models.description import describe
 from widenet_keras.models.frozen import check_trains
-from widenet_keras.training.optimization import Optimization
-from widenet_keras.training.run import Run
+from widenet_keras.optimizers.optimization import Optimization
+from widenet_keras.runs.run import Run
 from widenet_keras.training.terms_options import NO_TERMS, Terms
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command

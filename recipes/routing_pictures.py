@@ -17,7 +17,7 @@ import numpy as np
 
 import widenet_keras
 from widenet_keras.data.labelled import labelled_batches
-from widenet_keras.inference.keras_file import named_classifier
+from widenet_keras.files.named import named_classifier
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command

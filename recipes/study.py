@@ -34,7 +34,7 @@ from tyro.conf import OmitArgPrefixes
 import widenet_keras
 from widenet_keras.data import Augmentation
 from widenet_keras.models.config import WideNetConfig
-from widenet_keras.training.optimization import Optimization
+from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import check_folder

@@ -43,7 +43,7 @@ from widenet_keras.data import Augmentation, open_source
 from widenet_keras.data.digits import load_digits
 from widenet_keras.data.labelled import labelled_batches, labelled_images
 from widenet_keras.models.frozen import trained_parameters
-from widenet_keras.training.optimization import Optimization
+from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer, check_positive
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.digests import sha256_of

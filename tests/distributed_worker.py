@@ -21,7 +21,7 @@ from widenet_keras.data import (
     training_batches,
 )
 from widenet_keras.distribution import distribute
-from widenet_keras.training.optimizers import AdamW
+from widenet_keras.optimizers.optimizers import AdamW
 
 BATCH, BATCHES = 8, 5
 # 9 test images leave 1 for the last batch: fewer than the devices.

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from conftest import BACKEND, numpy, tiny_images, tiny_model
 
-from widenet_keras.training.optimizers import SGD
+from widenet_keras.optimizers.optimizers import SGD
 
 # Nothing is drawn: which random numbers a version draws is its own affair.
 STILL = {"dropout": 0.0, "router_noise": 0.0, "steps": 3}

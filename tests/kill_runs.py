@@ -29,10 +29,10 @@ from PIL import Image
 from test_resume import KillAt, Killed, kill, rows_of, train
 
 import widenet_keras
+from widenet_keras.files.loading import load_classifier
 from widenet_keras.inference.keras_file import KerasPredictor
-from widenet_keras.models.loading import load_classifier
 from widenet_keras.plot import load_matplotlib
-from widenet_keras.training import run as run_file
+from widenet_keras.runs import run as run_file
 from widenet_keras.utils.files import replaced_when_done
 
 FOREIGN = (".ssh.20261101", ".git.disabled", ".widenet-part-of-mine", "notes")

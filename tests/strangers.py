@@ -8,7 +8,7 @@ import zipfile
 import h5py
 import numpy as np
 
-from widenet_keras.inference.checksums import (
+from widenet_keras.files.checksums import (
     open_with_zip,
     seal_folder,
     sealed_onnx,

@@ -22,8 +22,8 @@ from test_contract import MANY
 import widenet_keras
 from widenet_keras import WideNetConfig, forward_flops, tie
 from widenet_keras.evaluation import evaluate_classifier
+from widenet_keras.files.checksums import open_with_zip
 from widenet_keras.inference import open_predictor
-from widenet_keras.inference.checksums import open_with_zip
 from widenet_keras.models.config_checks import SIZES
 from widenet_keras.models.description import describe, parameters_of_parts
 from widenet_keras.models.memory import parameter_count

@@ -19,8 +19,8 @@ from conftest import (
 from test_exports import CLASSES, NAMES, silent
 
 import widenet_keras
+from widenet_keras.files.loading import load_classifier
 from widenet_keras.inference import open_predictor
-from widenet_keras.models.loading import load_classifier
 
 COUNTS = (30, slow(400))
 FORMATS = list(NAMES) if BACKEND == "tensorflow" else ["keras"]

@@ -336,16 +336,16 @@ def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line():
     ],
 )
 def test_a_chief_comes_before_the_workers(monkeypatch, task, rank):
-    from widenet_keras.distribution import tensorflow_strategies
+    from widenet_keras.distribution import strategies_tensorflow
 
     cluster = {"chief": ["a:1"], "worker": ["b:1", "c:1"]}
     monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task}))
     if rank is None:
         with pytest.raises(ValueError, match="TF_CONFIG has task=") as error:
-            tensorflow_strategies._rank()
+            strategies_tensorflow._rank()
         one_line(error)
     else:
-        assert tensorflow_strategies._rank() == rank
+        assert strategies_tensorflow._rank() == rank
 
 
 def test_processes_that_see_other_folders_are_told_in_one_line(monkeypatch):
@@ -364,7 +364,7 @@ def test_losses_that_replicas_cannot_share_are_refused_in_one_line(monkeypatch):
     model, loss = tiny_model(), keras.losses.CategoricalCrossentropy
     model.compile("sgd", loss(from_logits=True, reduction="sum"))
     if BACKEND == "torch":
-        monkeypatch.setattr(step.torch_processes, "processes", lambda: 2)
+        monkeypatch.setattr(step.processes_torch, "processes", lambda: 2)
     else:
         monkeypatch.setattr(step, "_replicas", lambda: 2.0)
     for reduction in ("sum", "mean_with_sample_weight", None):
@@ -375,9 +375,9 @@ def test_losses_that_replicas_cannot_share_are_refused_in_one_line(monkeypatch):
 
 
 def test_scaled_gradients_are_not_clipped_apart(monkeypatch):
-    from widenet_keras.training import tensorflow_step
+    from widenet_keras.training import step_tensorflow
 
-    monkeypatch.setattr(tensorflow_step, "_replicas", lambda: 2.0)
+    monkeypatch.setattr(step_tensorflow, "_replicas", lambda: 2.0)
     model = tiny_model(dtype="mixed_float16")
     model.compile(keras.optimizers.SGD(0.1))
     optimizer = keras.optimizers.SGD(0.1, global_clipnorm=1.0)

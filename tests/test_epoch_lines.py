@@ -6,7 +6,7 @@ import sys
 import numpy as np
 from conftest import BACKEND, tiny_images, tiny_model
 
-from widenet_keras.training.epoch_lines import EpochLines
+from widenet_keras.runs.epoch_lines import EpochLines
 
 
 def lines_of(capsys, shown=True, **options):
@@ -46,7 +46,7 @@ def test_what_is_not_compiled_and_other_processes(capsys):
 
 
 def test_a_terminal_shows_how_far_an_epoch_is(capsys, monkeypatch):
-    monkeypatch.setattr("widenet_keras.training.epoch_lines._PAUSE", 0.0)
+    monkeypatch.setattr("widenet_keras.runs.epoch_lines._PAUSE", 0.0)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
     printed = lines_of(capsys, run_eagerly=True)
     assert re.search(r"\repoch 1/2  loss \S+  accuracy \S+  batch 2/2 \r", printed)

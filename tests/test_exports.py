@@ -250,7 +250,7 @@ def test_the_routers_of_int8_files_stay_in_float(tmp_path):
 def test_experts_are_cut_out_once_whatever_the_depth():
     import tensorflow as tf
 
-    from widenet_keras.exports.tensorflow_graphs import Network
+    from widenet_keras.exports.graphs_tensorflow import Network
 
     found = []
     for steps in (2, 5):

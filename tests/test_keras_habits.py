@@ -7,7 +7,7 @@ from conftest import BACKEND, numpy, one_line, slow, tiny_images, tiny_model
 
 from widenet_keras.layers import depth
 from widenet_keras.models.features import Features
-from widenet_keras.training import optimizers
+from widenet_keras.optimizers import optimizers
 
 IMAGES, LABELS = tiny_images(4), np.array([0, 4, 2, 1])
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

@@ -24,7 +24,7 @@ from widenet_keras.inference.images import read_pixels
 from widenet_keras.inference.keras_file import KerasPredictor, named_classifier
 from widenet_keras.models.class_names import same_classes
 from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
-from widenet_keras.training.run import Run
+from widenet_keras.runs.run import Run
 
 NAMES = ("ant", "bee", "cat", "dog", "eel")
 COLOURS = dict(zip(NAMES, np.eye(5, 3) * 200 + 20 * np.arange(5)[:, None], strict=True))

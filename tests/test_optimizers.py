@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from conftest import BACKEND, numpy, one_line, tiny_model
 
-from widenet_keras.training.optimization import Optimization
-from widenet_keras.training.optimizers import SGD, AdamW, Lamb
-from widenet_keras.training.parameter_groups import group_of, is_decayed, is_stacked
-from widenet_keras.training.schedules import WarmupDecay
+from widenet_keras.optimizers.optimization import Optimization
+from widenet_keras.optimizers.optimizers import SGD, AdamW, Lamb
+from widenet_keras.optimizers.parameter_groups import group_of, is_decayed, is_stacked
+from widenet_keras.optimizers.schedules import WarmupDecay
 from widenet_keras.utils.roles import Role, say_role
 
 KERNEL = Role("core", "attention")
@@ -300,7 +300,7 @@ MANNERS = {
 @pytest.mark.parametrize("name", STEPPED)
 def test_all_at_once_is_one_by_one(name, manner, rng, monkeypatch):
     """On torch all variables are stepped at once; that changes no number."""
-    from widenet_keras.training.optimizers_torch import AllAtOnce
+    from widenet_keras.optimizers.optimizers_torch import AllAtOnce
 
     kind, settings = STEPPED[name]
     roles = (KERNEL, BIAS, EXPERTS, NORM)

@@ -11,8 +11,8 @@ from test_kinds_of_pieces import EVERYWHERE
 import widenet_keras
 from widenet_keras import Bottleneck, ImageClassifier, KeyValuePrompt, LoRA, Prompt
 from widenet_keras.models.frozen import trained_parameters
-from widenet_keras.training.checkpoints import Checkpoints
-from widenet_keras.training.optimizers import AdamW, Lamb
+from widenet_keras.optimizers.optimizers import AdamW, Lamb
+from widenet_keras.runs.checkpoints import Checkpoints
 from widenet_keras.utils.roles import role_of
 
 IMAGES, LABELS = tiny_images(4), np.array([0, 1, 2, 3])

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from widenet_keras.inference.manifest import damaged
+from widenet_keras.files.manifest import damaged
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.quiet import quiet

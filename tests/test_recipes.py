@@ -21,7 +21,7 @@ from widenet_keras.cli.main import main
 from widenet_keras.data import labelled, open_source, write_tfrecords
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.preprocessing import Preprocessing
-from widenet_keras.training.checkpoints import Checkpoints
+from widenet_keras.runs.checkpoints import Checkpoints
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.roles import role_of
 

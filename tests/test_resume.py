@@ -19,14 +19,14 @@ from conftest import BACKEND, numpy, one_line, tiny_config, tiny_images
 import widenet_keras
 from widenet_keras.distribution.single import Replicated
 from widenet_keras.inference.keras_file import KerasPredictor
-from widenet_keras.training import checkpoint_files
-from widenet_keras.training.averages import averaged_weights
-from widenet_keras.training.callbacks import StopOnNaN
-from widenet_keras.training.checkpoint_files import Progress
-from widenet_keras.training.checkpoints import Checkpoints
-from widenet_keras.training.optimization import Optimization
-from widenet_keras.training.run import Run
-from widenet_keras.training.schedules import WarmupDecay
+from widenet_keras.optimizers.optimization import Optimization
+from widenet_keras.optimizers.schedules import WarmupDecay
+from widenet_keras.runs import checkpoint_files
+from widenet_keras.runs.averages import averaged_weights
+from widenet_keras.runs.callbacks import StopOnNaN
+from widenet_keras.runs.checkpoint_files import Progress
+from widenet_keras.runs.checkpoints import Checkpoints
+from widenet_keras.runs.run import Run
 from widenet_keras.utils import locks
 
 BATCHES, EPOCHS = 3, 3
@@ -200,7 +200,7 @@ def test_kill_9(tmp_path):
         import os, pathlib, signal, sys
         sys.path[:0] = [sys.argv[1]]
         import test_resume
-        from widenet_keras.training import checkpoint_files
+        from widenet_keras.runs import checkpoint_files
 
         def kill():
             os.kill(os.getpid(), signal.SIGKILL)

@@ -6,7 +6,7 @@ import pytest
 from conftest import one_line, tiny_model
 from test_contract import LAYERS, built
 
-from widenet_keras.training.parameter_groups import group_of, is_decayed, is_stacked
+from widenet_keras.optimizers.parameter_groups import group_of, is_decayed, is_stacked
 from widenet_keras.utils.roles import Role, role_of, say_role
 
 

@@ -10,25 +10,32 @@ PACKAGE = ROOT / "widenet_keras"
 TESTS = ROOT / "tests"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-# A folder may import from itself and from those of lower rank.
-RANKS = {
-    "version": 0,
-    "utils": 0,
-    "routing": 1,
-    "layers": 2,
-    "models": 3,
-    "plot": 4,
-    "training": 4,
-    "data": 4,
-    "exports": 4,
-    "inference": 4,
-    "distribution": 4,
-    "conversions": 5,
-    "evaluation": 5,
-    "cli": 6,
-}
+# A folder may import from itself and from those before it.
+ORDER = (
+    "version",
+    "utils",
+    "plot",
+    "routing",
+    "layers",
+    "models",
+    "files",
+    "data",
+    "optimizers",
+    "distribution",
+    "training",
+    "inference",
+    "exports",
+    "conversions",
+    "evaluation",
+    "runs",
+    "cli",
+)
 # The network's methods hand on to verbs: what such a method may import, and no other.
-HANDED_ON = {("models/widenet.py", "adapted"): "widenet_keras.conversions.adapt"}
+HANDED_ON = {
+    ("models/widenet.py", "adapted"): "widenet_keras.conversions.adapt",
+    ("models/from_preset.py", "from_preset"): "widenet_keras.files.preset_folders",
+    ("models/from_preset.py", "save_to_preset"): "widenet_keras.files.preset_folders",
+}
 # Code for one backend lives in files named for it.
 BACKENDS = {"tensorflow", "jax", "torch"}
 # Everything in this folder is tf.data.
@@ -90,7 +97,7 @@ def test_imports_point_one_way():
         return [
             there
             for there in sorted(places if here != "__init__" else [])
-            if not (RANKS[there] < RANKS[here] or RANKS[there] == RANKS[here] == 4)
+            if ORDER.index(there) >= ORDER.index(here)
         ]
 
     assert offenders(wrong) == []

@@ -19,7 +19,7 @@ from conftest import one_line
 
 from widenet_keras import ImageClassifier, load_model
 from widenet_keras.models.config import WideNetConfig
-from widenet_keras.training.callbacks import HistoryTable
+from widenet_keras.runs.callbacks import HistoryTable
 
 pytest.importorskip("tyro")
 

@@ -22,6 +22,7 @@ from widenet_keras.conversions.untie import untie as untie
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.exports import ExportReport as ExportReport
 from widenet_keras.exports import export as export
+from widenet_keras.files.loading import load_model as load_model
 from widenet_keras.inference import open_predictor as open_predictor
 from widenet_keras.layers.pieces import Bottleneck as Bottleneck
 from widenet_keras.layers.pieces import HeadMix as HeadMix
@@ -36,7 +37,6 @@ from widenet_keras.models.block_sizes import BlockSize as BlockSize
 from widenet_keras.models.config import WideNetConfig as WideNetConfig
 from widenet_keras.models.fields import parse_fields as parse_fields
 from widenet_keras.models.flops import forward_flops as forward_flops
-from widenet_keras.models.loading import load_model as load_model
 from widenet_keras.models.presets import preset_config as preset_config
 from widenet_keras.models.presets import presets as presets
 from widenet_keras.models.reference_weights import (

@@ -62,7 +62,7 @@ class Conversion:
 
     def run(self):
         """Converts, compares, prints and writes."""
-        from widenet_keras.inference.keras_file import named_classifier
+        from widenet_keras.files.named import named_classifier
         from widenet_keras.models.description import describe
         from widenet_keras.models.flops import forward_flops
         from widenet_keras.utils.files import check_file
@@ -88,7 +88,7 @@ class Conversion:
 
     def _labels(self):
         """Puts the model's `labels.txt` beside the output; returns what it made."""
-        from widenet_keras.inference.checksums import LABELS
+        from widenet_keras.files.checksums import LABELS
         from widenet_keras.utils.files import replaced_when_done
 
         source, place = (each.with_name(LABELS) for each in (self.model, self.output))

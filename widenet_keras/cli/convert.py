@@ -81,7 +81,7 @@ class Convert:
         """Converts and writes."""
         from widenet_keras.conversions.from_weights import from_weights
         from widenet_keras.conversions.to_timm import to_timm
-        from widenet_keras.models.loading import load_model
+        from widenet_keras.files.loading import load_model
         from widenet_keras.utils.files import check_file
 
         check_file(self.output)

@@ -83,7 +83,7 @@ class Evaluate:
 
     def _model(self):
         """Returns the model, for the size of the images."""
-        from widenet_keras.inference.keras_file import named_classifier
+        from widenet_keras.files.named import named_classifier
 
         model = named_classifier(self.model, memory_of(self.max_memory))
         if self.image_size in (None, model.config.image_size):

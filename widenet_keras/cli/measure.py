@@ -49,7 +49,7 @@ class Measure:
     def run(self):
         """Measures, prints and writes."""
         from widenet_keras.conversions.measure import measure_latency
-        from widenet_keras.models.loading import load_classifier
+        from widenet_keras.files.loading import load_classifier
         from widenet_keras.utils.devices import device_named
         from widenet_keras.utils.files import check_file
 

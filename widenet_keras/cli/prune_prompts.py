@@ -49,7 +49,7 @@ class PrunePrompts(WithImages):
             checked_prompt,
             prune_prompts,
         )
-        from widenet_keras.models.loading import load_classifier
+        from widenet_keras.files.loading import load_classifier
         from widenet_keras.utils.memory import memory_of
 
         start = self.start

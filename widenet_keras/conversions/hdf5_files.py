@@ -4,7 +4,7 @@ import h5py
 import numpy as np
 
 from widenet_keras.conversions.reading import as_numbers, reading, shown
-from widenet_keras.utils.hdf5 import check_hdf5
+from widenet_keras.files.hdf5 import check_hdf5
 from widenet_keras.utils.memory import check_memory
 
 _KIND = "an HDF5 file of weights"

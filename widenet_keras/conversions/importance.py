@@ -10,11 +10,11 @@ import numpy as np
 
 from widenet_keras.conversions.merge import has_banks, without_banks
 from widenet_keras.conversions.remade import check_model
-from widenet_keras.data.progress import Progress
 from widenet_keras.models.needs_classes import check_has_classes
 from widenet_keras.models.weights import check_plain
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.saliency import Saliency
+from widenet_keras.utils.progress import Progress
 from widenet_keras.utils.roles import GROUPS
 
 

@@ -15,7 +15,6 @@ import numpy as np
 from widenet_keras.conversions.latency import AXES, LatencyTable, facts_of, sizes_of
 from widenet_keras.conversions.latency_grid import Grid
 from widenet_keras.conversions.remade import begun, check_model
-from widenet_keras.data.progress import Progress
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.memory import parameter_count
@@ -24,6 +23,7 @@ from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.devices import device_named
 from widenet_keras.utils.memory import MAX_MEMORY, check_taken
+from widenet_keras.utils.progress import Progress
 from widenet_keras.utils.quiet import quiet
 from widenet_keras.version import __version__
 

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 
 from widenet_keras.conversions.reading import as_numbers, reading, shown
-from widenet_keras.utils.archives import check_arrays, unpacked_size
+from widenet_keras.files.archives import check_arrays, unpacked_size
 from widenet_keras.utils.memory import check_memory
 
 _KIND = "a file of NumPy arrays"

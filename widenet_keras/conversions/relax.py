@@ -14,10 +14,10 @@ from widenet_keras.conversions.low_rank import (
 from widenet_keras.conversions.relaxed_config import relaxed_config
 from widenet_keras.conversions.remade import check_model
 from widenet_keras.conversions.tie import BASES, tied
-from widenet_keras.data.progress import Progress
 from widenet_keras.models.weights import check_kernels, check_plain, read
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
+from widenet_keras.utils.progress import Progress
 
 STARTS = ("svd", "zero")
 

@@ -10,9 +10,9 @@ import numpy as np
 from widenet_keras.conversions.hdf5_files import read_hdf5
 from widenet_keras.conversions.hub import fetched, is_on_hub
 from widenet_keras.conversions.npz_files import read_npz
+from widenet_keras.conversions.pytorch_files import read_torch
 from widenet_keras.conversions.reading import reading, shown
 from widenet_keras.conversions.safetensors_files import read_safetensors
-from widenet_keras.conversions.torch_files import read_torch
 from widenet_keras.conversions.weight_folders import (
     TASK,
     companions_in,

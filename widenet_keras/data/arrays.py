@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from widenet_keras.data.sources import SPLITS, Source, served
-from widenet_keras.utils.archives import check_arrays, unpacked_size
+from widenet_keras.files.archives import check_arrays, unpacked_size
 from widenet_keras.utils.memory import MAX_MEMORY, weight_of
 from widenet_keras.utils.plain_errors import first_line
 

@@ -13,9 +13,9 @@ from widenet_keras.data.image_files import (
     say_left_out,
     say_once,
 )
-from widenet_keras.data.progress import Progress
 from widenet_keras.data.sources import SPLITS, Source, part_folders, served
 from widenet_keras.utils.checks import suggest
+from widenet_keras.utils.progress import Progress
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from widenet_keras.data.progress import Progress
 from widenet_keras.data.sources import SPLITS, Source, served
 from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.progress import Progress
 
 SHARD = re.compile(r"(?P<part>\w+)-(?P<index>\d{5})-of-(?P<shards>\d{5})(\.tfrecord)?")
 # What `write_tfrecords` puts beside the shards: class names, records of each shard.

@@ -5,11 +5,11 @@ import os
 from pathlib import Path
 
 from widenet_keras.data.class_folders import open_folders
-from widenet_keras.data.progress import Progress
 from widenet_keras.data.requirements import require_tensorflow
 from widenet_keras.data.tfrecords import FACTS, read_facts
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.progress import Progress
 
 
 def write_tfrecords(

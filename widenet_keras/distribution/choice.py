@@ -69,13 +69,13 @@ def _workers_named():
 
 def _distribution(backend, mode, expert_devices):
     if backend == "tensorflow":
-        from widenet_keras.distribution.tensorflow_strategies import strategy_of
+        from widenet_keras.distribution.strategies_tensorflow import strategy_of
 
         return strategy_of(mode)
     if backend == "jax":
-        from widenet_keras.distribution.jax_devices import devices_of
+        from widenet_keras.distribution.devices_jax import devices_of
 
         return devices_of(mode, expert_devices)
-    from widenet_keras.distribution.torch_job import job_of
+    from widenet_keras.distribution.job_torch import job_of
 
     return job_of(mode)

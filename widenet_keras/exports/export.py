@@ -10,10 +10,10 @@ from widenet_keras.data.pixels import as_floats, scale_pixels, whole_pixels
 from widenet_keras.exports.compare import check, report_on
 from widenet_keras.exports.keras_file import write_keras
 from widenet_keras.exports.options import Options
+from widenet_keras.exports.own_process import write_in_tensorflow
 from widenet_keras.exports.precision import exact_products
 from widenet_keras.exports.target import check_target
-from widenet_keras.exports.to_tensorflow import write_in_tensorflow
-from widenet_keras.inference.manifest import manifest_of
+from widenet_keras.files.manifest import manifest_of
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.plain_errors import first_line
@@ -116,7 +116,7 @@ def _write(model, fresh, path, options, manifest, samples):
         if options.format == "keras":
             return write_keras(model, fresh, options, manifest)
         if keras.backend.backend() == "tensorflow":
-            from widenet_keras.exports.tensorflow_export import write
+            from widenet_keras.exports.export_tensorflow import write
 
             return write(model, fresh, options, manifest, samples)
         return write_in_tensorflow(model, fresh, options, manifest, samples)

@@ -6,8 +6,8 @@ import zipfile
 
 import h5py
 
-from widenet_keras.inference.checksums import LABELS, MANIFEST
-from widenet_keras.inference.manifest import labels_content
+from widenet_keras.files.checksums import LABELS, MANIFEST
+from widenet_keras.files.manifest import labels_content
 from widenet_keras.models.class_names import if_named
 
 _WEIGHTS = "model.weights.h5"

@@ -1,7 +1,7 @@
 """Where an export may be written, before anything is made or replaced."""
 
-from widenet_keras.inference.checksums import MANIFEST
-from widenet_keras.inference.manifest import read_manifest
+from widenet_keras.files.checksums import MANIFEST
+from widenet_keras.files.manifest import read_manifest
 
 _SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
 

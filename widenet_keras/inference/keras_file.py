@@ -1,44 +1,13 @@
 """`.keras` files as predictors."""
 
-import zipfile
 from pathlib import Path
 
 import keras
 
-from widenet_keras.inference.checksums import LABELS, MANIFEST
-from widenet_keras.inference.manifest import Interface, read_manifest
+from widenet_keras.files.manifest import Interface
+from widenet_keras.files.named import manifest_in, named_classifier
 from widenet_keras.inference.predictor import Predictor
-from widenet_keras.models.class_names import if_named
-from widenet_keras.models.loading import load_classifier
 from widenet_keras.utils.memory import MAX_MEMORY
-
-
-def named_classifier(path, max_memory: int = MAX_MEMORY):
-    """Returns the classifier of a `.keras` file, not compiled, with its class names.
-
-    Files of version 0.1.0 have no names of their own: they get those that
-    `widenet_keras.export` put beside the weights, or those of a `labels.txt` beside
-    the file.
-
-    Args:
-        path: A `.keras` file, written on any backend.
-        max_memory: Bytes that it may take beyond what the file weighs.
-
-    Raises:
-        ValueError: If the file is damaged, not a classifier of this package or too
-            large, or the `labels.txt` is of another number of classes.
-    """
-    path = Path(path)
-    model = load_classifier(path, max_memory=max_memory)
-    if model.class_names is None:
-        manifest = _manifest_in(path)
-        names = manifest["class_names"] if manifest else _names_beside(path, model)
-        try:
-            model.class_names = if_named(names)
-        except ValueError as error:
-            place = path if manifest else path.with_name(LABELS)
-            raise ValueError(f"{place}: {error}") from error
-    return model
 
 
 class KerasPredictor(Predictor):
@@ -61,7 +30,7 @@ class KerasPredictor(Predictor):
         config = self.model.config
         names = self.model.class_names or map(str, range(config.num_classes))
         outputs = {} if config.num_classes else {"features": config.outputs}
-        manifest = _manifest_in(path) or outputs | {
+        manifest = manifest_in(path) or outputs | {
             "image_shape": config.image_shape,
             "class_names": list(names),
             "input": "float",
@@ -76,25 +45,3 @@ class KerasPredictor(Predictor):
     def run(self, images):
         """Returns the logits of float images (B, height, width, channels)."""
         return keras.ops.convert_to_numpy(self.model(images, training=False))
-
-
-def _manifest_in(path):
-    """Returns the manifest that an export put into the file, or None."""
-    with zipfile.ZipFile(path) as archive:
-        if MANIFEST in archive.namelist():
-            return read_manifest(archive.read(MANIFEST), path)
-    return None
-
-
-def _names_beside(path, model):
-    """Returns the names in a `labels.txt` beside the file, or numbers."""
-    labels, classes = path.with_name(LABELS), model.config.num_classes
-    if not classes or not labels.is_file():
-        return list(map(str, range(classes)))
-    names = labels.read_text("utf-8", "surrogateescape").splitlines()
-    if len(names) != classes:
-        raise ValueError(
-            f"{labels} has {len(names)} lines and {path} has {classes} classes; "
-            "give one name per line, in order."
-        )
-    return names

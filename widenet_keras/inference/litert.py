@@ -8,9 +8,9 @@ import warnings
 
 import numpy as np
 
-from widenet_keras.inference.checksums import open_with_zip
+from widenet_keras.files.checksums import open_with_zip
+from widenet_keras.files.manifest import Interface, damaged
 from widenet_keras.inference.litert_graph import check_litert_graph
-from widenet_keras.inference.manifest import Interface, damaged
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.utils.install import install_command
 from widenet_keras.utils.memory import MAX_MEMORY

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 import math
 
-from widenet_keras.inference.manifest import damaged
+from widenet_keras.files.manifest import damaged
 from widenet_keras.utils.memory import check_memory
 
 # An offset up to here says that a buffer has its bytes in place.

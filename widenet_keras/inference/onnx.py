@@ -3,8 +3,8 @@
 import importlib
 import importlib.util
 
-from widenet_keras.inference.checksums import check_onnx
-from widenet_keras.inference.manifest import Interface, damaged, read_manifest
+from widenet_keras.files.checksums import check_onnx
+from widenet_keras.files.manifest import Interface, damaged, read_manifest
 from widenet_keras.inference.onnx_graph import check_onnx_graph
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.utils.install import install_command

@@ -2,7 +2,7 @@
 
 import math
 
-from widenet_keras.inference.manifest import damaged
+from widenet_keras.files.manifest import damaged
 from widenet_keras.utils.memory import check_memory
 from widenet_keras.utils.protobuf import message_class, walk
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from widenet_keras.data.pixels import as_floats, whole_pixels
-from widenet_keras.inference.manifest import check_fits, outputs_of
+from widenet_keras.files.manifest import check_fits, outputs_of
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.plain_errors import first_line
 
@@ -15,7 +15,7 @@ class Predictor:
 
     Args:
         path: The file, for messages.
-        manifest: Dict of the file, as `widenet_keras.inference.manifest` makes it.
+        manifest: Dict of the file, as `widenet_keras.files.manifest` makes it.
         interface: `Interface` of the model.
         max_memory: Bytes that it may take beyond what the file weighs.
 

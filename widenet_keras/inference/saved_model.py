@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.inference.checksums import open_folder
-from widenet_keras.inference.manifest import Interface, damaged
+from widenet_keras.files.checksums import open_folder
+from widenet_keras.files.manifest import Interface, damaged
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.inference.saved_model_graph import check_saved_model_graph
 from widenet_keras.utils.memory import MAX_MEMORY

@@ -3,9 +3,9 @@
 import math
 from pathlib import Path, PurePosixPath
 
-from widenet_keras.inference.checksums import GRAPH
+from widenet_keras.files.checksums import GRAPH
+from widenet_keras.files.manifest import damaged
 from widenet_keras.inference.graph_operations import OPERATIONS, SAVER_OPERATIONS
-from widenet_keras.inference.manifest import damaged
 from widenet_keras.utils.memory import check_memory
 from widenet_keras.utils.printable import printable
 from widenet_keras.utils.protobuf import message_class, walk

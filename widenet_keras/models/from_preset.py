@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from os import PathLike
 
-from widenet_keras.models.preset_folders import is_folder, read_preset, write_preset
 from widenet_keras.models.presets import preset_config
 from widenet_keras.utils.memory import MAX_MEMORY
 
@@ -45,6 +44,8 @@ class FromPreset:
             ValueError: If there is no such preset, folder or field, a value does not
                 fit, or the folder is damaged or of another class or library.
         """
+        from widenet_keras.files.preset_folders import is_folder, read_preset
+
         given = {"seed": seed, "name": name, "dtype": dtype}
         given = {key: value for key, value in given.items() if value is not None}
         if not is_folder(preset):
@@ -71,4 +72,6 @@ class FromPreset:
         Raises:
             ValueError: If it is a file, or a folder with anything else in it.
         """
+        from widenet_keras.files.preset_folders import write_preset
+
         write_preset(self, preset_dir)

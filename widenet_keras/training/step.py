@@ -3,11 +3,11 @@
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from widenet_keras.training.tensorflow_step import TrainStep as TrainStep
+    from widenet_keras.training.step_tensorflow import TrainStep as TrainStep
 elif keras.backend.backend() == "jax":
-    from widenet_keras.training.jax_step import TrainStep as TrainStep
+    from widenet_keras.training.step_jax import TrainStep as TrainStep
 elif keras.backend.backend() == "torch":
-    from widenet_keras.training.torch_step import TrainStep as TrainStep
+    from widenet_keras.training.step_torch import TrainStep as TrainStep
 else:
     raise ImportError(
         f"widenet_keras trains on the tensorflow, jax and torch backends, not on "

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-from widenet_keras.inference.keras_file import named_classifier
+from widenet_keras.files.named import named_classifier
 from widenet_keras.training.consistency import Consistency
 from widenet_keras.training.distillation import Distillation, check_options
 from widenet_keras.training.relations import HiddenDistillation, RelationDistillation

@@ -11,8 +11,8 @@ import zipfile
 import numpy as np
 
 from widenet_keras.conversions.names import WRAPPERS
+from widenet_keras.conversions.pytorch_pickles import Tensor, unpickled
 from widenet_keras.conversions.reading import as_numbers, mapped, reading, shown
-from widenet_keras.conversions.torch_pickles import Tensor, unpickled
 
 # The first two pickles of an earlier file: its number and its version.
 _OLD = [0x1950A86A20F9469CFC6C, 1001]

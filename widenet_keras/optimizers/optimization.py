@@ -3,9 +3,9 @@
 import dataclasses
 from typing import Literal
 
-from widenet_keras.training.optimizers import OPTIMIZERS
-from widenet_keras.training.parameter_groups import checked_rates
-from widenet_keras.training.schedules import DECAYS, WarmupDecay
+from widenet_keras.optimizers.optimizers import OPTIMIZERS
+from widenet_keras.optimizers.parameter_groups import checked_rates
+from widenet_keras.optimizers.schedules import DECAYS, WarmupDecay
 from widenet_keras.utils.checks import check_choice, check_integer, check_number
 
 OWNER = "Optimization"

@@ -7,13 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports import onnx_weights
-from widenet_keras.exports.routers import router_kernels
-from widenet_keras.exports.tensorflow_graphs import (
+from widenet_keras.exports.graphs_tensorflow import (
     Network,
     counted,
     scaled,
 )
-from widenet_keras.inference.checksums import sealed_onnx
+from widenet_keras.exports.routers import router_kernels
+from widenet_keras.files.checksums import sealed_onnx
 from widenet_keras.inference.onnx import KEY
 from widenet_keras.utils.quiet import quiet
 

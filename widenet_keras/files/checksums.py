@@ -6,8 +6,8 @@ import json
 import zipfile
 from pathlib import Path
 
-from widenet_keras.inference.manifest import damaged, labels_content, read_manifest
-from widenet_keras.utils.archives import check_members
+from widenet_keras.files.archives import check_members
+from widenet_keras.files.manifest import damaged, labels_content, read_manifest
 
 MANIFEST = "manifest.json"
 LABELS = "labels.txt"

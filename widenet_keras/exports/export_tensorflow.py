@@ -1,6 +1,6 @@
 """Writing an export with TensorFlow, in this process or in one of its own.
 
-Run as a program (`python -m widenet_keras.exports.tensorflow_export FOLDER`) it
+Run as a program (`python -m widenet_keras.exports.export_tensorflow FOLDER`) it
 exports a model that another backend saved into FOLDER, as `request.json` there says.
 """
 
@@ -28,14 +28,14 @@ def write(model, path, options, manifest, images):
         Dict of operator names to how often the graph has them.
     """
     if options.format == "saved_model":
-        from widenet_keras.exports.tensorflow_saved_model import write_saved_model
+        from widenet_keras.exports.saved_model_tensorflow import write_saved_model
 
         return write_saved_model(model, path, options, manifest)
     if options.format == "litert":
-        from widenet_keras.exports.tensorflow_litert import write_litert
+        from widenet_keras.exports.litert_tensorflow import write_litert
 
         return write_litert(model, path, options, manifest, images)
-    from widenet_keras.exports.tensorflow_onnx import write_onnx
+    from widenet_keras.exports.onnx_tensorflow import write_onnx
 
     return write_onnx(model, path, options, manifest, images)
 
@@ -43,7 +43,7 @@ def write(model, path, options, manifest, images):
 def main(folder):
     """Exports the model in `folder` and writes its operators beside it."""
     # Loading needs the class that wrote the file to be registered.
-    from widenet_keras.models.loading import load_model
+    from widenet_keras.files.loading import load_model
     from widenet_keras.training import image_classifier as image_classifier
 
     folder = Path(folder)

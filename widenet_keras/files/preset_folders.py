@@ -13,7 +13,7 @@ from pathlib import Path
 
 import keras
 
-from widenet_keras.models.file_checks import (
+from widenet_keras.files.content_checks import (
     OF_CONTENT,
     check_content,
     class_of,

@@ -11,14 +11,14 @@ from pathlib import Path
 import keras
 
 from widenet_keras.distribution.single import ONE_DEVICE
-from widenet_keras.training.averages import averaged_weights
-from widenet_keras.training.checkpoint_files import (
+from widenet_keras.runs.averages import averaged_weights
+from widenet_keras.runs.checkpoint_files import (
     Progress,
     load_state,
     read_state,
     write_state,
 )
-from widenet_keras.training.finite import what_is_not_finite
+from widenet_keras.runs.finite import what_is_not_finite
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 

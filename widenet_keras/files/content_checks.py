@@ -6,9 +6,9 @@ before anything is made of it. So is the memory that it would take.
 
 import keras
 
+from widenet_keras.files.hdf5 import check_hdf5
+from widenet_keras.files.safe_config import check_classes, dicts_in
 from widenet_keras.models.memory import built_size
-from widenet_keras.models.safe_config import check_classes, dicts_in
-from widenet_keras.utils.hdf5 import check_hdf5
 from widenet_keras.utils.memory import check_memory
 from widenet_keras.utils.printable import printable
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import keras
 
 from widenet_keras.distribution.single import ONE_DEVICE
-from widenet_keras.inference.checksums import LABELS
-from widenet_keras.inference.manifest import labels_content
+from widenet_keras.files.checksums import LABELS
+from widenet_keras.files.manifest import labels_content
 from widenet_keras.plot import plot_history, plot_routing
-from widenet_keras.training.averages import AveragedEvaluation
-from widenet_keras.training.callbacks import HistoryTable, Rates, StopOnNaN
-from widenet_keras.training.checkpoints import Checkpoints
-from widenet_keras.training.epoch_lines import EpochLines
-from widenet_keras.training.load_maps import (
+from widenet_keras.runs.averages import AveragedEvaluation
+from widenet_keras.runs.callbacks import HistoryTable, Rates, StopOnNaN
+from widenet_keras.runs.checkpoints import Checkpoints
+from widenet_keras.runs.epoch_lines import EpochLines
+from widenet_keras.runs.load_maps import (
     LoadMaps,
     draw_load_table,
     read_load_table,

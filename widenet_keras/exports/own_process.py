@@ -34,7 +34,7 @@ def write_in_tensorflow(model, path, options, manifest, images):
         np.save(folder / "images.npy", images)
         request = {**vars(options), "manifest": manifest, "path": str(path.absolute())}
         (folder / "request.json").write_text(json.dumps(request))
-        module = "widenet_keras.exports.tensorflow_export"
+        module = "widenet_keras.exports.export_tensorflow"
         done = subprocess.run(
             [sys.executable, "-m", module, str(folder)],
             env=_environment(),

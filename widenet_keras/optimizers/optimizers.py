@@ -8,7 +8,7 @@ weights are those of Keras (`global_clipnorm`, `gradient_accumulation_steps`,
 import keras
 from keras import ops
 
-from widenet_keras.training.parameter_groups import (
+from widenet_keras.optimizers.parameter_groups import (
     checked_rates,
     group_of,
     is_decayed,
@@ -17,7 +17,7 @@ from widenet_keras.training.parameter_groups import (
 from widenet_keras.utils.checks import check_choice, check_number
 
 if keras.backend.backend() == "torch":
-    from widenet_keras.training import optimizers_torch as _at_once
+    from widenet_keras.optimizers import optimizers_torch as _at_once
 
     _AllAtOnce = _at_once.AllAtOnce
 else:

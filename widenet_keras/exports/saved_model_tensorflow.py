@@ -7,9 +7,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from widenet_keras.data.layout import Layout
-from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
-from widenet_keras.inference.checksums import LABELS, seal_folder
-from widenet_keras.inference.manifest import labels_content
+from widenet_keras.exports.graphs_tensorflow import Network, counted, scaled
+from widenet_keras.files.checksums import LABELS, seal_folder
+from widenet_keras.files.manifest import labels_content
 
 PREPROCESSING = "preprocessing.json"
 _SIGNATURES = {"float": "serve", "uint8": "serve_uint8", "jpeg": "serve_jpeg"}

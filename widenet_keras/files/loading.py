@@ -11,7 +11,8 @@ from pathlib import Path
 
 import keras
 
-from widenet_keras.models.file_checks import (
+from widenet_keras.files.archives import check_members, unpacked_size
+from widenet_keras.files.content_checks import (
     OF_CONTENT,
     check_content,
     class_of,
@@ -19,7 +20,6 @@ from widenet_keras.models.file_checks import (
     unloadable,
 )
 from widenet_keras.models.widenet import WideNet
-from widenet_keras.utils.archives import check_members, unpacked_size
 from widenet_keras.utils.memory import MAX_MEMORY, check_memory
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"

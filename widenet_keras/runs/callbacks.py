@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from widenet_keras.training.finite import what_is_not_finite
+from widenet_keras.runs.finite import what_is_not_finite
 from widenet_keras.utils.tables import read_numbers, write_rows
 
 

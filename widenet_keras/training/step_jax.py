@@ -5,7 +5,7 @@ import contextlib
 import jax
 import keras
 
-from widenet_keras.training.jax_batches import (
+from widenet_keras.training.batches_jax import (
     batches_on_all_devices,
     on_every_device,
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.lite.tools import flatbuffer_utils
 
-from widenet_keras.exports.tensorflow_graphs import Network, counted, scaled
-from widenet_keras.exports.tensorflow_litert_int8 import quantized
-from widenet_keras.inference.checksums import sealed_with_zip
+from widenet_keras.exports.graphs_tensorflow import Network, counted, scaled
+from widenet_keras.exports.litert_int8_tensorflow import quantized
+from widenet_keras.files.checksums import sealed_with_zip
 from widenet_keras.inference.litert import operations_of
 
 

@@ -5,7 +5,7 @@ import contextlib
 import keras
 import torch
 
-from widenet_keras.training import torch_processes
+from widenet_keras.training import processes_torch
 from widenet_keras.training.objective import Objective, TrainingLoss
 from widenet_keras.training.replica_batch import ReplicaBatch
 from widenet_keras.training.replica_checks import check_reduction
@@ -34,7 +34,7 @@ class TrainStep(Objective):
     def train_step(self, data):
         """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)
-        with execution(replica=torch_processes.rank()):
+        with execution(replica=processes_torch.rank()):
             loss = self.training_loss(
                 lambda: self._forward(batch, training=True),
                 lambda logits: self._task_loss(batch, logits, training=True),
@@ -49,8 +49,8 @@ class TrainStep(Objective):
             variable._value.grad = None
         self.optimizer.scale_loss(loss.total * batch.share).backward()
         gradients = [variable._value.grad for variable in variables]
-        if torch_processes.processes() > 1:
-            gradients = torch_processes.totals(gradients)
+        if processes_torch.processes() > 1:
+            gradients = processes_torch.totals(gradients)
         with torch.no_grad():
             self.optimizer.apply(gradients, variables)
         return self._logs(batch, loss)
@@ -66,33 +66,33 @@ class TrainStep(Objective):
     def test_step(self, data):
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = self._batch_of(data)
-        with execution(replica=torch_processes.rank()):
+        with execution(replica=processes_torch.rank()):
             logits, record, _ = self._forward(batch, training=False)
         loss = self._task_loss(batch, logits, training=False)
         return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
     def predict_step(self, data):
         """Returns the logits of one batch, of which every process computes a part."""
-        if torch_processes.processes() == 1:
+        if processes_torch.processes() == 1:
             return super().predict_step(data)
         x, _, _ = keras.utils.unpack_x_y_sample_weight(data)
-        rows = torch_processes.rows_of_process(len(x))
+        rows = processes_torch.rows_of_process(len(x))
         mine = _padded(x[rows])
         logits = self(mine, training=False)[: rows.stop - rows.start]
-        return torch_processes.joined_rows(logits, len(x))
+        return processes_torch.joined_rows(logits, len(x))
 
     def check_training(self, optimizer, loss):
         """Raises `ValueError` if a loss cannot be shared by these processes."""
-        check_reduction(loss, torch_processes.processes())
+        check_reduction(loss, processes_torch.processes())
 
     def get_metrics_result(self):
         """Returns the metrics over the images of all processes."""
-        if torch_processes.processes() == 1:
+        if processes_torch.processes() == 1:
             return super().get_metrics_result()
         # What metrics keep are sums, whose results are those of the sums of sums.
         variables = [v for metric in self.metrics for v in metric.variables]
         own = [variable.value.detach().clone() for variable in variables]
-        for variable, value in zip(variables, torch_processes.totals(own), strict=True):
+        for variable, value in zip(variables, processes_torch.totals(own), strict=True):
             variable.assign(value)
         try:
             return super().get_metrics_result()
@@ -112,13 +112,13 @@ class TrainStep(Objective):
     def _batch_of(self, data):
         """Returns the `ReplicaBatch` of what Keras hands to a step."""
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        if torch_processes.processes() == 1:
+        if processes_torch.processes() == 1:
             return ReplicaBatch(x, y, sample_weight, len(x), 1.0)
         count = len(x)
         if self._own_rows:
-            images = count * torch_processes.processes()
+            images = count * processes_torch.processes()
         else:
-            images, rows = count, torch_processes.rows_of_process(count)
+            images, rows = count, processes_torch.rows_of_process(count)
             count = rows.stop - rows.start
             x, y, sample_weight = (
                 None if value is None else value[rows]
@@ -132,9 +132,9 @@ class TrainStep(Objective):
     def _forward(self, batch, training):
         """Returns the `Forward` of a part, with the record of the global batch."""
         made = self.made_of(batch.x, training)
-        if torch_processes.processes() == 1:
+        if processes_torch.processes() == 1:
             return made
-        total = torch_processes.total
+        total = processes_torch.total
         return made._replace(record=self.over_replicas(made.record, batch.share, total))
 
     def _task_loss(self, batch, logits, training):

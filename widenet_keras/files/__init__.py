@@ -1,0 +1,1 @@
+"""Files of models: what is in them, whether they are whole, loading."""

@@ -1,0 +1,1 @@
+"""Optimizers, their schedules, and which weights they treat how."""

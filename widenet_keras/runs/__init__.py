@@ -1,0 +1,1 @@
+"""The folder of a training run: checkpoints, tables, pictures, going on."""
