@@ -154,7 +154,7 @@ def sources(recipe):
 
 def starting_model(recipe, data):
     """Returns the model to train: fresh, or adapted from a checkpoint."""
-    fields = widenet_keras.parse_fields(recipe.fields, settled=("num_classes",))
+    fields = widenet_keras.models.parse_fields(recipe.fields, settled=("num_classes",))
     fields["num_classes"] = data.num_classes
     if recipe.checkpoint:
         model = named_classifier(recipe.checkpoint)

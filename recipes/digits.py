@@ -148,9 +148,9 @@ def main(arguments):
     }
     with replaced_when_done(output / "curves.png") as path:
         every = min(recipe.validation_freq, len(history["loss"]))
-        widenet_keras.plot_history(history, path, every)
+        widenet_keras.plot.plot_history(history, path, every)
     with replaced_when_done(output / "routing.png") as path:
-        widenet_keras.plot_routing(model.routing(x_test), x_test, path=path)
+        widenet_keras.plot.plot_routing(model.routing(x_test), x_test, path=path)
     metrics = {
         "test_accuracy": accuracy,
         "seconds": round(time.perf_counter() - start, 1),

@@ -141,7 +141,7 @@ def train(recipe, distribution):
         dtype=recipe.precision,
         num_classes=data.num_classes,
         frozen=recipe.frozen,
-        **widenet_keras.parse_fields(recipe.fields, settled=("num_classes",)),
+        **widenet_keras.models.parse_fields(recipe.fields, settled=("num_classes",)),
     )
     check_trains(model)
     data, test = trained_for(model, data, test, recipe.augmentation)

@@ -60,14 +60,16 @@ def main(pictures):
     images, labels = drawn(batches, pictures.images)
     first = of_every_class(labels, pictures.shown)
     with replaced_when_done(pictures.output / "patches.png") as path:
-        widenet_keras.plot_patches(
+        widenet_keras.plot.plot_patches(
             model.routing(images[first]),
             images[first],
             [names[label] for label in labels[first]],
             path,
         )
     with replaced_when_done(pictures.output / "classes.png") as path:
-        widenet_keras.plot_class_experts(model.routing(images), labels, names, path)
+        widenet_keras.plot.plot_class_experts(
+            model.routing(images), labels, names, path
+        )
     print(f"patches.png and classes.png are in {pictures.output}/")
 
 

@@ -124,7 +124,7 @@ class Study:
             **widenet_keras.preset_config("widenet_small_32").to_dict(),
             "dropout": 0.0,
             **BUDGETS[self.budget].fields,
-            **widenet_keras.parse_fields(self.fields, settled=("num_classes",)),
+            **widenet_keras.models.parse_fields(self.fields, settled=("num_classes",)),
         }
         base.pop("num_classes")
         return base

@@ -123,7 +123,7 @@ def starting_model(recipe, data):
     if recipe.train == "from_nothing":
         kept = {"origin": given.origin() | {"trained_on": None}, "seed": recipe.seed}
         given = type(given)(given.config, dtype=given.dtype_policy, **kept)
-    fields = widenet_keras.parse_fields(recipe.fields, settled=("num_classes",))
+    fields = widenet_keras.models.parse_fields(recipe.fields, settled=("num_classes",))
     # Without classes first: the last layer starts anew, also for as many of them.
     model = given.adapted(num_classes=0, frozen=()).adapted(
         dtype=recipe.precision,

@@ -136,7 +136,7 @@ def test_the_description_counts_every_parameter(kind):
 
 def test_fields_from_words():
     words = {"steps": "6", "remat": "full", "moe_blocks": "(-1,)", "dropout": "0.5"}
-    assert widenet_keras.parse_fields(words) == {
+    assert widenet_keras.models.parse_fields(words) == {
         "steps": 6,
         "remat": "full",
         "moe_blocks": (-1,),

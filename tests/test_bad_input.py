@@ -499,7 +499,7 @@ def test_routing_of_a_model_without_experts():
 def test_plot_routing_with_a_wrong_index(model):
     images = tiny_images(2)
     with met_with("plot_routing: index=2 of 2 images"):
-        widenet_keras.plot_routing(model.routing(images), images, index=2)
+        widenet_keras.plot.plot_routing(model.routing(images), images, index=2)
 
 
 @pytest.mark.parametrize("image_size", [13, 0])

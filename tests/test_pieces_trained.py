@@ -218,7 +218,7 @@ def test_pairs_that_are_one_need_one_width():
 
 def test_fields_of_a_command_line():
     words = {"pieces": "[{'kind': 'lora', 'rank': 8}, {'kind': 'prompt'}]"}
-    fields = widenet_keras.parse_fields(words)
+    fields = widenet_keras.models.parse_fields(words)
     config = widenet_keras.preset_config("vit_digits", **fields)
     assert config.pieces == (LoRA(8), Prompt())
     again = widenet_keras.preset_config("vit_digits", **config.to_dict())

@@ -13,6 +13,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A folder may import from itself and from those before it.
 ORDER = (
     "version",
+    "moved",
     "utils",
     "plot",
     "routing",

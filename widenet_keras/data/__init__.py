@@ -11,6 +11,7 @@ from widenet_keras.data.broken_images import (
 from widenet_keras.data.classes import facts_of as facts_of
 from widenet_keras.data.classes import in_classes_of as in_classes_of
 from widenet_keras.data.classes import trained_for as trained_for
+from widenet_keras.data.digits import load_digits as load_digits
 from widenet_keras.data.picking import evenly_spaced as evenly_spaced
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.data.sources import Source as Source
