@@ -56,7 +56,7 @@ def plot_attention(
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         bare(axis)
-    figure.suptitle(ATTENTION, fontsize=9, y=0, va="bottom")
+    figure.supxlabel(ATTENTION, fontsize=9)
     draw_image(axes[0], pixels, title)
     tokens = attention.weights.shape[-1]
     for axis, place in zip(axes[1:], places, strict=False):
