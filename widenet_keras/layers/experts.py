@@ -8,7 +8,7 @@ from keras import ops
 
 from widenet_keras.layers.expert_runs import run_by_expert
 from widenet_keras.layers.feed_forward import FeedForwardBase, bias_initializer
-from widenet_keras.layers.int8_weights import in_int8
+from widenet_keras.layers.int8_weights import stored_in_int8
 from widenet_keras.layers.mlp import Bank, ExpertWeights
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils import numerics
@@ -161,7 +161,7 @@ class Experts(FeedForwardBase):
             raise NotImplementedError(f"Experts: mode={mode!r}; use 'int8'.")
         for name in ("hidden", "outer"):
             float_kernel = getattr(self, f"{name}_kernel")
-            kernel, scale = in_int8(self, float_kernel, 1, f"{name}_scale")
+            kernel, scale = stored_in_int8(self, float_kernel, 1, f"{name}_scale")
             setattr(self, f"{name}_kernel", kernel)
             setattr(self, f"{name}_scale", scale)
         self._is_quantized = True
