@@ -1,6 +1,7 @@
 """The structure of the package: imports point one way, files stay small."""
 
 import ast
+import collections
 from pathlib import Path
 
 import selection
@@ -237,6 +238,24 @@ def test_files_stay_small():
     def wrong(path):
         lines = len(path.read_text().splitlines())
         return f"{lines} lines" if lines > 250 else None
+
+    assert offenders(wrong) == []
+
+
+def test_no_small_file_has_one_user_alone():
+    """It belongs into that user; but for where a backend is chosen, and its files."""
+    users = collections.Counter(
+        name for path in FILES for name in set(imports(path)) if is_file(name)
+    )
+
+    def wrong(path):
+        subject = path.with_suffix("").relative_to(ROOT).as_posix().replace("/", ".")
+        by_backend = [f"{subject}_{each}" for each in BACKENDS]
+        chosen = any(map(is_file, by_backend)) or backend_of(subject)
+        if path.name.startswith("__") or chosen or users[subject] > 1:
+            return None
+        lines = len(path.read_text().splitlines())
+        return f"{lines} lines, and {users[subject]} user" if lines <= 25 else None
 
     assert offenders(wrong) == []
 

@@ -5,4 +5,4 @@ and a second process opens and exports it there.
 """
 
 from widenet_keras.exports.export import export as export
-from widenet_keras.exports.report import ExportReport as ExportReport
+from widenet_keras.exports.export_report import ExportReport as ExportReport

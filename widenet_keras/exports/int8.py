@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from widenet_keras.data.pixels import whole_pixels
+from widenet_keras.layers.pieces.piece import change_mixtures
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import role_of
 
@@ -42,7 +43,7 @@ def router_kernels(model):
     encoder = model.encoder
     kernels = [weight for weight in model.weights if role_of(weight).part == "router"]
     with numerics.weights_as_stored() as read:
-        changes = any(piece.changes_mixtures for piece in encoder.pieces)
+        changes = change_mixtures(encoder.pieces)
         pieces = encoder.stacked_pieces.of_steps(read) if changes else ()
         for step in model.config.routed_steps if changes else ():
             part = encoder.blocks[encoder.block_of_step[step]].feed_forward

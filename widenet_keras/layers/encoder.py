@@ -6,6 +6,7 @@ from widenet_keras.layers import depth
 from widenet_keras.layers.groups import GroupsOfSteps
 from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
+from widenet_keras.layers.pieces.piece import change_mixtures
 from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.private import Private
 from widenet_keras.layers.ring_of_steps import ring_of_steps, weights_of_steps
@@ -171,7 +172,7 @@ class Encoder(keras.layers.Layer):
         with numerics.weights_as_stored() as read:
             private = self._private(read, draws, tokens.shape[1])
             # What steps do to experts for themselves is done to their stacks.
-            changes = any(piece.changes_mixtures for piece in self.pieces)
+            changes = change_mixtures(self.pieces)
             changes |= self.widths.step_widths is not None
             how_read = (read, training, tokens.shape[-1], changes, private.share)
             given = (self.blocks, self.block_of_step, *how_read)

@@ -7,7 +7,7 @@ from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.flops import forward_flops
 from widenet_keras.models.frozen import trained_parameters
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.utils.roles import PARTS, role_of
 
 

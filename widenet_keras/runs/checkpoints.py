@@ -13,7 +13,7 @@ import keras
 from widenet_keras.distribution.single import ONE_DEVICE
 from widenet_keras.runs.averages import averaged_weights
 from widenet_keras.runs.checkpoint_files import (
-    Progress,
+    Reached,
     load_state,
     read_state,
     write_state,
@@ -76,7 +76,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.best = kept / "best.keras"
         self.monitor = monitor
         self.mode = mode
-        self.progress = Progress()
+        self.progress = Reached()
 
     def restore(self, model):
         """Brings a compiled model to the state of the newest file that is whole.
@@ -90,7 +90,7 @@ class Checkpoints(keras.callbacks.Callback):
                 schedule of the new length from the batch on where it goes on.
 
         Returns:
-            `Progress`, all zero in a fresh folder.
+            `Reached`, all zero in a fresh folder.
 
         Raises:
             ValueError: If the file is of another model or optimizer, or all that are

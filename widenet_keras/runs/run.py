@@ -107,7 +107,7 @@ class Run:
             batches: Batches of each.
 
         Returns:
-            `Progress`: what is done already, all zero in a fresh folder.
+            `Reached`: what is done already, all zero in a fresh folder.
 
         Raises:
             ValueError: If more is done than is asked for, or not in such epochs.

@@ -7,8 +7,7 @@ import torch
 
 from widenet_keras.training import processes_torch
 from widenet_keras.training.objective import Objective, TrainingLoss
-from widenet_keras.training.replica_batch import ReplicaBatch
-from widenet_keras.training.replica_checks import check_reduction
+from widenet_keras.training.replicas import ReplicaBatch, check_reduction
 from widenet_keras.utils.execution import execution
 
 

@@ -45,11 +45,11 @@ def copies_begun(values):
     copies, wait = begun(far)
     near = dict(zip(map(id, far), copies, strict=True))
 
-    def finish():
+    def arrays():
         wait()
         return [_as_numpy(near.get(id(value), value)) for value in values]
 
-    return finish
+    return arrays
 
 
 def _as_numpy(value):

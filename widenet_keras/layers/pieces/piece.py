@@ -86,6 +86,14 @@ class Piece:
         kind = type(self)
         return any(getattr(kind, site) is not getattr(Piece, site) for site in _INSIDE)
 
+    def of_each_step(self):
+        """Returns the piece whose weights are each step's own, and none a block's."""
+        return self
+
+    def without_dropout(self):
+        """Returns the piece that drops nothing in training."""
+        return self
+
     def check(self, owner, config):
         """Raises `ValueError` unless it fits a model; one line says what to change.
 
@@ -194,3 +202,8 @@ class Piece:
     def after(self, w, tokens, draws):
         """Changes the tokens (B, T, D) at the end of the step."""
         return tokens
+
+
+def change_mixtures(pieces):
+    """Whether any of some pieces changes the weights of a mixture of experts."""
+    return any(piece.changes_mixtures for piece in pieces)

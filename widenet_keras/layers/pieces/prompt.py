@@ -43,6 +43,10 @@ class Prompt(Piece):
         check_number(_OWNER, "dropout", self.dropout, 0.0, below=1.0)
         check_integer(_OWNER, "segments", self.segments, 0)
 
+    def without_dropout(self):
+        """Returns it without dropout; see `Piece.without_dropout`."""
+        return dataclasses.replace(self, dropout=0.0)
+
     def weights(self, sizes):
         """Returns the prompts and their mask; see `Piece.weights`."""
         if self.segments and sizes.width % self.segments:

@@ -39,6 +39,10 @@ class ResidualScale(Piece):
     def __post_init__(self):
         check_choice("ResidualScale", "per", self.per, PERS)
 
+    def of_each_step(self):
+        """Returns it with four numbers of each step; see `Piece.of_each_step`."""
+        return dataclasses.replace(self, per="step")
+
     def weights(self, sizes):
         """Returns the four numbers; see `Piece.weights`."""
         steps = "blocks" if self.per == "block" else "all"
