@@ -183,6 +183,11 @@ class TopKRouter(Router):
 
     Source: "Go Wider Instead of Deeper", routing; gates are the raw softmax
     values, not renormalised over the K chosen.
+
+    Args:
+        num_experts: E.
+        top_k: K, choices of a token.
+        **kwargs: As for `Router`.
     """
 
     @staticmethod
