@@ -194,8 +194,7 @@ class TopKRouter(Router):
     def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         probabilities = softmax(logits)
-        left = probabilities
-        masks = []
+        left, masks = probabilities, []
         for _ in range(top_k):
             chosen = ops.stop_gradient(first_maximum(left))
             masks.append(chosen)
@@ -235,8 +234,7 @@ class GroupedTop1Router(Router):
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         tokens, experts = logits.shape[1:]
         size = experts // top_k
-        grouped = ops.reshape(logits, (-1, tokens, top_k, size))
-        grouped = softmax(grouped)
+        grouped = softmax(ops.reshape(logits, (-1, tokens, top_k, size)))
         chosen = ops.stop_gradient(first_maximum(grouped))
         masks = [
             ops.pad(
