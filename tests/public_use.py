@@ -60,7 +60,6 @@ def files(model: ImageClassifier, images: np.ndarray) -> None:
     widenet_keras.export(model, "m", "tflite")  # type: ignore[arg-type]
     widenet_keras.export(model, "m", quantize="int4")  # type: ignore[arg-type]
     widenet_keras.export(model, "m", batch="all")  # type: ignore[arg-type]
-    widenet_keras.export(model, "m", "onnx", "int8")  # type: ignore[call-arg]
     predictor = widenet_keras.open_predictor(Path("m.onnx"), trust=False)
     names: list[str] = predictor.class_names
     likely: np.ndarray = predictor.probabilities(images)

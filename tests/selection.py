@@ -81,6 +81,8 @@ ONCE = {
     "test_relations.py::test_three_batches": EVERY,
     "test_on_logits.py": QUICK,
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
+    "test_moved.py": QUICK,
+    "test_public.py": QUICK,
     "test_quantize.py::test_a_compiled_model_forgets": QUICK,
     "test_quantize.py::test_a_quantised_model_is_saved": QUICK,
     "test_quantize.py::test_attention_and_experts_are_int8": QUICK,

@@ -153,6 +153,8 @@ class Replicated(Distribution):
     Args:
         description: One line for people.
         replicas: Devices that share a batch.
+        rank: Which process this is, from 0.
+        processes: Number of processes.
     """
 
     def __init__(self, description, replicas, rank=0, processes=1):

@@ -44,6 +44,7 @@ class Encoder(keras.layers.Layer):
         scan: As for `WideNetConfig`: "auto", "always" or "never".
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
+        seed: Seed of noise, dropout and dropped paths.
         pieces: What the steps keep for themselves besides norms: `LoRA` and others,
             or dicts of them, as for `WideNetConfig`.
         step_widths: As for `WideNetConfig`, and so the next three.
@@ -53,7 +54,6 @@ class Encoder(keras.layers.Layer):
         ring_size: N, if the steps read their kernels from one `Ring`; then there is one
             block, whose sizes and settings count, and which gets no weights.
         ring_seed: Seed of that ring.
-        seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:

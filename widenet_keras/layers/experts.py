@@ -56,10 +56,8 @@ class Experts(FeedForwardBase):
     Args:
         num_experts: E.
         hidden_dim: F, width of each expert.
-        activation: As for `FeedForward`.
-        output_activation: As for `FeedForward`.
-        dropout: As for `FeedForward`.
-        **kwargs: Passed to `keras.layers.Layer`.
+        **kwargs: `activation`, `output_activation` and `dropout`, as for `FeedForward`,
+            and what `keras.layers.Layer` takes.
     """
 
     def __init__(self, num_experts: int, hidden_dim: int, **kwargs: Any):

@@ -16,7 +16,14 @@ ROLE = Role("norms", "norms of the steps", decayed=False, stacked="steps", exact
 
 
 class StepNorms(NamedTuple):
-    """Scale and offset of the two norms of one step, each (D,)."""
+    """Scale and offset of the two norms of one step, each (D,).
+
+    Attributes:
+        gamma1: Scale of the norm before attention.
+        beta1: Offset of that.
+        gamma2: Scale of the norm before the feed-forward part.
+        beta2: Offset of that.
+    """
 
     gamma1: object
     beta1: object

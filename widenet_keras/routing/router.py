@@ -183,14 +183,18 @@ class TopKRouter(Router):
 
     Source: "Go Wider Instead of Deeper", routing; gates are the raw softmax
     values, not renormalised over the K chosen.
+
+    Args:
+        num_experts: E.
+        top_k: K, choices of a token.
+        **kwargs: As for `Router`.
     """
 
     @staticmethod
     def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         probabilities = softmax(logits)
-        left = probabilities
-        masks = []
+        left, masks = probabilities, []
         for _ in range(top_k):
             chosen = ops.stop_gradient(first_maximum(left))
             masks.append(chosen)
@@ -230,8 +234,7 @@ class GroupedTop1Router(Router):
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         tokens, experts = logits.shape[1:]
         size = experts // top_k
-        grouped = ops.reshape(logits, (-1, tokens, top_k, size))
-        grouped = softmax(grouped)
+        grouped = softmax(ops.reshape(logits, (-1, tokens, top_k, size)))
         chosen = ops.stop_gradient(first_maximum(grouped))
         masks = [
             ops.pad(

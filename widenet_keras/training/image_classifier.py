@@ -52,7 +52,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         config: A `WideNetConfig`; `from_preset` builds one from a name.
         seed: Seed of noise, dropout and dropped paths. Initial weights follow
             `keras.utils.set_random_seed`.
-        **kwargs: `name` and `dtype`, as for `keras.Model`.
+        **kwargs: `frozen`, as for `WideNet`; `name` and `dtype`, as for `keras.Model`.
 
     Raises:
         ValueError: If the config is wrong; one line says what to change.

@@ -74,7 +74,11 @@ def _piece_of(owner, given):
 
 
 def as_dicts(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
-    """Returns pieces as dicts that JSON can hold, a list."""
+    """Returns pieces as dicts that JSON can hold, a list.
+
+    Args:
+        pieces: As for `WideNetConfig`.
+    """
     found = []
     for piece in pieces:
         settings = {

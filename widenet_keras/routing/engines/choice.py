@@ -28,7 +28,12 @@ EXPORTED = "listed"
 
 
 def check_engine(owner: str, engine: str) -> None:
-    """Raises `ValueError` unless `engine` is "auto" or a name of `ENGINES`."""
+    """Raises `ValueError` unless there is such an engine.
+
+    Args:
+        owner: Name that starts the message.
+        engine: "auto", or a name of `ENGINES`.
+    """
     check_choice(owner, "engine", engine, ("auto", *ENGINES))
 
 
