@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from widenet_keras.plot import short
+from widenet_keras.plot.figure import short
 
 # Of more classes nobody can read a matrix, and its file is large.
 MOST_CLASSES = 40

@@ -3,14 +3,13 @@
 import numpy as np
 
 from widenet_keras.evaluation.confusion import draw_mistakes, inches
-from widenet_keras.plot import (
+from widenet_keras.plot.figure import (
     EXPERT_COLORS,
-    draw_load,
-    load_inches,
     load_matplotlib,
     short,
     written,
 )
+from widenet_keras.plot.load import draw_load, load_inches
 
 # More classes than this are drawn as a curve, without their names.
 _MOST_BARS = 40

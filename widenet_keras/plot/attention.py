@@ -1,5 +1,11 @@
 """Pictures of what a model looks at, laid over an image."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from widenet_keras.plot.figure import load_matplotlib, written
 from widenet_keras.plot.images import (
     ATTENTION,
@@ -15,13 +21,13 @@ _COLUMNS = 5
 
 
 def plot_attention(
-    attention,
-    images,
-    index=0,
-    path=None,
-    labels=None,
-    class_names=None,
-):
+    attention: Any,
+    images: np.ndarray,
+    index: int = 0,
+    path: str | os.PathLike | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Any:
     """Draws what the tokens that the head reads look at, step by step.
 
     The image, with its class, if given, and what the model takes it for, then how

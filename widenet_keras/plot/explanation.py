@@ -1,5 +1,11 @@
 """One picture of what a model makes of one image."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from widenet_keras.plot.figure import (
     EXPERT_COLORS,
     label_experts,
@@ -27,8 +33,14 @@ _WIDTH = 8.0
 
 
 def plot_explanation(
-    attention, images, routing=None, index=0, path=None, labels=None, class_names=None
-):
+    attention: Any,
+    images: np.ndarray,
+    routing: Any = None,
+    index: int = 0,
+    path: str | os.PathLike | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Any:
     """Draws what a model takes an image for, and what it looked at for that.
 
     From above: the image and the most probable classes; what the tokens that the head

@@ -1,6 +1,9 @@
 """What all pictures are made with: figures, files, and the colours of experts."""
 
+import os
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 from widenet_keras.utils.install import install_command
 from widenet_keras.utils.printable import printable
@@ -35,7 +38,7 @@ EXPERT_COLORS = (
 _DOTS_PER_INCH = 120
 
 
-def load_matplotlib():
+def load_matplotlib() -> Any:
     """Returns what makes a figure; it needs no display."""
     try:
         from matplotlib import figure
@@ -54,7 +57,7 @@ def load_matplotlib():
     return figure_class
 
 
-def written(figure, path=None):
+def written(figure: Any, path: str | os.PathLike | None = None) -> Any:
     """Returns a figure, which is in a file then.
 
     Args:
@@ -80,14 +83,14 @@ def short(name: object, longest: int = 18) -> str:
     return name if len(name) <= longest else f"{name[:half]}…{name[1 - half :]}"
 
 
-def expert_colors(num_experts: int):
+def expert_colors(num_experts: int) -> Any:
     """Returns the colour map of the experts; beyond 20 experts colours repeat."""
     from matplotlib.colors import ListedColormap
 
     return ListedColormap(EXPERT_COLORS[: max(1, num_experts)])
 
 
-def color_names(labels, num_experts: int):
+def color_names(labels: Sequence[Any], num_experts: int) -> None:
     """Lays the colour of every expert under its name.
 
     Args:
@@ -103,20 +106,19 @@ def color_names(labels, num_experts: int):
         )
 
 
-def ink_on(color) -> str:
+def ink_on(color: Sequence[float]) -> str:
     """Returns "black" or "white", which can be read on a colour, (R, G, B) to 1."""
     red, green, blue, *_ = color
     # Luma of Rec. 601.
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
 
 
-def label_experts(figure, num_experts: int, choice: str = ""):
+def label_experts(figure: Any, num_experts: int) -> None:
     """Draws a legend under a figure: the colour of every expert.
 
     Args:
         figure: A matplotlib figure, or a part of one.
         num_experts: E.
-        choice: Heading that says what has the colours; none if empty.
     """
     from matplotlib.patches import Patch
 
@@ -135,8 +137,6 @@ def label_experts(figure, num_experts: int, choice: str = ""):
         handlelength=1.2,
         frameon=False,
         fontsize=9,
-        title=choice or None,
-        title_fontsize=9,
     )
 
 
@@ -146,7 +146,7 @@ def legend_inches(num_experts: int, inches: float) -> float:
     return 0.25 * -(-num_experts // columns)
 
 
-def panels_of_steps(figure, count: int):
+def panels_of_steps(figure: Any, count: int) -> Sequence[Any]:
     """Returns a panel per step, `PANELS_IN_A_ROW` at most in one, with the same axes.
 
     Args:

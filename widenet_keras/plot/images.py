@@ -1,5 +1,8 @@
 """Images in pictures: what they are and are taken for, and what is laid over them."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import expert_colors, short
@@ -16,7 +19,14 @@ ATTENTION = (
 _OVER = 0.7
 
 
-def heading(owner: str, found, images, index: int, labels, class_names) -> str:
+def heading(
+    owner: str,
+    found: Any,
+    images: np.ndarray,
+    index: int,
+    labels: Sequence[int] | np.ndarray | None,
+    class_names: Sequence[str] | None,
+) -> str:
     """Returns what an image is and what it is taken for; "image" if nobody knows.
 
     Args:
@@ -59,7 +69,9 @@ def heading(owner: str, found, images, index: int, labels, class_names) -> str:
     return "\n".join(lines) or "image"
 
 
-def names_of(owner: str, found, class_names, classes: int):
+def names_of(
+    owner: str, found: Any, class_names: Sequence[str] | None, classes: int
+) -> Sequence[object]:
     """Returns the names of the classes; arguments as for `heading`."""
     names = found.class_names if class_names is None else class_names
     names = range(classes) if names is None else names
@@ -82,7 +94,7 @@ def places_of(steps: int, most: int = MOST_STEPS) -> np.ndarray:
     return np.linspace(0, steps - 1, min(steps, most)).round().astype(int)
 
 
-def pixels_of(image) -> np.ndarray:
+def pixels_of(image: np.ndarray) -> np.ndarray:
     """Returns what is shown of an image, (height, width, 3) from 0 to 1.
 
     Args:
@@ -95,14 +107,14 @@ def pixels_of(image) -> np.ndarray:
     return shown
 
 
-def bare(axis):
+def bare(axis: Any) -> None:
     """Takes ticks and frame off an axis; a layout still leaves room for its title."""
     axis.set_xticks([])
     axis.set_yticks([])
     axis.spines[:].set_visible(False)
 
 
-def draw_image(axis, pixels: np.ndarray, title: str = "image"):
+def draw_image(axis: Any, pixels: np.ndarray, title: str) -> None:
     """Draws an image by itself."""
     bare(axis)
     axis.imshow(pixels)
@@ -110,7 +122,9 @@ def draw_image(axis, pixels: np.ndarray, title: str = "image"):
     axis.set_title(title, fontsize=8, parse_math=False)
 
 
-def draw_over(axis, pixels: np.ndarray, values: np.ndarray, title: str, **how):
+def draw_over(
+    axis: Any, pixels: np.ndarray, values: np.ndarray, title: str, **how: Any
+) -> None:
     """Draws a number of every patch as a colour, over the image in pale grey.
 
     Args:
@@ -130,14 +144,18 @@ def draw_over(axis, pixels: np.ndarray, values: np.ndarray, title: str, **how):
     axis.set_title(title, fontsize=9, parse_math=False)
 
 
-def draw_experts(axis, pixels: np.ndarray, experts: np.ndarray, num_experts, title):
+def draw_experts(
+    axis: Any, pixels: np.ndarray, experts: np.ndarray, num_experts: int, title: str
+) -> None:
     """Draws which expert each patch went to; see `draw_over`."""
     colors = expert_colors(num_experts)
     how = {"cmap": colors, "vmin": -0.5, "vmax": colors.N - 0.5}
     draw_over(axis, pixels, experts % colors.N, title, **how)
 
 
-def draw_attention(axis, pixels: np.ndarray, received: np.ndarray, tokens: int, title):
+def draw_attention(
+    axis: Any, pixels: np.ndarray, received: np.ndarray, tokens: int, title: str
+) -> None:
     """Draws how much each patch is looked at; see `draw_over`.
 
     From black, nothing, to yellow, the most of any patch; the title says how many times

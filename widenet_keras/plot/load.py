@@ -1,5 +1,9 @@
 """Pictures of who did the work: the load of every expert at every step."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import (
@@ -15,7 +19,7 @@ from widenet_keras.plot.figure import (
 )
 
 
-def plot_load(routing, path=None):
+def plot_load(routing: Any, path: str | os.PathLike | None = None) -> Any:
     """Draws the load of every expert at every step, over all images of a map.
 
     Args:
@@ -35,12 +39,12 @@ def plot_load(routing, path=None):
     return written(figure, path)
 
 
-def load_inches(routing) -> float:
+def load_inches(routing: Any) -> float:
     """Returns how high the load map of some experts is; as for `draw_load`."""
     return 1.1 + 0.3 * routing.num_experts
 
 
-def draw_load(figure, routing, of_what):
+def draw_load(figure: Any, routing: Any, of_what: str) -> None:
     """Draws the step-by-expert load map with its numbers.
 
     Args:
@@ -81,7 +85,12 @@ def draw_load(figure, routing, of_what):
             )
 
 
-def plot_load_history(epochs, steps, loads, path=None):
+def plot_load_history(
+    epochs: Sequence[int],
+    steps: Sequence[int],
+    loads: np.ndarray,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws how the load of the experts changed while a model was trained.
 
     A panel per mixture-of-experts step: the fractions of its choices that went to

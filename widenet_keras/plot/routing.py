@@ -1,5 +1,11 @@
 """Pictures of where the patches of images go, laid over the images."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
 from widenet_keras.plot.figure import (
     label_experts,
     legend_inches,
@@ -21,13 +27,13 @@ _COLUMNS = 5
 
 
 def plot_routing(
-    routing,
-    images,
-    index=0,
-    path=None,
-    labels=None,
-    class_names=None,
-):
+    routing: Any,
+    images: np.ndarray,
+    index: int = 0,
+    path: str | os.PathLike | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+) -> Any:
     """Draws which expert each patch of an image went to, and who did the work.
 
     Above: the image, with its class, if given, and what the model takes it for,
@@ -67,7 +73,12 @@ def plot_routing(
     return written(figure, path)
 
 
-def plot_patches(routing, images, names=None, path=None):
+def plot_patches(
+    routing: Any,
+    images: np.ndarray,
+    names: Sequence[str] | None = None,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws which expert each patch of several images went to, step by step.
 
     A row per image, a column per mixture-of-experts step; of more than twelve steps
