@@ -1,6 +1,6 @@
 """The encoder: L steps over U unique blocks. Only it and its parts know of sharing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import keras
