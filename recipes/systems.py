@@ -41,6 +41,7 @@ from tyro.conf import OmitArgPrefixes
 
 from widenet_keras.data import Augmentation, open_source
 from widenet_keras.data.labelled import labelled_batches, labelled_images
+from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.data.sources.digits import load_digits
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.optimizers.optimization import Optimization
@@ -234,7 +235,7 @@ def data_of(systems):
 
 def as_bytes(images, labels):
     """Returns images in [-1, 1] as pixels."""
-    return np.rint((images + 1) * 127.5).astype("uint8"), labels
+    return whole_pixels(images), labels
 
 
 def save_arrays(path, train, test):

@@ -92,6 +92,17 @@ def evaluation_pixels(image, layout, exported=False):
     return tf.cast(evaluation_crop(image, layout, exported) + 0.5, tf.uint8)
 
 
+def pixels_of_file(content, layout):
+    """Returns `evaluation_pixels` of one file as a NumPy array.
+
+    Args:
+        content: Bytes of the file.
+        layout: `Layout`.
+    """
+    with tf.device("CPU"):
+        return evaluation_pixels(tf.constant(content), layout).numpy()
+
+
 @plain
 def decoded(image, channels):
     """Returns a whole image, uint8 (height, width, channels).

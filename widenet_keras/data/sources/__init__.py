@@ -7,14 +7,14 @@ from pathlib import Path
 from widenet_keras.data.source import Source
 from widenet_keras.data.sources import arrays, class_folders, digits, tfds, tfrecords
 from widenet_keras.data.splits import SPLITS
-from widenet_keras.utils.checks import check_choice
+from widenet_keras.utils.checks import check_choice, suggest
 
 # What to give for a kind of source, and the function that opens it: of what was given
 # as data, the split and the folder of data sets, to the `Source`, or to None where the
 # data are of another kind. The first one that opens them does.
 SOURCES: dict[str, Callable[..., Source | None]] = {
-    "tfds:NAME": tfds.opened,
     "digits": digits.opened,
+    "tfds:NAME": tfds.opened,
     "an .npz file": arrays.opened,
     "a folder of TFRecord shards": tfrecords.opened,
     "a folder of class folders": class_folders.opened,
@@ -51,4 +51,5 @@ def open_source(data, split: str, data_dir: str | os.PathLike | None = None) -> 
     there = Path(str(data)).expanduser().exists()
     wrong = "is a file of another kind" if there else "does not exist"
     *others, last = reversed(SOURCES)
-    raise ValueError(f"{data} {wrong}; give {', '.join(others)}, or {last}.")
+    near = "" if there else suggest(data, (word for word in SOURCES if " " not in word))
+    raise ValueError(f"{data} {wrong}; give {', '.join(others)}, or {last}.{near}")
