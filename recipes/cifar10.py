@@ -76,7 +76,7 @@ class Recipe:
     """Train a small WideNet on CIFAR-10 or its like."""
 
     data: str
-    """Class folders, an .npz file, TFRecords, or tfds:NAME."""
+    """Class folders, an .npz file, TFRecords, tfds:NAME, or digits."""
     output: Path
     """Folder of the run; the same command goes on with a run that is there."""
     data_dir: Path | None = None
