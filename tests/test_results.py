@@ -20,7 +20,7 @@ import widenet_keras  # noqa: E402
 from widenet_keras.models.config import WideNetConfig  # noqa: E402
 from widenet_keras.utils.tables import read_rows  # noqa: E402
 
-RESULTS = ROOT / "recipes" / "results"
+RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text()
 FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
@@ -186,7 +186,7 @@ def test_every_picture_is_there_and_shown():
         if path.parent in (RESULTS, RESULTS / "routing", *STUDIES)
     }
     for name in pictures:
-        assert f"]({name})" in PAGE or f"](recipes/results/{name})" in FRONT, name
+        assert f"]({name})" in PAGE or f"](results/{name})" in FRONT, name
     for page, folder in ((PAGE, RESULTS), (FRONT, ROOT)):
         for link in page.split("](")[1:]:
             target = link.split(")")[0]

@@ -21,7 +21,7 @@ from widenet_keras import forward_flops
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.utils.tables import read_rows
 
-RESULTS = Path(__file__).parents[1] / "recipes" / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 PAGE = (RESULTS / "README.md").read_text()
 FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("*/results.json"))
