@@ -238,6 +238,100 @@ def test_the_digits_of_the_front_page():
     assert table("| command | test accuracy on 450 digits |") == rows
 
 
+def minutes_of(folder, images, name="run", of="", epochs=None):
+    """Returns the median over runs of the minutes that their epochs took."""
+    spent = {}
+    for line in read_rows(RESULTS / folder / "history.csv"):
+        of_these = line.get(name, "").partition("/")[0] == of
+        if of_these and int(line["epoch"]) <= (epochs or int(line["epoch"])):
+            run = line.get("seed", line.get("run"))
+            seconds = images / float(line["images_per_second"])
+            spent[run] = spent.get(run, 0.0) + seconds / 60
+    return f"{statistics.median(spent.values()):.1f}"
+
+
+def of_digits():
+    """Yields the rows of the digits in the table for who begins."""
+    lines = read_rows(RESULTS / "digits" / "results.csv")
+    lines = [line for line in lines if line["backend"] == "tensorflow"]
+    minutes = statistics.median(float(line["seconds"]) / 60 for line in lines)
+    mean = statistics.mean(float(line["test_accuracy"]) for line in lines)
+    first = lines[0]
+    yield (int(first["parameters"]), first["epochs"], f"{minutes:.1f}¹", "-", mean)
+
+
+def of_transfers():
+    """Yields those of 1,000 images of Fashion-MNIST."""
+    lines = read_rows(RESULTS / "transfer" / "results.csv")
+    for way in ("everything", "norms_and_head", "probe", "from_nothing"):
+        runs = [line for line in lines if line["run"].startswith(f"{way}/")]
+        mean = statistics.mean(float(run["accuracy"]) for run in runs)
+        spent = minutes_of("transfer", 1000, of=way)
+        yield 698_218, runs[0]["epochs"], spent, "-", mean
+
+
+def of_study(folder, images, variants):
+    """Yields those of a study, whose runs had one core each."""
+    settings = json.loads((RESULTS / folder / "settings.json").read_text())
+    summary = {row["variant"]: row for row in summarize(rows_of(folder))}
+    for name in variants:
+        spent = f"{minutes_of(folder, images, 'variant', name)}\\*"
+        found = summary[name]
+        epochs = str(settings["epochs"])
+        yield found["parameters"], epochs, spent, "-", found["accuracy"]
+
+
+def of_one_run(folder, images, parameters):
+    """Yields that of a single run."""
+    metrics = json.loads((RESULTS / folder / "metrics.json").read_text())
+    epochs = str(len(read_rows(RESULTS / folder / "history.csv")))
+    spent = minutes_of(folder, images)
+    yield parameters, epochs, spent, "-", metrics["accuracy"]
+
+
+def of_smaller(folder, methods):
+    """Yields those of models that were made smaller."""
+    for name in methods:
+        lines = read_rows(RESULTS / folder / "results.csv")
+        rows = [line for line in lines if line["variant"] == name]
+        accuracies = [json.loads(row["accuracies"]) for row in rows]
+        spent = statistics.median(
+            float(row["minutes"]) for row in rows if row["minutes"]
+        )
+        mean = statistics.mean(each[-1] for each in accuracies)
+        epochs = str(len(accuracies[0]) - 1)
+        yield int(rows[0]["parameters"]), epochs, f"{spent:.1f}¹", "-", mean
+
+
+def of_gpu():
+    """Yields those of the study on a GPU."""
+    folder = "study_gpu_unfinished"
+    lines = read_rows(RESULTS / folder / "history.csv")
+    for name, count in (("vit", 8_014_602), ("widenet", 1_966_858)):
+        runs = [line for line in lines if line["variant"] == name]
+        last = [float(line["val_accuracy"]) for line in runs if line["epoch"] == "39"]
+        spent = f"{minutes_of(folder, 25_000, 'variant', name, 39)}†"
+        yield count, "39 of 60", "-", spent, statistics.mean(last)
+
+
+def test_the_table_for_who_begins():
+    rows = [
+        *of_digits(),
+        *of_smaller("systems_smaller_digits", ("prune",)),
+        *of_transfers(),
+        *of_study("study_few_images", 5000, ("vit", "widenet")),
+        *of_study("study_cifar10", 50_000, ("vit", "widenet", "vit_moe")),
+        *of_smaller("systems_smaller_cifar10", ("prune",)),
+        *of_smaller("systems_cifar10", ("rank_16",)),
+        *of_study("study_fashion_mnist", 60_000, ("vit", "widenet")),
+        *of_one_run("fashion_mnist", 60_000, 204_682),
+        *of_gpu(),
+    ]
+    wanted = [(f"{row[0]:,}", *row[1:4], f"{row[4]:.3f}") for row in rows]
+    shown = [cells[2:] for cells in table("| images | model |", PAGE.splitlines())]
+    assert [tuple(cells) for cells in shown] == wanted
+
+
 def test_every_picture_is_there_and_shown():
     pictures = {
         path.relative_to(RESULTS).as_posix()

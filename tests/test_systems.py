@@ -112,7 +112,10 @@ def test_what_cannot_be_is_one_line():
         ("methods", {"methods": ("rank_9",)}),
         ("epochs", {"epochs": 0}),
         ("jobs", {"jobs": 0}),
-        ("leave --source out", {"source": Path("vit.keras")}),
+        (
+            "leave --source out",
+            {"source": Path("vit.keras"), "rows": ("relax", "taught")},
+        ),
         ("rows adapters", {"methods": ("bank",), "rows": ("relax",)}),
     ):
         given = {"data": "digits", "output": Path("nowhere"), **settings}
