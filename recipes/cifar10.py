@@ -8,6 +8,9 @@ KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders
 y_train, x_test and y_test, TFRecords, or tfds:NAME. Started again with the same
 command, a run that was killed goes on and ends with the same weights.
 
+An epoch of the 50,000 images takes one to four minutes on 2 cores; results/README.md
+has runs with their commands, minutes and accuracies, from 0.656 to 0.698 on CIFAR-10.
+
 Fashion-MNIST, 28 pixels and grey:
 
     python recipes/cifar10.py --data fashion_mnist.npz --output runs/fashion \

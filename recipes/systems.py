@@ -13,12 +13,13 @@ budget that the ViT has, by themselves and with the ViT as a teacher. Methods ar
 of `systems_methods.py`, `systems_smaller.py` and `systems_structures.py`;
 `--methods rank_8 tie_stepwise` takes some of them only.
 
-`--data digits` needs no data. Otherwise give an .npz file, or class folders where
-nothing is tuned. Unless `--source model.keras` is given the ViT is
-trained first, one for each seed. The same command goes on where a killed one was:
-`results.csv` has a line for each finished run, `history.csv` one for each of its
-epochs, `results.md` the tables. `--jobs 2` trains two at a time, each on its share of
-the cores; they share a GPU on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false.
+`--data digits` needs no data; most methods take less than a minute a seed on it, and
+results/README.md has what came of all. Otherwise give an .npz file, or class folders
+where nothing is tuned. Unless `--source model.keras` is given the ViT is trained first,
+one for each seed. The same command goes on where a killed one was: `results.csv` has a
+line for each finished run, `history.csv` one for each of its epochs, `results.md` the
+tables. `--jobs 2` trains two at a time, each on its share of the cores; they share a
+GPU on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import dataclasses

@@ -16,7 +16,9 @@ starts anew; all other weights are those that were given. `--train` says which l
     from_nothing    everything, of the same model with fresh weights, to compare with
 
 and `--frozen embedding norms` leaves any parts as they are. Each wants a learning rate
-of its own. Started again with the same command, a run that was killed goes on.
+of its own: on 1,000 images of Fashion-MNIST a ViT of CIFAR-10 got 0.594, 0.737, 0.781
+and 0.694 with these four, in one to five minutes on 2 cores (results/README.md).
+Started again with the same command, a run that was killed goes on.
 """
 
 import dataclasses
