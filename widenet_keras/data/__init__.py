@@ -17,3 +17,21 @@ from widenet_keras.data.pixels import scale_pixels as scale_pixels
 from widenet_keras.data.sources import Source as Source
 from widenet_keras.data.sources import open_source as open_source
 from widenet_keras.data.write_tfrecords import write_tfrecords as write_tfrecords
+
+__all__ = [
+    "Augmentation",
+    "Source",
+    "TrainingBatches",
+    "broken_image_message",
+    "evaluation_batches",
+    "evenly_spaced",
+    "facts_of",
+    "in_classes_of",
+    "load_digits",
+    "open_source",
+    "sample_images",
+    "scale_pixels",
+    "trained_for",
+    "training_batches",
+    "write_tfrecords",
+]

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import Any
 
 from widenet_keras.utils.checks import check_choice
 
@@ -46,7 +47,9 @@ class Source:
         return len(self.class_names)
 
 
-def open_source(data, split: str, data_dir: str | os.PathLike | None = None) -> Source:
+def open_source(
+    data: Any, split: str, data_dir: str | os.PathLike | None = None
+) -> Source:
     """Finds labelled images and says what they are; reads none of them yet.
 
     Args:

@@ -1,6 +1,5 @@
 """Image files as the pixels that models are given, in the crop of evaluation."""
 
-import importlib
 import os
 from pathlib import Path
 
@@ -83,12 +82,12 @@ def read_pixels(path, image_shape, preprocessing=None):
 
 def _with_tensorflow(content, size, channels, preprocessing):
     tf = require_tensorflow("Images are")
-    decoding = importlib.import_module("widenet_keras.data.pipeline.decoding")
-    layout = importlib.import_module("widenet_keras.data.layout").Layout(
-        size, channels, 1, 1, preprocessing
-    )
+    from widenet_keras.data.layout import Layout
+    from widenet_keras.data.pipeline.decoding import evaluation_pixels
+
+    layout = Layout(size, channels, 1, 1, preprocessing)
     with tf.device("CPU"):
-        return decoding.evaluation_pixels(tf.constant(content), layout).numpy()
+        return evaluation_pixels(tf.constant(content), layout).numpy()
 
 
 def _with_pillow(content, size, channels, preprocessing):

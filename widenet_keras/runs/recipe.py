@@ -87,8 +87,14 @@ class Recipe:
     on_error: Literal["raise", "skip"] = "raise"
     """What to do about a broken image."""
     augmentation: Augmentation
+    """What is done to training images and their labels. An image is cropped, flipped
+    and changed by RandAugment; then a part of it may be erased and it may be mixed with
+    its neighbour in the batch."""
     optimization: Optimization
+    """Optimizer, learning rate and what is done to gradients and weights. Gradients are
+    clipped after they are summed over accumulated batches and over replicas."""
     terms: Terms = NO_TERMS
+    """Terms of the objective; none by default."""
     distribute: str = "auto"
     """auto: all devices, all workers of the job; none: one device; or a mode of
     widenet_keras.distribution.distribute."""
