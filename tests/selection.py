@@ -134,6 +134,7 @@ ONCE = {
     "test_cli_conversions.py": QUICK,
     "test_cli_export.py": QUICK,
     "test_cli_start.py": QUICK,
+    "test_collect.py": QUICK,
     "test_commands.py": QUICK,
     "test_files.py": QUICK,
     "test_fuzz.py::test_command_lines": QUICK,
