@@ -53,10 +53,8 @@ class Experts(FeedForwardBase):
     Args:
         num_experts: E.
         hidden_dim: F, width of each expert.
-        activation: As for `FeedForward`.
-        output_activation: As for `FeedForward`.
-        dropout: As for `FeedForward`.
-        **kwargs: Passed to `keras.layers.Layer`.
+        **kwargs: `activation`, `output_activation` and `dropout` as for `FeedForward`;
+            others are passed to `keras.layers.Layer`.
     """
 
     def __init__(self, num_experts, hidden_dim, **kwargs):

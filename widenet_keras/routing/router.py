@@ -10,7 +10,7 @@ from keras import ops
 
 from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_integer, check_number, check_top_k
+from widenet_keras.utils.checks import check_number, check_top_k
 from widenet_keras.utils.numerics import softmax
 from widenet_keras.utils.roles import Role, weight_with_role
 
@@ -120,12 +120,23 @@ class Router(keras.layers.Layer):
         del dtype
         super().__init__(dtype="float32", **kwargs)
         owner = type(self).__name__
-        check_top_k(owner, top_k, num_experts)
+        self.check(owner, top_k, num_experts)
         check_number(owner, "noise", noise, 0.0)
         self.num_experts = num_experts
         self.top_k = top_k
         self.noise = noise
         self.spec = RouterSpec(type(self), num_experts, top_k, noise)
+
+    @staticmethod
+    def check(owner, top_k, num_experts):
+        """Raises `ValueError` unless K choices among E experts can be made.
+
+        Args:
+            owner: Name that starts the message.
+            top_k: K.
+            num_experts: E.
+        """
+        check_top_k(owner, top_k, num_experts)
 
     @staticmethod
     def softmaxes(top_k):
@@ -206,9 +217,21 @@ class GroupedTop1Router(Router):
         **kwargs: Passed to `Router`.
     """
 
-    def __init__(self, num_experts, top_k=2, noise=1.0, **kwargs):
-        super().__init__(num_experts, top_k, noise, **kwargs)
-        check_groups("GroupedTop1Router", top_k, num_experts)
+    @staticmethod
+    def check(owner, top_k, num_experts):
+        """Raises `ValueError` unless E experts split evenly into K groups.
+
+        Args:
+            owner: Name that starts the message.
+            top_k: K.
+            num_experts: E.
+        """
+        check_top_k(owner, top_k, num_experts)
+        if num_experts % top_k:
+            raise ValueError(
+                f"{owner}: num_experts={num_experts} does not split into "
+                f"top_k={top_k} equal groups; use a top_k that divides num_experts."
+            )
 
     @staticmethod
     def softmaxes(top_k):
@@ -232,16 +255,6 @@ class GroupedTop1Router(Router):
         ]
         probabilities = ops.reshape(grouped, (-1, tokens, experts))
         return probabilities, ops.stack(masks, axis=1)
-
-
-def check_groups(owner, top_k, num_experts):
-    """Raises `ValueError` unless E experts split evenly into K groups."""
-    check_integer(owner, "top_k", top_k, 1)
-    if num_experts % top_k:
-        raise ValueError(
-            f"{owner}: num_experts={num_experts} does not split into top_k={top_k} "
-            "equal groups; use a top_k that divides num_experts."
-        )
 
 
 ROUTERS = {"top_k": TopKRouter, "grouped_top_1": GroupedTop1Router}
