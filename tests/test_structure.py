@@ -1,6 +1,7 @@
 """The structure of the package: imports point one way, files stay small."""
 
 import ast
+import importlib.util
 from pathlib import Path
 
 import selection
@@ -8,6 +9,7 @@ import selection
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "widenet_keras"
 TESTS = ROOT / "tests"
+DRAWING = ROOT / "docs" / "draw_structure.py"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A folder may import from itself and from those before it.
@@ -120,6 +122,15 @@ def test_files_stay_small():
         return f"{lines} lines" if lines > 250 else None
 
     assert offenders(wrong) == []
+
+
+def test_the_drawing_is_of_these_folders():
+    spec = importlib.util.spec_from_file_location("draw_structure", DRAWING)
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert drawing.order() == ORDER
+    told = "run python docs/draw_structure.py"
+    assert drawing.PICTURE.read_text() == drawing.picture(), told
 
 
 def test_the_oldest_versions_are_the_lower_bounds():
