@@ -1,6 +1,7 @@
 """Which distribution a job gets: by name, or by what is there."""
 
 import os
+from typing import Literal
 
 import keras
 
@@ -16,7 +17,12 @@ MODES = {
 OWNER = "distribute"
 
 
-def distribute(mode="auto", expert_devices=1):
+def distribute(
+    mode: Literal[
+        "auto", "none", "mirrored", "multi_worker", "tpu", "devices", "processes"
+    ] = "auto",
+    expert_devices: int = 1,
+) -> Distribution:
     """Says where a model trains. Call it before anything else touches a device.
 
     "auto" takes all devices of this process, or all processes of the job:

@@ -6,6 +6,7 @@ from widenet_keras.layers.attention import Attention
 from widenet_keras.layers.linear import linear
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role
+from widenet_keras.utils.types import Shape, Tensor
 
 
 def token_attention_pooled(tokens, weights, spec):
@@ -42,11 +43,11 @@ class TokenAttentionPooling(Attention):
 
     role = Role("head", "head")
 
-    def call(self, tokens):
+    def call(self, tokens: Tensor) -> Tensor:
         """Returns what was pooled, (B, D), of tokens (B, T, D)."""
         with numerics.weights_as_stored() as read:
             return token_attention_pooled(tokens, self.read(read), self.spec)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         """Returns (B, D)."""
         return tokens_shape[0], tokens_shape[-1]

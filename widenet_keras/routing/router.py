@@ -3,16 +3,17 @@
 A router knows nothing about experts: it returns `Choices`, and others act on it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_number, check_top_k
+from widenet_keras.utils.checks import check_groups, check_number, check_top_k
 from widenet_keras.utils.numerics import softmax
 from widenet_keras.utils.roles import Role, weight_with_role
+from widenet_keras.utils.types import Shape, Tensor
 
 ROLE = Role("core", "router", exact=True)
 
@@ -49,7 +50,7 @@ class Choices(NamedTuple):
     gates: object
     mask: object
 
-    def experts(self):
+    def experts(self) -> Tensor:
         """Returns the chosen experts, (B, K, T) int32."""
         return expert_of_choice(self.mask)
 
@@ -116,7 +117,14 @@ class Router(keras.layers.Layer):
         ValueError: If an argument is out of range; the line says what is allowed.
     """
 
-    def __init__(self, num_experts, top_k=2, noise=1.0, dtype=None, **kwargs):
+    def __init__(
+        self,
+        num_experts: int,
+        top_k: int = 2,
+        noise: float = 1.0,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
         del dtype
         super().__init__(dtype="float32", **kwargs)
         owner = type(self).__name__
@@ -128,7 +136,7 @@ class Router(keras.layers.Layer):
         self.spec = RouterSpec(type(self), num_experts, top_k, noise)
 
     @staticmethod
-    def check(owner, top_k, num_experts):
+    def check(owner: str, top_k: int, num_experts: int) -> None:
         """Raises `ValueError` unless K choices among E experts can be made.
 
         Args:
@@ -139,11 +147,11 @@ class Router(keras.layers.Layer):
         check_top_k(owner, top_k, num_experts)
 
     @staticmethod
-    def softmaxes(top_k):
+    def softmaxes(top_k: int) -> int:
         """How many softmaxes the probabilities of a token consist of."""
         return 1
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes the kernel for tokens of shape (B, T, D)."""
         self.kernel = weight_with_role(
             self,
@@ -155,7 +163,7 @@ class Router(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, tokens, draws=SILENT):
+    def call(self, tokens: Tensor, draws: RandomDraws = SILENT) -> Choices:
         """Returns the `Choices` of (B, T, D) tokens.
 
         Args:
@@ -166,11 +174,11 @@ class Router(keras.layers.Layer):
             return choices_of(tokens, read(self.kernel), self.spec, draws)
 
     @staticmethod
-    def choose(logits, top_k):
+    def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -189,7 +197,7 @@ class TopKRouter(Router):
     """
 
     @staticmethod
-    def choose(logits, top_k):
+    def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         probabilities = softmax(logits)
         left = probabilities
@@ -218,28 +226,18 @@ class GroupedTop1Router(Router):
     """
 
     @staticmethod
-    def check(owner, top_k, num_experts):
-        """Raises `ValueError` unless E experts split evenly into K groups.
-
-        Args:
-            owner: Name that starts the message.
-            top_k: K.
-            num_experts: E.
-        """
+    def check(owner: str, top_k: int, num_experts: int) -> None:
+        """Raises `ValueError` unless E split evenly into K; see `Router.check`."""
         check_top_k(owner, top_k, num_experts)
-        if num_experts % top_k:
-            raise ValueError(
-                f"{owner}: num_experts={num_experts} does not split into "
-                f"top_k={top_k} equal groups; use a top_k that divides num_experts."
-            )
+        check_groups(owner, top_k, num_experts)
 
     @staticmethod
-    def softmaxes(top_k):
+    def softmaxes(top_k: int) -> int:
         """One softmax for each group."""
         return top_k
 
     @staticmethod
-    def choose(logits, top_k):
+    def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         tokens, experts = logits.shape[1:]
         size = experts // top_k

@@ -51,7 +51,7 @@ class Term:
     teacher = None
     variables = ()
 
-    def check(self, model: keras.Model, loss: object):
+    def check(self, model: keras.Model, loss: object) -> None:
         """Raises `ValueError` if it does not fit a model or its loss.
 
         Args:
