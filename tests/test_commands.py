@@ -13,7 +13,9 @@ from widenet_keras.cli import main as widenet
 from widenet_keras.utils import command_line
 
 ROOT = Path(__file__).parents[1]
-FOUND = [(name_of(page), words) for page in (*PAGES, *OTHERS) for words in commands(page)]
+FOUND = [
+    (name_of(page), words) for page in (*PAGES, *OTHERS) for words in commands(page)
+]
 
 
 @pytest.fixture

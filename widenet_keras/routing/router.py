@@ -137,13 +137,7 @@ class Router(keras.layers.Layer):
 
     @staticmethod
     def check(owner: str, top_k: int, num_experts: int) -> None:
-        """Raises `ValueError` unless K choices among E experts can be made.
-
-        Args:
-            owner: Name that starts the message.
-            top_k: K.
-            num_experts: E.
-        """
+        """Raises `ValueError` unless K of E experts can be chosen; `owner` says so."""
         check_top_k(owner, top_k, num_experts)
 
     @staticmethod
@@ -221,14 +215,12 @@ class GroupedTop1Router(Router):
     Args:
         num_experts: E; group i holds experts i*E/K to (i+1)*E/K - 1.
         top_k: K, the number of groups; must divide E.
-        noise: As for `Router`.
         **kwargs: Passed to `Router`.
     """
 
     @staticmethod
     def check(owner: str, top_k: int, num_experts: int) -> None:
         """Raises `ValueError` unless E split evenly into K; see `Router.check`."""
-        check_top_k(owner, top_k, num_experts)
         check_groups(owner, top_k, num_experts)
 
     @staticmethod
