@@ -125,7 +125,6 @@ class Router(keras.layers.Layer):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        del dtype
         super().__init__(dtype="float32", **kwargs)
         owner = type(self).__name__
         self.check(owner, top_k, num_experts)
@@ -221,6 +220,7 @@ class GroupedTop1Router(Router):
     @staticmethod
     def check(owner: str, top_k: int, num_experts: int) -> None:
         """Raises `ValueError` unless E split evenly into K; see `Router.check`."""
+        check_top_k(owner, top_k, num_experts)
         check_groups(owner, top_k, num_experts)
 
     @staticmethod
