@@ -44,6 +44,7 @@ ONCE = {
     "test_preprocessor.py::test_the_numbers_are_those_of_the_readers": EVERY,
     "test_preprocessor.py::test_in_tf_data": ("tensorflow", "torch"),
     "test_preprocessor.py::test_a_saved_model_takes": READS,
+    "test_package.py": QUICK,
     "test_parallel_paths.py": QUICK,
     "test_parallel_paths.py::test_output_and_gradients": EVERY,
     "test_pieces_drawn.py::test_training_takes_one_copy": QUICK,
