@@ -40,8 +40,8 @@ from systems_tables import FRESH_GROUPS, SystemRow, write_tables
 from tyro.conf import OmitArgPrefixes
 
 from widenet_keras.data import Augmentation, open_source
-from widenet_keras.data.digits import load_digits
 from widenet_keras.data.labelled import labelled_batches, labelled_images
+from widenet_keras.data.sources.digits import load_digits
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.utils.checks import check_choice, check_integer, check_positive
@@ -222,7 +222,7 @@ def data_of(systems):
     groups = dict.fromkeys(METHODS[n].group for n in names if METHODS[n].shifted)
     if groups and not shifted.exists():
         parts = [open_source(own, split) for split in ("train", "validation")]
-        if parts[0].kind != "arrays":
+        if not parts[0].in_memory:
             raise ValueError(
                 f"systems: {own} is no .npz file, which --rows {' '.join(groups)} "
                 "needs; give one, or other --rows."

@@ -210,7 +210,6 @@ def test_framed_errors_become_one_line(frame):
 
 MADE_UP = Source(
     name="here",
-    kind="made up",
     count=7,
     class_names=("ant", "bee", "cat", "dog", "eel"),
     description="seven images",

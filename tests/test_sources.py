@@ -1,6 +1,5 @@
 """Finding labelled images: class folders, arrays, TFRecord shards."""
 
-import dataclasses
 import json
 import os
 import re
@@ -12,13 +11,14 @@ import pytest
 from conftest import one_line
 
 from widenet_keras.data import (
+    RecordSource,
     evenly_spaced,
     open_source,
     sample_images,
     write_tfrecords,
 )
 from widenet_keras.data.requirements import has_tensorflow
-from widenet_keras.data.tfrecords import count_records
+from widenet_keras.data.sources.tfrecords import ShardSource, count_records
 
 
 def folders(root, files):
@@ -47,7 +47,7 @@ def test_divided_folders(tmp_path):
     files = ["train/b/2.WebP", "train/a/1.JPEG", "train/a/0.png", "val/b/3.gif"]
     folders(tmp_path, [*files, "train/a/notes.txt", "train/.cache/x.jpg"])
     train = open_source(str(tmp_path), "train")
-    assert (train.kind, train.count, train.num_classes) == ("folders", 3, 2)
+    assert (train.count, train.num_classes) == (3, 2)
     assert train.class_names == ("a", "b")
     # Sorted by class, then by name, whatever order the disk has.
     assert train.files.tolist() == [b"a/0.png", b"a/1.JPEG", b"b/2.WebP"]
@@ -83,7 +83,7 @@ def test_shards_in_a_folder_in_capitals(shards, tmp_path):
     (tmp_path / "data").mkdir()
     shutil.copytree(shards, tmp_path / "data" / "Train")
     source = open_source(tmp_path / "data", "train")
-    assert (source.kind, source.count) == ("tfrecords", 5)
+    assert (type(source), source.count) == (ShardSource, 5)
 
 
 def test_a_test_folder_serves_as_validation(tmp_path):
@@ -182,7 +182,7 @@ def test_data_that_do_not_exist(tmp_path, name):
 def test_arrays(tmp_path):
     path = arrays(tmp_path / "set.npz")
     train, test = open_source(path, "train"), open_source(path, "validation")
-    assert (train.kind, train.count) == ("arrays", 6)
+    assert (train.in_memory, train.count) == (True, 6)
     assert train.images.shape == (6, 5, 4, 1)
     assert test.images.shape == (4, 5, 4, 3)
     # Class 2 is in the test part only, and both have three classes.
@@ -246,7 +246,7 @@ def shards(tmp_path):
 
 def test_shards(shards):
     source = open_source(shards, "train")
-    assert (source.kind, source.count) == ("tfrecords", 5)
+    assert (type(source), source.count) == (ShardSource, 5)
     assert source.class_names == ("a", "b")
     assert [os.path.basename(f) for f in source.files] == [
         "train-00000-of-00002",
@@ -371,7 +371,8 @@ def test_images_that_cannot_be_picked(tmp_path):
     with pytest.raises(ValueError, match="ask for at most 2") as error:
         evenly_spaced(source, 3)
     one_line(error)
-    source = dataclasses.replace(source, kind="tfrecords")
+    facts = {"name": "x", "class_names": ("a", "b"), "description": "two"}
+    source = RecordSource(**facts, count=2)
     with pytest.raises(ValueError, match="record by record") as error:
         evenly_spaced(source, 1)
     one_line(error)

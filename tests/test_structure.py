@@ -1,7 +1,9 @@
 """The structure of the package: imports point one way, files stay small."""
 
 import ast
+import graphlib
 import importlib.util
+import re
 from pathlib import Path
 
 import selection
@@ -43,6 +45,8 @@ HANDED_ON = {
 BACKENDS = {"tensorflow", "jax", "torch"}
 # Everything in this folder is tf.data.
 TENSORFLOW_FOLDER = PACKAGE / "data" / "pipeline"
+# One file for each kind of source.
+SOURCES = "widenet_keras.data.sources"
 
 
 def imports(path):
@@ -102,6 +106,56 @@ def test_imports_point_one_way():
             for there in sorted(places if here != "__init__" else [])
             if ORDER.index(there) >= ORDER.index(here)
         ]
+
+    assert offenders(wrong) == []
+
+
+def dotted(path):
+    """Returns the name that a file of the package is imported by."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imported_modules(path, known):
+    """Returns those of some names of modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else node.module)
+    return found & known
+
+
+def test_no_files_of_a_folder_import_each_other_in_a_circle():
+    circles = []
+    for folder in sorted(path for path in PACKAGE.iterdir() if path.is_dir()):
+        files = {dotted(path): path for path in folder.rglob("*.py")}
+        graph = {
+            name: imported_modules(path, files.keys() - {name})
+            for name, path in files.items()
+        }
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            circles.append(error.args[1])
+    assert circles == []
+
+
+def test_only_a_source_says_what_it_is():
+    def wrong(path):
+        if "sources" in path.parts:
+            return None
+        text = path.read_text()
+        asked = re.findall(r"isinstance\([^)]*Source\b|\bsource\.kind\b", text)
+        made = [name for name in imports(path) if name.startswith(SOURCES)]
+        # These hand on what is in the folder, and write what one of them reads.
+        if path.relative_to(PACKAGE).as_posix() not in (
+            "data/__init__.py",
+            "data/write_tfrecords.py",
+        ):
+            asked += [name for name in made if name != SOURCES]
+        return asked
 
     assert offenders(wrong) == []
 

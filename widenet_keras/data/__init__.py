@@ -11,9 +11,11 @@ from widenet_keras.data.broken_images import (
 from widenet_keras.data.classes import facts_of as facts_of
 from widenet_keras.data.classes import in_classes_of as in_classes_of
 from widenet_keras.data.classes import trained_for as trained_for
-from widenet_keras.data.digits import load_digits as load_digits
-from widenet_keras.data.picking import evenly_spaced as evenly_spaced
 from widenet_keras.data.pixels import scale_pixels as scale_pixels
-from widenet_keras.data.sources import Source as Source
+from widenet_keras.data.source import Source as Source
+from widenet_keras.data.source import evenly_spaced as evenly_spaced
+from widenet_keras.data.sources import SOURCES as SOURCES
 from widenet_keras.data.sources import open_source as open_source
+from widenet_keras.data.sources.digits import load_digits as load_digits
+from widenet_keras.data.sources.records import RecordSource as RecordSource
 from widenet_keras.data.write_tfrecords import write_tfrecords as write_tfrecords

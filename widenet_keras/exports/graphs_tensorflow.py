@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from widenet_keras.models import preprocessing
 from widenet_keras.utils.execution import execution
 from widenet_keras.utils.roles import role_of
 
@@ -69,7 +70,7 @@ class Network(tf.Module):
 
 def scaled(pixels):
     """Returns uint8 pixels as the floats that models take, in [-1, 1]."""
-    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+    return preprocessing.scaled(tf.cast(pixels, tf.float32))
 
 
 def counted(names):

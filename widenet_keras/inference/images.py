@@ -4,7 +4,6 @@ import importlib
 import os
 from pathlib import Path
 
-from widenet_keras.data.array_augmentation import evaluated
 from widenet_keras.data.broken_images import reason_of
 from widenet_keras.data.image_files import (
     SUFFIXES,
@@ -16,6 +15,7 @@ from widenet_keras.data.image_files import (
 from widenet_keras.data.pillow_images import decoded
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.models.preprocessing import usual_preprocessing
+from widenet_keras.models.resizing import evaluated
 
 
 def image_files(path):

@@ -1,16 +1,26 @@
 """Images in NumPy arrays, as an .npz file holds them."""
 
 import dataclasses
+import functools
 import zipfile
 import zlib
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
-from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.data.colours import with_channels
+from widenet_keras.data.source import Source
+from widenet_keras.data.splits import SPLITS, served
 from widenet_keras.files.archives import check_arrays, unpacked_size
+from widenet_keras.models.resizing import evaluated
 from widenet_keras.utils.memory import MAX_MEMORY, weight_of
 from widenet_keras.utils.plain_errors import first_line
+
+# Images that grow by no more than this are resized once for all epochs.
+_MOST_GROWTH = 2.0
+# Pixels and channels that are resized at a time, as float32.
+_AT_A_TIME = 2**22
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -19,19 +29,104 @@ class ArraySource(Source):
 
     Attributes:
         images: (count, height, width, C) uint8.
-        labels: (count,) int64.
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    in_memory: ClassVar[bool] = True
+
+    def image(self, row):
+        """Returns an image; see `Source`."""
+        return self.images[row]
+
+    def pick(self, rows):
+        """Returns a source of some of the images; see `Source`."""
+        picked = {name: getattr(self, name)[rows] for name in ("images", "labels")}
+        return dataclasses.replace(self, count=len(rows), **picked)
+
+    def reader(self, layout, broken):
+        """Returns what resizes images once for all epochs."""
+        return InMemory(self, layout)
+
+    def tensorflow_reader(self):
+        """Returns what has TensorFlow hold the images."""
+        from widenet_keras.data.pipeline.readers import ArrayReader
+
+        return ArrayReader(self)
+
+
+class InMemory:
+    """Reads the images of an `ArraySource`.
+
+    Args:
+        source: `ArraySource`.
+        layout: `Layout` of the batches.
+    """
+
+    def __init__(self, source, layout):
+        self.images = source.images
+        self.labels = source.targets
+        self.layout = layout
+        self.count = source.count
+
+    @functools.cached_property
+    def _taken(self):
+        return _resized_once(self.images, self.layout.image_size, self._evaluated)
+
+    def training(self, rows, whole):
+        """Returns images and labels to crop; images as they are if `whole`."""
+        if not whole:
+            return self.evaluation(rows)
+        # A crop of "inception" is drawn before it is resized.
+        images = with_channels(self.images[rows], self.layout.channels)
+        return images, self.labels[rows]
+
+    def evaluation(self, rows):
+        """Returns what evaluation sees of some images, and their labels."""
+        images = with_channels(self._taken[rows], self.layout.channels)
+        if images.shape[1:] != self.layout.image_shape:
+            images = self._evaluated(images, self.layout.image_size)
+        return images, self.labels[rows]
+
+    def _evaluated(self, images, size):
+        return evaluated(images, size, self.layout.preprocessing)
+
+
+def _resized_once(images, size, function):
+    """Returns images in the size of the batches; as they are if that is much larger.
+
+    Args:
+        images: uint8 (count, height, width, C).
+        size: Side of the images of the batches, pixels.
+        function: Resizes uint8 images (B, height, width, C) to a side in pixels.
+
+    Returns:
+        uint8 (count, height, width, C).
+    """
+    if size * size > _MOST_GROWTH * images.shape[1] * images.shape[2]:
+        return images
+    if np.shares_memory(function(images[:1], size), images):
+        return function(images, size)
+    done = np.empty((len(images), size, size, images.shape[3]), "uint8")
+    step = max(1, _AT_A_TIME // max(images[0].size, done[0].size))
+    for start in range(0, len(images), step):
+        done[start : start + step] = function(images[start : start + step], size)
+    return done
 
 
 class _TooLarge(Exception):
     """An archive that unpacks to far more than it weighs."""
 
 
-def open_arrays(name: str, path: Path, split: str) -> ArraySource:
-    """Returns the images of an .npz file.
+def opened(data, split: str, data_dir) -> ArraySource | None:
+    """Returns the images of an .npz file, or None if it is none; see `SOURCES`."""
+    path = Path(str(data)).expanduser()
+    if path.suffix != ".npz" or not path.exists():
+        return None
+    return _open_arrays(str(data), path, split)
+
+
+def _open_arrays(name, path, split):
+    """Returns the `ArraySource` of an .npz file.
 
     Args:
         name: What the user called the file.
@@ -92,7 +187,6 @@ def open_arrays(name: str, path: Path, split: str) -> ArraySource:
     height, width, channels = images.shape[1:]
     return ArraySource(
         name=name,
-        kind="arrays",
         count=len(images),
         class_names=tuple(str(index) for index in range(classes)),
         description=(

@@ -1,8 +1,8 @@
-"""Augmentation of arrays with NumPy, for machines without TensorFlow."""
+"""Augmentation of images with NumPy, for machines without TensorFlow."""
 
 import numpy as np
 
-from widenet_keras.data.geometry import (
+from widenet_keras.data.augmentation import (
     ASPECT_RATIOS,
     ERASED_AREA,
     ERASED_RATIO,
@@ -25,25 +25,6 @@ def resized(images, size, window=None):
     top, left, height, width = window or (0, 0, *images.shape[-3:-1])
     return resizing.resized(
         images[..., top : top + height, left : left + width, :], size
-    )
-
-
-def evaluated(images, size, preprocessing):
-    """Returns what evaluation sees of an image or of each of many, as uint8.
-
-    Args:
-        images: (..., height, width, C) uint8.
-        size: Side of the result, pixels.
-        preprocessing: `Preprocessing`.
-
-    Returns:
-        (..., size, size, C) uint8.
-    """
-    return resizing.resized(
-        preprocessing.cut(images),
-        size,
-        preprocessing.interpolation,
-        preprocessing.antialias,
     )
 
 

@@ -7,9 +7,9 @@ import re
 import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-from widenet_keras.data.sources import SPLITS, Source, served
+from widenet_keras.data.sources.records import RecordSource
+from widenet_keras.data.splits import SPLITS, part_folders, served
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.progress import Progress
 
@@ -23,17 +23,40 @@ _HEADER, _FOOTER = 12, 4
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class ShardSource(Source):
+class ShardSource(RecordSource):
     """Images in TFRecord shards.
 
     Attributes:
         files: Paths of the shards, in order.
-        features: None for the ImageNet schema, or how TFDS reads a record:
-            (features, name of the image, name of the label).
     """
 
     files: tuple[str, ...]
-    features: Any = None
+
+    def tensorflow_reader(self):
+        """Returns what reads records of the ImageNet schema."""
+        from widenet_keras.data.pipeline.record_readers import ShardReader
+
+        return ShardReader(self)
+
+
+def opened(data, split: str, data_dir) -> ShardSource | None:
+    """Returns the images of shards, or None if there are none; see `SOURCES`.
+
+    Args:
+        data: Address of a folder, or path of one with shards, or with a folder of
+            shards for each split.
+        split: "train", "validation" or "test".
+        data_dir: Not for shards.
+    """
+    name = str(data)
+    if "://" in name:
+        return open_shards(name, name, split)
+    path = Path(name).expanduser()
+    parts = part_folders(path)
+    for folder in (path, *(parts[part] for part in SPLITS[split] if part in parts)):
+        if has_shards(folder):
+            return open_shards(name, str(folder), split)
+    return None
 
 
 def has_shards(folder: Path) -> bool:
@@ -89,7 +112,6 @@ def open_shards(name: str, folder: str, split: str) -> ShardSource:
     classes = facts["classes"] if named else [str(index) for index in range(1, 1001)]
     return ShardSource(
         name=name,
-        kind="tfrecords",
         count=count,
         class_names=tuple(classes),
         description=(

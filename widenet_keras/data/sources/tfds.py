@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from widenet_keras.data.requirements import require_tensorflow
-from widenet_keras.data.sources import SPLITS, Source, served
-from widenet_keras.data.tfrecords import ShardSource
+from widenet_keras.data.source import Source
+from widenet_keras.data.sources.records import RecordSource
+from widenet_keras.data.sources.tfrecords import ShardSource
+from widenet_keras.data.splits import SPLITS, served
 from widenet_keras.utils.install import install_command
 from widenet_keras.utils.plain_errors import first_line
 
@@ -18,18 +20,60 @@ ARCHIVES = {
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
-class BuilderSource(Source):
+class BuilderSource(RecordSource):
     """Images of a TFDS builder that are not in TFRecord shards.
 
     Attributes:
         dataset: `tf.data.Dataset` of dicts, images as they are encoded.
-        image: Name of the image.
-        label: Name of the label.
+        image_key: Name of the image in these.
+        label_key: Name of the label.
     """
 
     dataset: Any
-    image: str
-    label: str
+    image_key: str
+    label_key: str
+
+    def tensorflow_reader(self):
+        """Returns what reads the data set."""
+        from widenet_keras.data.pipeline.record_readers import BuilderReader
+
+        return BuilderReader(self)
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class BuilderShardSource(ShardSource):
+    """Images of a TFDS builder in TFRecord shards.
+
+    Attributes:
+        features: What TFDS reads a record with.
+        image_key: Name of the image in a record.
+        label_key: Name of the label.
+    """
+
+    features: Any
+    image_key: str
+    label_key: str
+
+    def tensorflow_reader(self):
+        """Returns what reads records as TFDS writes them."""
+        from widenet_keras.data.pipeline.record_readers import BuilderShardReader
+
+        return BuilderShardReader(self)
+
+
+def opened(data, split: str, data_dir: str | os.PathLike | None) -> Source | None:
+    """Returns the images of TFDS, or None if they are of something else.
+
+    Args:
+        data: A builder, or "tfds:NAME".
+        split: "train", "validation" or "test".
+        data_dir: Where TFDS keeps its data sets; None for its default.
+    """
+    if hasattr(data, "as_dataset"):
+        return source_of_builder(f"tfds:{data.name}", data, split)
+    if str(data).startswith("tfds:"):
+        return open_builder(str(data), split, data_dir)
+    return None
 
 
 def open_builder(name: str, split: str, data_dir: str | os.PathLike | None) -> Source:
@@ -84,30 +128,19 @@ def source_of_builder(name: str, builder, split: str) -> Source:
     part = _part(name, builder, split)
     shared = {
         "name": name,
-        "kind": "tfds",
+        "image_key": image,
+        "label_key": label,
         "class_names": tuple(builder.info.features[label].names),
     }
     shards = _shards(name, builder, part)
     if shards is not None:
         count = builder.info.splits[part].num_examples
-        source, more = (
-            ShardSource,
-            {
-                "files": shards,
-                "features": (builder.info.features, image, label),
-            },
-        )
+        more = {"files": shards, "features": builder.info.features}
+        source = BuilderShardSource
     else:
         dataset = _dataset(name, builder, part, image, tfds)
         count = int(dataset.cardinality())
-        source, more = (
-            BuilderSource,
-            {
-                "dataset": dataset,
-                "image": image,
-                "label": label,
-            },
-        )
+        source, more = BuilderSource, {"dataset": dataset}
     if count <= 0:
         raise ValueError(f"{name}: {part} holds no images, or TFDS cannot count them.")
     description = (

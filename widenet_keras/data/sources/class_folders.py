@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -13,7 +14,8 @@ from widenet_keras.data.image_files import (
     say_left_out,
     say_once,
 )
-from widenet_keras.data.sources import SPLITS, Source, part_folders, served
+from widenet_keras.data.source import Source
+from widenet_keras.data.splits import SPLITS, part_folders, served
 from widenet_keras.utils.checks import suggest
 from widenet_keras.utils.progress import Progress
 
@@ -25,16 +27,40 @@ class FolderSource(Source):
     Attributes:
         root: Path of the folder that the class folders are in.
         files: (count,) bytes: paths below the root, sorted.
-        labels: (count,) int64.
     """
 
     root: str
     files: np.ndarray
-    labels: np.ndarray
+    encoded: ClassVar[bool] = True
 
     def path(self, row):
         """Returns the path of an image, str."""
-        return os.path.join(self.root, os.fsdecode(self.files[row]))
+        return os.path.join(self.root, self.image_name(row))
+
+    def image(self, row):
+        """Returns the bytes of a file."""
+        return Path(self.path(row)).read_bytes()
+
+    def image_name(self, row):
+        """Returns the path of a file below the root."""
+        return os.fsdecode(self.files[row])
+
+    def pick(self, rows):
+        """Returns a source of some of the files; see `Source`."""
+        picked = {name: getattr(self, name)[rows] for name in ("files", "labels")}
+        return dataclasses.replace(self, count=len(rows), **picked)
+
+    def tensorflow_reader(self):
+        """Returns what has TensorFlow read the files."""
+        from widenet_keras.data.pipeline.readers import FileReader
+
+        return FileReader(self)
+
+
+def opened(data, split: str, data_dir) -> FolderSource | None:
+    """Returns the images below a folder, or None if it is none; see `SOURCES`."""
+    path = Path(str(data)).expanduser()
+    return open_folders(str(data), path, split) if path.is_dir() else None
 
 
 def open_folders(name: str, path: Path, split: str) -> FolderSource:
@@ -75,7 +101,6 @@ def open_folders(name: str, path: Path, split: str) -> FolderSource:
         )
     return FolderSource(
         name=name,
-        kind="folders",
         count=len(files),
         class_names=tuple(classes),
         description=(

@@ -3,19 +3,18 @@
 import keras
 import numpy as np
 
-from widenet_keras.data.array_augmentation import crops_and_flips, finish
-from widenet_keras.data.array_reading import reader_of
+from widenet_keras.data.numpy_augmentation import crops_and_flips, finish
 from widenet_keras.data.pixels import scale_pixels
 
 # What a stream of random numbers is for, so that no two share their numbers.
 _ORDER, _BATCH = range(2)
 
 
-class ArrayTraining(keras.utils.PyDataset):
+class NumpyTraining(keras.utils.PyDataset):
     """Endless training batches, each a function of the seed and its number.
 
     Args:
-        source: `ArraySource` or `FolderSource`.
+        source: `Source` whose images can be picked.
         layout: `Layout` of the batches.
         augmentation: `Augmentation`, without RandAugment.
         seed: Seed of the run.
@@ -35,7 +34,7 @@ class ArrayTraining(keras.utils.PyDataset):
         self.seed = seed
         self.first = first
         self.rows = slice(rows.start, rows.stop)
-        self.reader = reader_of(source, layout, broken)
+        self.reader = source.reader(layout, broken)
 
     @property
     def num_batches(self):
@@ -60,11 +59,11 @@ class ArrayTraining(keras.utils.PyDataset):
         return tuple(part[self.rows] for part in batch)
 
 
-class ArrayEvaluation(keras.utils.PyDataset):
+class NumpyEvaluation(keras.utils.PyDataset):
     """All images in their order, as evaluation sees them; a smaller last batch.
 
     Args:
-        source: `ArraySource` or `FolderSource`.
+        source: `Source` whose images can be picked.
         layout: `Layout` of the batches.
         broken: `BrokenImages`.
         **kwargs: As for `keras.utils.PyDataset`.
@@ -73,7 +72,7 @@ class ArrayEvaluation(keras.utils.PyDataset):
     def __init__(self, source, layout, broken, **kwargs):
         super().__init__(**kwargs)
         self.layout = layout
-        self.reader = reader_of(source, layout, broken)
+        self.reader = source.reader(layout, broken)
 
     @property
     def num_batches(self):

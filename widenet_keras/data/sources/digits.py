@@ -3,9 +3,33 @@
 import keras
 import numpy as np
 
+from widenet_keras.data.pixels import whole_pixels
+from widenet_keras.data.sources.arrays import ArraySource
 from widenet_keras.utils.install import install_command
 
 CLASSES = tuple("0123456789")
+
+
+def opened(data, split: str, data_dir) -> ArraySource | None:
+    """Returns the digits if they are asked for as "digits"; see `SOURCES`.
+
+    Args:
+        data: What was asked for.
+        split: "train"; the test images serve as "validation" and "test".
+        data_dir: Not for digits.
+    """
+    if str(data) != "digits":
+        return None
+    training, test = load_digits()
+    images, labels = training if split == "train" else test
+    return ArraySource(
+        name="digits",
+        count=len(images),
+        class_names=CLASSES,
+        description=f"digits, {split}: {len(images)} images, 10 classes",
+        images=whole_pixels(images),
+        labels=labels.astype("int64"),
+    )
 
 
 def load_digits(test_fraction: float = 0.25) -> tuple:
