@@ -4,6 +4,8 @@
 `presets()` lists the names. The layers are in `widenet_keras.layers`.
 """
 
+import typing as _typing
+
 from widenet_keras.utils.keras_backend import choose_backend as _choose_backend
 
 # Before anything here imports Keras.
@@ -106,6 +108,9 @@ __all__ = [
 _find_moved_modules()
 
 
-def __getattr__(name):
-    """Hands on to names that have moved."""
-    return _moved_name(name)
+# A type checker shall know of no other names than those above.
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name):
+        """Hands on to names that have moved."""
+        return _moved_name(name)

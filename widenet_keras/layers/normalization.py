@@ -73,7 +73,7 @@ class StackedNorms(keras.layers.Layer):
             for name, start in (("gamma", "ones"), ("beta", "zeros"))
         )
 
-    def read(self, read: Read, rows: Sequence[int] | None = None) -> StepNorms:
+    def read(self, read: Read, rows: Sequence[int] | None = None) -> tuple:
         """Returns gamma and beta, (L, D) each.
 
         Args:

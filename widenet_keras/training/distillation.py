@@ -60,7 +60,7 @@ class Distillation(Taught):
         self.kind = kind
 
     @property
-    def task_factor(self) -> float:
+    def task_factor(self) -> float:  # type: ignore[override]
         """What the task loss is multiplied with."""
         return 1.0 - self.alpha
 

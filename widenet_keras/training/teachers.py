@@ -38,7 +38,7 @@ class Taught(Term):
         return type(self).__name__
 
     @property
-    def variables(self) -> list[keras.Variable]:
+    def variables(self) -> list[keras.Variable]:  # type: ignore[override]
         """The variables of the teacher."""
         return self.teacher.variables
 

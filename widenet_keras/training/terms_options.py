@@ -83,7 +83,7 @@ class Terms:
         Raises:
             ValueError: If the file of the teacher does not open, or it does not fit.
         """
-        terms = []
+        terms: list[Term] = []
         if self.teacher is not None:
             teacher = named_classifier(self.teacher)
             if self._compares_logits:
