@@ -12,7 +12,7 @@ from pathlib import Path
 from mkdocs.structure.files import File, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
-SHOWN = (".md", ".png")
+SHOWN, BESIDE = (".md", ".png"), "repository/"
 _LINK = re.compile(r"(!?)\[((?:[^\[\]]|`[^`]*`)*)\]\(([^)\s#]+)(#[^)\s]*)?\)")
 _CODE = re.compile(r"```.*?```", re.DOTALL)
 
@@ -27,9 +27,8 @@ def on_files(files, config):
         page, text = waiting.pop()
         for *_, target, _ in _LINK.findall(_CODE.sub("", text)):
             path = _place(page, target)
-            name = f"repository/{path}"
-            known = path is None or files.get_file_from_path(name)
-            if known or not path.endswith(SHOWN):
+            name = path and _on_site(path)
+            if name is None or files.get_file_from_path(name):
                 continue
             file = File.generated(
                 config,
@@ -46,17 +45,16 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Turns links out of docs/ to where the site has what they name."""
     uri = page.file.src_uri
-    outside = uri.startswith("repository/")
-    here = uri.removeprefix("repository/") if outside else f"docs/{uri}"
+    outside = uri.startswith(BESIDE)
+    here = uri.removeprefix(BESIDE) if outside else f"docs/{uri}"
 
     def linked(match):
         picture, text, target, place = match.groups()
         path = _place(here, target)
         if path is None:
             return match[0]
-        if path.endswith(SHOWN):
-            start = posixpath.dirname(uri)
-            there = posixpath.relpath(f"repository/{path}", start or ".")
+        if name := _on_site(path):
+            there = posixpath.relpath(name, posixpath.dirname(uri) or ".")
             return f"{picture}[{text}]({there}{place or ''})"
         return f"{text} (`{path}`)" if f"`{path}`" != text else text
 
@@ -67,12 +65,17 @@ def on_page_markdown(markdown, page, config, files):
 
 
 def _place(page, target):
-    """Returns where a link of a page leads in the repository; None inside of docs/."""
+    """Returns where a link of a page leads in the repository; None of an address."""
     if re.match(r"\w+:", target):
         return None
     path = posixpath.normpath(posixpath.join(posixpath.dirname(page), target))
-    if path.startswith("docs/"):
-        return None
     if not (ROOT / path).exists():
         raise FileNotFoundError(f"{page} links to {target}, which is not there.")
     return path
+
+
+def _on_site(path):
+    """Returns where the site has a file of the repository; None where it has not."""
+    if path.startswith("docs/"):
+        return path.removeprefix("docs/")
+    return BESIDE + path if path.endswith(SHOWN) else None
