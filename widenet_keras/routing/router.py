@@ -244,8 +244,7 @@ class GroupedTop1Router(Router):
             ops.pad(chosen[:, :, i], ((0, 0), (0, 0), pad))
             for i, pad in enumerate(pads)
         ]
-        probabilities = ops.reshape(grouped, (-1, tokens, experts))
-        return probabilities, ops.stack(masks, axis=1)
+        return ops.reshape(grouped, (-1, tokens, experts)), ops.stack(masks, axis=1)
 
 
 ROUTERS = {"top_k": TopKRouter, "grouped_top_1": GroupedTop1Router}
