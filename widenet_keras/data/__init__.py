@@ -19,3 +19,23 @@ from widenet_keras.data.sources import open_source as open_source
 from widenet_keras.data.sources.digits import load_digits as load_digits
 from widenet_keras.data.sources.records import RecordSource as RecordSource
 from widenet_keras.data.write_tfrecords import write_tfrecords as write_tfrecords
+
+__all__ = [
+    "SOURCES",
+    "Augmentation",
+    "RecordSource",
+    "Source",
+    "TrainingBatches",
+    "broken_image_message",
+    "evaluation_batches",
+    "evenly_spaced",
+    "facts_of",
+    "in_classes_of",
+    "load_digits",
+    "open_source",
+    "sample_images",
+    "scale_pixels",
+    "trained_for",
+    "training_batches",
+    "write_tfrecords",
+]

@@ -94,12 +94,12 @@ class Augmentation:
         return Preprocessing(crop_pct=EVALUATION_CROP if cropped else 1.0)
 
     @property
-    def level(self):
+    def level(self) -> float:
         """Strength of RandAugment from 0 to 1."""
         return self.randaugment_magnitude / LARGEST_MAGNITUDE
 
     @property
-    def operations(self):
+    def operations(self) -> int:
         """Operations of RandAugment per image, 0 where it is off."""
         return self.randaugment_ops if self.randaugment_magnitude > 0 else 0
 

@@ -2,12 +2,13 @@
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
-from widenet_keras.data.layout import checked_layout
+from widenet_keras.data.layout import Layout, checked_layout
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
 from widenet_keras.data.source import Source, at_most
@@ -24,12 +25,26 @@ class TrainingBatches:
     drawn depend on the seed and on the number of the image or of the batch alone, so
     a run can go on from any batch with the batches it would have had.
 
+    Args:
+        source: As for `training_batches`, which makes one.
+        layout: `Layout` of a batch.
+        augmentation: `Augmentation`.
+        seed: Of all that is drawn.
+        on_error: As for `training_batches`.
+
     Attributes:
         batches_per_epoch: Batches of one pass over the data.
         broken: Dict of the broken images that were skipped, names to reasons.
     """
 
-    def __init__(self, source, layout, augmentation, seed, on_error):
+    def __init__(
+        self,
+        source: Source,
+        layout: Layout,
+        augmentation: Augmentation,
+        seed: int,
+        on_error: str,
+    ):
         self.source = source
         self.layout = layout
         self.augmentation = augmentation
@@ -38,11 +53,11 @@ class TrainingBatches:
         self._broken = BrokenImages(on_error)
 
     @property
-    def broken(self):
+    def broken(self) -> dict[str, str]:
         """The broken images that were skipped, names to reasons."""
         return self._broken.found
 
-    def from_batch(self, number, part=None):
+    def from_batch(self, number: int, part: Part | None = None) -> Any:
         """Returns what `model.fit` takes: all batches from one on, without end.
 
         Args:

@@ -6,12 +6,13 @@ import keras
 import numpy as np
 
 from widenet_keras.models.preprocessing import scaled, unscaled
+from widenet_keras.utils.types import Tensor
 
 # Images that are scaled in some usual way stay below this; pixels 0 to 255 do not.
 FARTHEST = 16.0
 
 
-def scale_pixels(images):
+def scale_pixels(images: Tensor) -> Tensor:
     """Returns whole pixels 0..255 as float32 in [-1, 1].
 
     Args:

@@ -1,13 +1,18 @@
 """What a network sees in images, besides the logits that it gives."""
 
+import numpy as np
+
 from widenet_keras.models.features import Features
-from widenet_keras.models.routing_map import routing_of
+from widenet_keras.models.routing_map import RoutingMap, routing_of
+from widenet_keras.utils.types import Tensor
 
 
 class Inside:
     """Mixin with the methods of a `WideNet` that look inside it."""
 
-    def features(self, images, step: int | None = None, pooled: bool = False):
+    def features(
+        self, images: Tensor, step: int | None = None, pooled: bool = False
+    ) -> Tensor:
         """Returns what the network sees in images, for other models to build on.
 
             inputs = keras.Input(model.config.image_shape)
@@ -28,7 +33,7 @@ class Inside:
         """
         return Features(self, step, pooled)(images)
 
-    def routing(self, images, batch_size=32):
+    def routing(self, images: np.ndarray, batch_size: int = 32) -> RoutingMap:
         """Returns where every token of some images goes at inference.
 
         Args:

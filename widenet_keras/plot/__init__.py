@@ -8,3 +8,14 @@ from widenet_keras.plot.load import plot_load as plot_load
 from widenet_keras.plot.load import plot_load_history as plot_load_history
 from widenet_keras.plot.routing import plot_patches as plot_patches
 from widenet_keras.plot.routing import plot_routing as plot_routing
+
+__all__ = [
+    "draw_load",
+    "load_matplotlib",
+    "plot_class_experts",
+    "plot_history",
+    "plot_load",
+    "plot_load_history",
+    "plot_patches",
+    "plot_routing",
+]

@@ -1,5 +1,9 @@
 """Which classes use which experts."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import (
@@ -12,7 +16,12 @@ from widenet_keras.plot.figure import (
 _MOST_CLASSES = 40
 
 
-def plot_class_experts(routing, labels, class_names=None, path=None):
+def plot_class_experts(
+    routing: Any,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws how much more, or less, each class uses an expert than all images do.
 
     A panel per mixture-of-experts step, a row per class, a column per expert. 1.0

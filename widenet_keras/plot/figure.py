@@ -1,11 +1,13 @@
 """What all pictures are made with."""
 
+from typing import Any
+
 from widenet_keras.utils.install import install_command
 
 PANELS_IN_A_ROW = 6
 
 
-def load_matplotlib():
+def load_matplotlib() -> Any:
     """Returns what makes a figure; it needs no display."""
     try:
         from matplotlib import figure

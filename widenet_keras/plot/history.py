@@ -1,11 +1,19 @@
 """Curves of a training run."""
 
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import load_matplotlib
 
 
-def plot_history(history, path=None, validation_freq=None):
+def plot_history(
+    history: Mapping[str, Sequence[float]],
+    path: str | os.PathLike | None = None,
+    validation_freq: int | Sequence[int] | None = None,
+) -> Any:
     """Draws the curves of a training run: losses, accuracy, routing.
 
     Args:

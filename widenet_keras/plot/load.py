@@ -1,5 +1,9 @@
 """Pictures of who did the work: the load of every expert at every step."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import (
@@ -11,7 +15,7 @@ from widenet_keras.plot.figure import (
 )
 
 
-def plot_load(routing, path=None):
+def plot_load(routing: Any, path: str | os.PathLike | None = None) -> Any:
     """Draws the load of every expert at every step, over all images of a map.
 
     Args:
@@ -33,8 +37,13 @@ def plot_load(routing, path=None):
     return figure
 
 
-def draw_load(figure, routing):
-    """Draws the step-by-expert load map with its numbers."""
+def draw_load(figure: Any, routing: Any) -> None:
+    """Draws the step-by-expert load map with its numbers.
+
+    Args:
+        figure: An empty figure of matplotlib.
+        routing: `RoutingMap`, as `model.routing(images)` returns it.
+    """
     colors = expert_colors(routing.num_experts)
     load = routing.load()
     axis = figure.subplots()
@@ -63,7 +72,12 @@ def draw_load(figure, routing):
     figure.colorbar(mesh, ax=axis, label=f"fraction of choices (fair: {fair:.2f})")
 
 
-def plot_load_history(epochs, steps, loads, path=None):
+def plot_load_history(
+    epochs: Sequence[int],
+    steps: Sequence[int],
+    loads: np.ndarray,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws how the load of the experts changed while a model was trained.
 
     A panel per mixture-of-experts step: the fractions of its choices that went to

@@ -1,5 +1,9 @@
 """Pictures of where the patches of images go, laid over the images."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import expert_colors, label_experts, load_matplotlib
@@ -8,7 +12,12 @@ from widenet_keras.plot.load import draw_load
 _MOST_STEPS = 12
 
 
-def plot_routing(routing, images, index=0, path=None):
+def plot_routing(
+    routing: Any,
+    images: np.ndarray,
+    index: int = 0,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws which expert each patch of an image went to, and who did the work.
 
     Above: the image, then for every mixture-of-experts step the expert of each
@@ -51,7 +60,12 @@ def plot_routing(routing, images, index=0, path=None):
     return figure
 
 
-def plot_patches(routing, images, names=None, path=None):
+def plot_patches(
+    routing: Any,
+    images: np.ndarray,
+    names: Sequence[str] | None = None,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws which expert each patch of several images went to, step by step.
 
     A row per image, a column per mixture-of-experts step; of more than twelve steps

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from widenet_keras.data.source import Source
 from widenet_keras.data.sources import arrays, class_folders, digits, tfds, tfrecords
@@ -21,7 +22,9 @@ SOURCES: dict[str, Callable[..., Source | None]] = {
 }
 
 
-def open_source(data, split: str, data_dir: str | os.PathLike | None = None) -> Source:
+def open_source(
+    data: Any, split: str, data_dir: str | os.PathLike | None = None
+) -> Source:
     """Finds labelled images and says what they are; reads none of them yet.
 
     Args:

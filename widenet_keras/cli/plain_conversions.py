@@ -1,4 +1,4 @@
-"""`widenet extract`: a smaller model out of a nested one."""
+"""`widenet extract`, `merge` and `untie`: conversions of one model, with few flags."""
 
 import dataclasses
 
@@ -35,3 +35,34 @@ class Extract(Conversion):
         from widenet_keras.conversions.extract import extract
 
         return extract(model, self.width, self.widths)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Merge(Conversion):
+    """Make banks of adapters one, and add LoRA of unshared blocks to their products."""
+
+    command = "merge"
+    exact = "all answers, but for rounding where LoRA is added"
+
+    def convert(self, model):
+        """Returns the merged model."""
+        from widenet_keras.conversions.merge import merge
+
+        return merge(model)
+
+
+@dataclasses.dataclass(kw_only=True)
+class Untie(Conversion):
+    """Give every step a block of its own again, with LoRA added to its products.
+
+    Kernels that are read from a ring are written out.
+    """
+
+    command = "untie"
+    exact = "all answers, but for rounding"
+
+    def convert(self, model):
+        """Returns the model that shares nothing."""
+        from widenet_keras.conversions.untie import untie
+
+        return untie(model)

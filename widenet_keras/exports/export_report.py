@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 # How many operators a report names; `operators` has all.
 _OPERATORS = 6
@@ -41,11 +42,11 @@ class ExportReport:
     latency: float
 
     @property
-    def size_ratio(self):
+    def size_ratio(self) -> float:
         """Size over parameter bytes."""
         return self.size / self.parameter_bytes
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns the report as plain values for JSON."""
         facts = dataclasses.asdict(self)
         return {**facts, "path": str(self.path), "size_ratio": self.size_ratio}

@@ -1,10 +1,34 @@
-"""The weights that decide where tokens go, which no exported file may round."""
+"""What exports in int8 share: the images of their ranges, and what they do not round.
+
+Routers stay in float: one that rounds sends tokens elsewhere.
+"""
 
 import keras
 import numpy as np
 
+from widenet_keras.data.pixels import whole_pixels
+from widenet_keras.layers.pieces.piece import change_mixtures
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import role_of
+
+# Weights of fewer numbers cost nothing.
+SMALLEST = 1024
+
+
+def calibration_batches(images, options):
+    """Yields NumPy batches that fit what an export takes.
+
+    Args:
+        images: (B, height, width, channels) float32 in [-1, 1].
+        options: `Options`; a fixed batch is filled by turning around.
+    """
+    if options.input == "uint8":
+        images = whole_pixels(images)
+    step = options.batch_size or 1
+    missing = -len(images) % step
+    images = np.concatenate([images, np.resize(images, (missing, *images.shape[1:]))])
+    for first in range(0, len(images), step):
+        yield images[first : first + step]
 
 
 def router_kernels(model):
@@ -19,7 +43,7 @@ def router_kernels(model):
     encoder = model.encoder
     kernels = [weight for weight in model.weights if role_of(weight).part == "router"]
     with numerics.weights_as_stored() as read:
-        changes = any(piece.changes_mixtures for piece in encoder.pieces)
+        changes = change_mixtures(encoder.pieces)
         pieces = encoder.stacked_pieces.of_steps(read) if changes else ()
         for step in model.config.routed_steps if changes else ():
             part = encoder.blocks[encoder.block_of_step[step]].feed_forward

@@ -1,8 +1,10 @@
 """Opens what is at a path as a predictor, by what it is."""
 
 import importlib
+import os
 from pathlib import Path
 
+from widenet_keras.inference.predictor import Predictor
 from widenet_keras.utils.memory import MAX_MEMORY
 
 _KINDS = {
@@ -13,7 +15,9 @@ _KINDS = {
 _FOLDER = ("widenet_keras.inference.saved_model", "SavedModelPredictor")
 
 
-def open_predictor(path, *, trust: bool = False, max_memory: int = MAX_MEMORY):
+def open_predictor(
+    path: str | os.PathLike, *, trust: bool = False, max_memory: int = MAX_MEMORY
+) -> Predictor:
     """Returns the `Predictor` of a model's file.
 
     Nothing in the file is run as Python, and its checksums are compared before
