@@ -150,7 +150,8 @@ def main(arguments):
         every = min(recipe.validation_freq, len(history["loss"]))
         widenet_keras.plot.plot_history(history, path, every)
     with replaced_when_done(output / "routing.png") as path:
-        widenet_keras.plot.plot_routing(model.routing(x_test), x_test, path=path)
+        where = model.routing(x_test)
+        widenet_keras.plot.plot_routing(where, x_test, path=path, labels=y_test)
     metrics = {
         "test_accuracy": accuracy,
         "seconds": round(time.perf_counter() - start, 1),

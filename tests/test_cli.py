@@ -136,13 +136,13 @@ def test_other_models_are_one_line(capsys, tmp_path):
 
 def test_without_tyro(capsys, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    stopped(capsys, EVALUATE, 1, "run pip install -e", "[recipes]'")
+    stopped(capsys, EVALUATE, 1, "run python -m pip install -e", "[recipes]'")
 
 
 def test_without_matplotlib_nothing_is_evaluated(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     arguments = [*EVALUATE, "--output", str(tmp_path)]
-    stopped(capsys, arguments, 1, "run pip install -e", "[plot]'")
+    stopped(capsys, arguments, 1, "run python -m pip install -e", "[plot]'")
     assert not list(tmp_path.iterdir())
 
 

@@ -46,10 +46,6 @@ BY_NAME = {"import_module", "__import__"}
 BACKENDS = {"tensorflow", "jax", "torch"}
 # Everything in this folder is tf.data.
 TENSORFLOW_FOLDER = PACKAGE / "data" / "pipeline"
-# One file for each kind of source.
-SOURCES = "widenet_keras.data.sources"
-# These hand on what is in such files, and write what one of them reads.
-MAY_NAME_A_SOURCE = {"data/__init__.py", "data/write_tfrecords.py"}
 # What gives TensorFlow to all that read data with it, whatever the backend is, or says
 # what to install.
 GIVES_TENSORFLOW = PACKAGE / "data" / "requirements.py"
@@ -62,6 +58,10 @@ AS_A_LIBRARY = {
     ("inference/litert_graph.py", "inference.litert_tensorflow"): "the same",
     ("routing/engines/choice.py", "routing.engines.listed_tensorflow"): "in exports",
 }
+# One file for each kind of source.
+SOURCES = "widenet_keras.data.sources"
+# These hand on what is in such files, and write what one of them reads.
+MAY_NAME_A_SOURCE = {"data/__init__.py", "data/write_tfrecords.py"}
 
 
 def imports(path):

@@ -1,10 +1,11 @@
 """What a source of labelled images can do; the kinds of sources are in sources/."""
 
 import dataclasses
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from widenet_keras.data.broken_images import BrokenImages
 from widenet_keras.data.numpy_reading import ByIndex
 from widenet_keras.utils.checks import check_integer
 
@@ -112,7 +113,7 @@ class Source:
     def require(self) -> None:
         """Raises `ImportError` if what reads the images here is not installed."""
 
-    def reader(self, layout, broken):
+    def reader(self, layout: Any, broken: BrokenImages) -> Any:
         """Returns what reads the images with NumPy, such as `ByIndex`.
 
         Args:
@@ -121,7 +122,7 @@ class Source:
         """
         return ByIndex(self, layout, broken)
 
-    def tensorflow_reader(self):
+    def tensorflow_reader(self) -> Any:
         """Returns what reads the images in `tf.data`, such as `IndexReader`."""
         from widenet_keras.data.pipeline.readers import IndexReader
 

@@ -1,6 +1,6 @@
 """The encoder: L steps over U unique blocks. Only it and its parts know of sharing."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
 
 import keras
@@ -175,7 +175,7 @@ class Encoder(keras.layers.Layer):
         draws = self.draws(training) if draws is None else draws
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
-            private = self._private(read, draws, tokens.shape[1])
+            private = self.private(read, draws, tokens.shape[1])
             # What steps do to experts for themselves is done to their stacks.
             changes = change_mixtures(self.pieces)
             changes |= self.widths.step_widths is not None
@@ -215,7 +215,7 @@ class Encoder(keras.layers.Layer):
         record = record_spec(facts[0], len(facts)) if facts else ()
         return result, record, *([depth.stacked_specs(seen)] if look_at else [])
 
-    def _private(self, read, draws, tokens):
+    def private(self, read: Callable, draws: RandomDraws, tokens: int) -> Private:
         """Returns the `Private` of all steps, with a leading axis L."""
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
