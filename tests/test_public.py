@@ -1,6 +1,7 @@
 """The public face: what packages offer, its type hints and its docstrings."""
 
 import ast
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -125,13 +126,19 @@ def sections(docstring):
 
 
 def documented_fields(value):
-    """Returns the fields of a class that have a text of their own under them."""
-    tree = ast.parse(textwrap.dedent(inspect.getsource(value))).body[0].body
-    return {
-        field.target.id
-        for field, text in itertools.pairwise(tree)
-        if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
-    }
+    """Returns the fields of a class that have a text of their own under them.
+
+    Those of dataclasses that it is made of are among them.
+    """
+    found = set()
+    for part in filter(dataclasses.is_dataclass, getattr(value, "__mro__", ())):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(part))).body[0].body
+        found |= {
+            field.target.id
+            for field, text in itertools.pairwise(tree)
+            if isinstance(field, ast.AnnAssign) and isinstance(text, ast.Expr)
+        }
+    return found
 
 
 def test_everything_offered_says_what_it_takes_and_returns():

@@ -2,6 +2,9 @@
 
 import ast
 import collections
+import graphlib
+import importlib.util
+import re
 from pathlib import Path
 
 import selection
@@ -9,6 +12,7 @@ import selection
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "widenet_keras"
 TESTS = ROOT / "tests"
+DRAWING = ROOT / "docs" / "draw_structure.py"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A folder may import from itself and from those before it.
@@ -56,6 +60,10 @@ AS_A_LIBRARY = {
     ("inference/litert_graph.py", "inference.litert_tensorflow"): "the same",
     ("routing/engines/choice.py", "routing.engines.listed_tensorflow"): "in exports",
 }
+# One file for each kind of source.
+SOURCES = "widenet_keras.data.sources"
+# These hand on what is in such files, and write what one of them reads.
+MAY_NAME_A_SOURCE = {"data/__init__.py", "data/write_tfrecords.py"}
 
 
 def imports(path):
@@ -134,6 +142,52 @@ def test_imports_point_one_way():
             for there in sorted(places if here != "__init__" else [])
             if ORDER.index(there) >= ORDER.index(here)
         ]
+
+    assert offenders(wrong) == []
+
+
+def dotted(path):
+    """Returns the name that a file of the package is imported by."""
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def imported_modules(path, known):
+    """Returns those of some names of modules that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                found.add(full if full in known else node.module)
+    return found & known
+
+
+def test_no_files_of_a_folder_import_each_other_in_a_circle():
+    circles = []
+    for folder in sorted(path for path in PACKAGE.iterdir() if path.is_dir()):
+        files = {dotted(path): path for path in folder.rglob("*.py")}
+        graph = {
+            name: imported_modules(path, files.keys() - {name})
+            for name, path in files.items()
+        }
+        try:
+            graphlib.TopologicalSorter(graph).prepare()
+        except graphlib.CycleError as error:
+            circles.append(error.args[1])
+    assert circles == []
+
+
+def test_only_a_source_says_what_it_is():
+    def wrong(path):
+        here = path.relative_to(PACKAGE).as_posix()
+        if here.startswith("data/sources/"):
+            return []
+        asked = re.findall(
+            r"isinstance\([^)]*Source\b|\bsource\.kind\b", path.read_text()
+        )
+        names = [name for name in imports(path) if name.startswith(f"{SOURCES}.")]
+        return asked + (names if here not in MAY_NAME_A_SOURCE else [])
 
     assert offenders(wrong) == []
 
@@ -258,6 +312,15 @@ def test_no_small_file_has_one_user_alone():
         return f"{lines} lines, and {users[subject]} user" if lines <= 25 else None
 
     assert offenders(wrong) == []
+
+
+def test_the_drawing_is_of_these_folders():
+    spec = importlib.util.spec_from_file_location("draw_structure", DRAWING)
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert drawing.order() == ORDER
+    told = "run python docs/draw_structure.py"
+    assert drawing.PICTURE.read_text() == drawing.picture(), told
 
 
 def test_the_oldest_versions_are_the_lower_bounds():

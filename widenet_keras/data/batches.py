@@ -9,10 +9,9 @@ import numpy as np
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
 from widenet_keras.data.layout import Layout, checked_layout
-from widenet_keras.data.picking import evenly_spaced, is_pickable
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.data.sources import Source
+from widenet_keras.data.source import Source, at_most
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.plain_errors import plain_errors
@@ -75,9 +74,9 @@ class TrainingBatches:
         rows = (part or Part()).rows(self.layout.batch_size)
         if has_tensorflow():
             return self._pipeline.dataset(number, rows)
-        from widenet_keras.data.array_batches import ArrayTraining
+        from widenet_keras.data.numpy_batches import NumpyTraining
 
-        return ArrayTraining(
+        return NumpyTraining(
             self.source,
             self.layout,
             self.augmentation,
@@ -190,9 +189,9 @@ def evaluation_batches(
         from widenet_keras.data.pipeline.datasets import evaluation_dataset
 
         return evaluation_dataset(source, layout, broken)
-    from widenet_keras.data.array_batches import ArrayEvaluation
+    from widenet_keras.data.numpy_batches import NumpyEvaluation
 
-    return ArrayEvaluation(source, layout, broken)
+    return NumpyEvaluation(source, layout, broken)
 
 
 def sample_images(
@@ -222,12 +221,9 @@ def sample_images(
     Raises:
         ValueError: If an image cannot be read; one line names it.
     """
-    classes = source.num_classes
-    if is_pickable(source) and source.count > count:
-        source = evenly_spaced(source, count)
-    batches = evaluation_batches(
-        source, image_size, channels, classes, count, on_error, preprocessing
-    )
+    source = at_most(source, count)
+    layout = image_size, channels, source.num_classes, count
+    batches = evaluation_batches(source, *layout, on_error, preprocessing)
     with plain_errors(broken_image_message):
         images, _ = next(iter(batches))
     return np.asarray(images)

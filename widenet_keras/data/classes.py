@@ -3,10 +3,9 @@
 import dataclasses
 
 import keras
-import numpy as np
 
 from widenet_keras.data.augmentation import Augmentation
-from widenet_keras.data.sources import Source
+from widenet_keras.data.source import Source
 from widenet_keras.models.class_names import positions
 from widenet_keras.models.needs_classes import check_has_classes
 
@@ -40,11 +39,7 @@ def in_classes_of(source: Source, model: keras.Model) -> Source:
         said = f"{source.description}; the model has no class names, so in their order"
         return dataclasses.replace(source, description=said)
     known = known or numbers
-    places = positions(source.name, source.class_names, known)
-    if hasattr(source, "labels"):
-        labels = np.array(places, "int64")[source.labels]
-        return dataclasses.replace(source, class_names=known, labels=labels)
-    return dataclasses.replace(source, class_names=known, places=places)
+    return source.in_classes(known, positions(source.name, source.class_names, known))
 
 
 def trained_for(

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from widenet_keras.exports.int8 import SMALLEST
+from widenet_keras.models import preprocessing
 from widenet_keras.utils.execution import execution
 from widenet_keras.utils.roles import role_of
 from widenet_keras.utils.rounding import in_float16, in_int8
@@ -66,7 +67,7 @@ class Network(tf.Module):
 
 def scaled(pixels):
     """Returns uint8 pixels as the floats that models take, in [-1, 1]."""
-    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+    return preprocessing.scaled(tf.cast(pixels, tf.float32))
 
 
 def counted(names):

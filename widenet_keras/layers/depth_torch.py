@@ -26,4 +26,4 @@ def in_programs(tokens, private, weights, plans, depth):
     """Returns what `in_programs` of `compiled_torch` does, whose import is slow."""
     from widenet_keras.layers import compiled_torch
 
-    return compiled_torch.in_programs(tokens, private, weights, plans, depth)
+    return compiled_torch.in_programs(tokens, private, weights, plans, depth, remat)

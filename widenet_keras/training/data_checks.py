@@ -13,7 +13,11 @@ import numpy as np
 
 from widenet_keras.data.pixels import check_extremes, extremes_of
 from widenet_keras.models.image_checks import check_images, check_labels
-from widenet_keras.training.batch_forms import as_arrays, images_labels_weights
+from widenet_keras.training.batch_forms import (
+    as_arrays,
+    images_labels_weights,
+    no_labels,
+)
 from widenet_keras.utils.host_copies import copied, copies_begun, is_on_accelerator
 
 # What checks inside a graph say, which TensorFlow wraps.
@@ -156,13 +160,6 @@ def _check_begun(batch, config, kind, needs_labels):
         return images, labels, weights
 
     return checked
-
-
-def no_labels():
-    """Returns the error for images that come alone."""
-    return ValueError(
-        "There are images and no labels; give y, one integer label per image."
-    )
 
 
 def _checked_stream(batches, how, most):
