@@ -4,6 +4,7 @@ from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.batches import (
     TrainingBatches,
     evaluation_batches,
+    sample_batch,
     sample_images,
     training_batches,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "in_classes_of",
     "load_digits",
     "open_source",
+    "sample_batch",
     "sample_images",
     "scale_pixels",
     "trained_for",

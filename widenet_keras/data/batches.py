@@ -194,15 +194,15 @@ def evaluation_batches(
     return NumpyEvaluation(source, layout, broken)
 
 
-def sample_images(
+def sample_batch(
     source: Source,
     image_size: int,
     channels: int,
     count: int = 64,
     on_error: str = "raise",
     preprocessing: Preprocessing | None = None,
-) -> np.ndarray:
-    """Returns some images of a source as evaluation sees them.
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns some images of a source as evaluation sees them, and their classes.
 
     Of class folders and arrays they are evenly spaced, so that all classes are among
     them; of what is read record by record they are the first.
@@ -216,7 +216,8 @@ def sample_images(
         preprocessing: As for `evaluation_batches`.
 
     Returns:
-        NumPy array (count, height, width, channels) float32 in [-1, 1].
+        NumPy arrays (count, height, width, channels) float32 in [-1, 1] and (count,)
+        whole numbers.
 
     Raises:
         ValueError: If an image cannot be read; one line names it.
@@ -225,5 +226,15 @@ def sample_images(
     layout = image_size, channels, source.num_classes, count
     batches = evaluation_batches(source, *layout, on_error, preprocessing)
     with plain_errors(broken_image_message):
-        images, _ = next(iter(batches))
-    return np.asarray(images)
+        images, labels = next(iter(batches))
+    return np.asarray(images), np.asarray(labels).argmax(axis=-1)
+
+
+def sample_images(*args: Any, **kwargs: Any) -> np.ndarray:
+    """Returns the images of `sample_batch` without their classes.
+
+    Args:
+        *args: As for `sample_batch`.
+        **kwargs: As for `sample_batch`.
+    """
+    return sample_batch(*args, **kwargs)[0]

@@ -29,8 +29,7 @@ from widenet_keras.utils.locks import lock_folder
 _FORMERLY = {"epoch_steps": "epoch_batches", "steps": "epoch_batches"}
 # What they do not have.
 _SINCE = ("train_data", "validation_data")
-_EPOCHS = "epochs"
-_LOAD = Path("load", "load.csv")
+_EPOCHS, _LOAD = "epochs", Path("load", "load.csv")
 _RENAME = (
     "rename it and start again with the settings of the run, or give another output "
     "folder"
@@ -179,6 +178,7 @@ class Run:
         metrics: dict[str, Any],
         images: np.ndarray | None = None,
         class_names: Sequence[str] | None = None,
+        labels: np.ndarray | None = None,
     ) -> None:
         """Writes the model for use, the pictures and the metrics.
 
@@ -187,6 +187,7 @@ class Run:
             metrics: Dict of what the run is to be known by.
             images: NumPy array of images for the picture of routing, or None.
             class_names: Names of the classes, in order, for a model without any.
+            labels: (B,) the class of each of the images, or None.
         """
         if class_names is not None and model.class_names is None:
             model.class_names = class_names
@@ -199,7 +200,7 @@ class Run:
                 path.write_bytes(labels_content(names))
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
-                    plot_routing(model.routing(images), images, path=path)
+                    plot_routing(model.routing(images), images, 0, path, labels)
         draw_load_table(self.folder / _LOAD, self.folder / "load.png")
         if self.table.rows:
             with replaced_when_done(self.folder / "curves.png") as path:
