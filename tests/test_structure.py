@@ -28,6 +28,7 @@ ORDER = (
     "exports",
     "conversions",
     "evaluation",
+    "reports",
     "runs",
     "cli",
 )
