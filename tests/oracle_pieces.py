@@ -157,10 +157,11 @@ def mixed(heads, own, name):
     )
 
 
-def attention(x, w, path, config, own, places, seen):
+def attention(x, w, path, config, own, places, seen, looks=None):
     """Multi-head attention, with the pairs of the step behind the keys.
 
-    `seen` says which of the keys of tokens each token attends to, (T, T).
+    `seen` says which of the keys of tokens each token attends to, (T, T); how much of
+    the values each takes is put into the list `looks`, an image (H, T, S) at a time.
     """
     heads, kinds = config.heads, [piece.kind for piece in config.pieces]
     q, k, v = (linear(x, w, f"{path}{n}", own, n) for n in ("query", "key", "value"))
@@ -190,6 +191,8 @@ def attention(x, w, path, config, own, places, seen):
         shares = [np.array([softmax(row) for row in each]) for each in logits]
         if "head_mix" in kinds:
             shares = mixed(shares, own, "probabilities")
+        if looks is not None:
+            looks.append(np.array(shares))
         out[b] = np.concatenate(
             [share @ value for share, value in zip(shares, values, strict=True)], -1
         )
@@ -269,7 +272,9 @@ def projection(x, own, piece):
     return own["factors"][0] * x + own["factors"][1] * branch
 
 
-def model_forward(w, config, images, training=False, frozen=None, choose=None, at=1):
+def model_forward(
+    w, config, images, training=False, frozen=None, choose=None, at=1, looks=None
+):
     """Returns (logits, one `MoeOracle` per routed step).
 
     Every step puts its prompts into the sequence in front of token `at`, runs the whole
@@ -284,6 +289,7 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
         frozen: `choices` of the oracles of an earlier call, or None.
         choose: As for `of_step`.
         at: Where prompts stand.
+        looks: As for `attention`, of one step after the other.
     """
     x, oracles = embed(w, config, np.asarray(images, "float64")), []
     by_kind = {piece.kind: piece for piece in config.pieces}
@@ -308,7 +314,7 @@ def model_forward(w, config, images, training=False, frozen=None, choose=None, a
         mine = np.delete(np.arange(x.shape[1]), range(at, at + count))
         seen[np.ix_(mine, mine)] = attends(config, step)
         places = (*tokens[:at], *[None] * count, *tokens[at:])
-        how = (f"{path}attention/", config, own, places, seen)
+        how = (f"{path}attention/", config, own, places, seen, looks)
         x = c[0] * x + c[1] * attention(normal(x, 1), w, *how)
         if conv:
             # It has no place for prompts, which do not come back.

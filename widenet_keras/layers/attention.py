@@ -85,15 +85,26 @@ def attention(
 
 def _attended_in_parts(query, key, value, spec, draws, pieces):
     """The same as `numerics.attended`, with logits and probabilities at hand."""
-    query, key, value = map(numerics.heads_first, (query, key, value))
-    query = query * spec.key_dim**-0.5
+    found = draws.dropout(probabilities(query, key, pieces), spec.dropout)
+    mixed = ops.matmul(found, numerics.heads_first(value))
+    mixed = ops.transpose(mixed, (0, 2, 1, 3))
+    return ops.reshape(mixed, (-1, mixed.shape[1], spec.heads * spec.value_dim))
+
+
+def probabilities(query, key, pieces=NO_PIECES):
+    """Returns what each query gives each key of its head, (B, H, T, S), undropped.
+
+    Args:
+        query: T of every head, as `numerics.attended` takes them.
+        key: S of every head.
+        pieces: What the step keeps for itself.
+    """
+    query, key = map(numerics.heads_first, (query, key))
+    query = query * query.shape[-1] ** -0.5
     logits = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2)))
     logits = pieces.logits(logits, query)
-    probabilities = numerics.cast(numerics.softmax(logits), value.dtype)
-    probabilities = pieces.probabilities(probabilities)
-    probabilities = draws.dropout(probabilities, spec.dropout)
-    mixed = ops.transpose(ops.matmul(probabilities, value), (0, 2, 1, 3))
-    return ops.reshape(mixed, (-1, mixed.shape[1], spec.heads * spec.value_dim))
+    found = numerics.cast(numerics.softmax(logits), query.dtype)
+    return pieces.probabilities(found)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")

@@ -169,7 +169,7 @@ class Encoder(keras.layers.Layer):
         draws = self.draws(training) if draws is None else draws
         how = self._depth(training, look_at, hands_out)
         with numerics.weights_as_stored() as read:
-            private = self._private(read, draws, tokens.shape[1])
+            private = self.private(read, draws, tokens.shape[1])
             # What steps do to experts for themselves is done to their stacks.
             changes = any(piece.changes_mixtures for piece in self.pieces)
             changes |= self.widths.step_widths is not None
@@ -211,7 +211,7 @@ class Encoder(keras.layers.Layer):
         seen = [outputs.seen for outputs in found if outputs.seen]
         return result, record, depth.stacked_specs(seen)
 
-    def _private(self, read, draws, tokens):
+    def private(self, read, draws, tokens):
         """Returns the `Private` of all steps, with a leading axis L."""
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))

@@ -3,6 +3,8 @@
 import keras
 import numpy as np
 
+from widenet_keras.utils.checks import check_integer
+
 
 def check_images(images, image_shape):
     """Raises `ValueError` unless `images` fit the model.
@@ -36,6 +38,26 @@ def check_images(images, image_shape):
             f"The images are {dtype} and the model takes floats scaled to [-1, 1]; "
             "use widenet_keras.scale_pixels(images)."
         )
+
+
+def batches_of(owner, images, image_shape, batch_size):
+    """Yields where each batch of some images begins, and the batch.
+
+    Args:
+        owner: Name that starts the message of an error.
+        images: As for `check_images`.
+        image_shape: As for `check_images`.
+        batch_size: Images in a batch.
+
+    Raises:
+        ValueError: If the images do not fit, or there are none.
+    """
+    check_images(images, image_shape)
+    check_integer(owner, "batch_size", batch_size, 1)
+    if len(images) == 0:
+        raise ValueError(f"{owner}: there is no image; give one or more.")
+    for start in range(0, len(images), batch_size):
+        yield start, images[start : start + batch_size]
 
 
 def dtype_name(dtype) -> str:

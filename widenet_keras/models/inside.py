@@ -1,7 +1,10 @@
 """What a network sees in images, besides the logits that it gives."""
 
+import numpy as np
+
+from widenet_keras.models.attention_map import AttentionMap, attention_of
 from widenet_keras.models.features import Features
-from widenet_keras.models.routing_map import routing_of
+from widenet_keras.models.routing_map import RoutingMap, routing_of
 
 
 class Inside:
@@ -28,7 +31,26 @@ class Inside:
         """
         return Features(self, step, pooled)(images)
 
-    def routing(self, images, batch_size=32):
+    def attention(self, images: np.ndarray, batch_size: int = 32) -> AttentionMap:
+        """Returns how much the tokens of some images look at each other at inference.
+
+            shown = model.attention(images[:4])
+            widenet_keras.plot.plot_attention(shown, images[:4], path="attention.png")
+
+        Args:
+            images: NumPy array (B, height, width, channels) float.
+            batch_size: Images per forward pass.
+
+        Returns:
+            An `AttentionMap` of NumPy arrays: weights (L, B, H, T, T), which take
+            4 L B H T^2 bytes, 22 MB for an image and ViT-B/16.
+
+        Raises:
+            ValueError: If the images do not fit, or there are none.
+        """
+        return attention_of(self, images, batch_size)
+
+    def routing(self, images: np.ndarray, batch_size: int = 32) -> RoutingMap:
         """Returns where every token of some images goes at inference.
 
         Args:
@@ -39,6 +61,7 @@ class Inside:
             A `RoutingMap` of NumPy arrays: experts and gates (S, B, T, K).
 
         Raises:
-            ValueError: If the model has no experts, or the images do not fit.
+            ValueError: If the model has no experts, or the images do not fit, or
+                there are none.
         """
         return routing_of(self, images, batch_size)

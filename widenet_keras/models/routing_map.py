@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from widenet_keras.models.image_checks import check_images
+from widenet_keras.models.image_checks import batches_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,12 +62,9 @@ def routing_of(model, images, batch_size):
             f"{model.config.moe_blocks!r}), so there is no routing to show; use a "
             "model with experts."
         )
-    check_images(images, model.config.image_shape)
     experts, gates = [], []
-    for start in range(0, len(images), batch_size):
-        _, record = model(
-            images[start : start + batch_size], training=False, return_routing=True
-        )
+    for _, batch in batches_of("routing", images, model.config.image_shape, batch_size):
+        _, record = model(batch, training=False, return_routing=True)
         experts.append(keras.ops.convert_to_numpy(record.experts))
         gates.append(keras.ops.convert_to_numpy(record.gates))
     # (S, B, K, T) -> (S, B, T, K)
