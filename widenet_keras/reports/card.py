@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from pathlib import Path
 
 from widenet_keras.evaluation.report import summary
@@ -11,6 +12,7 @@ from widenet_keras.reports.facts import (
     metric_facts,
     model_facts,
     percent,
+    title_of,
     training_facts,
 )
 from widenet_keras.reports.run_record import RunRecord, read_run
@@ -54,7 +56,7 @@ def write_model_card(
     rows = _card(model, evaluation, run, data, file)
     blocks = [
         _front_matter(model),
-        f"# {_plain(model.name if run is None else run.name)}",
+        f"# {_plain(title_of(model, run, file))}",
         markdown_table(("", ""), [(name, _plain(value)) for name, value in rows]),
         *_results(evaluation, run),
         *_settings(run),
@@ -107,13 +109,12 @@ def _card(model, evaluation, run, data, file):
         ("latency", latency),
         ("input", f"float32 (B, {shape}) in [-1, 1]: {facts['of each image']}"),
         ("output", f"logits (B, {model.config.num_classes}): {facts['classes']}"),
-        (
-            "limits",
-            "knows no classes but these, and was tested on no other images than "
-            "these; known failures: not stated",
-        ),
+        ("limits", f"knows no classes but these; {_hardest(evaluation)}"),
         ("licence", "of the model: not stated; of the data: not stated"),
-        ("made with", f"{made_with()}; seed {settings.get('seed', 'not stated')}"),
+        (
+            "card made with",
+            made_with(),
+        ),
         ("checksum", f"{file.name} {sha256_of(file)}" if known else "-"),
     ]
 
@@ -130,13 +131,24 @@ def _recipe(run, settings):
     return f"{epochs}; {_listed(told)}{state}" if told else f"{epochs}{state}"
 
 
+def _hardest(evaluation):
+    """Returns what is known of where it fails."""
+    if evaluation is None:
+        return "known failures: not stated"
+    each = min(_seen(evaluation), key=lambda each: each.accuracy)
+    return f"of its hardest one, {each.name}, it recognises {percent(each.accuracy)}"
+
+
+def _seen(evaluation):
+    return [each for each in evaluation.classes if each.count]
+
+
 def _results(evaluation, run):
     """Returns what was measured."""
     if evaluation is None:
         rows = metric_facts(run) if run else []
         return ["## Results", _table(("", ""), rows)] if rows else []
-    seen = [each for each in evaluation.classes if each.count]
-    hardest = sorted(seen, key=lambda each: each.accuracy)[:_HARDEST]
+    hardest = sorted(_seen(evaluation), key=lambda each: each.accuracy)[:_HARDEST]
     rows = [
         (
             each.name,
@@ -160,14 +172,14 @@ def _settings(run):
 
 def _use(file):
     """Returns how the model is used."""
-    name = "model.keras" if file is None else printable(file.name).replace("`", "'")
+    name = "model.keras" if file is None else printable(file.name)
     return (
         "## Use\n\n"
         "```python\n"
         "import widenet_keras\n\n"
         f"model = widenet_keras.load_model({name!r})\n"
         "```\n\n"
-        f"    widenet predict IMAGE --model {name}"
+        f"    widenet predict IMAGE --model {shlex.quote(name)}"
     )
 
 

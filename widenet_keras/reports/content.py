@@ -1,6 +1,7 @@
 """All that a page shows, as one dict that JSON can hold."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from widenet_keras.reports.facts import (
     made_with,
     metric_facts,
     model_facts,
+    title_of,
     training_facts,
 )
 from widenet_keras.reports.run_record import RunRecord
@@ -21,7 +23,7 @@ def report_content(
     evaluation=None,
     data: str | None = None,
     samples: dict | None = None,
-    model_file: str | None = None,
+    file: Path | None = None,
 ) -> dict:
     """Returns the dict that the page's program draws.
 
@@ -33,13 +35,13 @@ def report_content(
         evaluation: An `Evaluation`.
         data: Line that says what it was evaluated on.
         samples: As `sample_content` returns it.
-        model_file: Path of the model.
+        file: Path of the model.
     """
     names = model.class_names or range(model.config.num_classes)
     content = {
-        "name": model.name if run is None else run.name,
+        "name": title_of(model, run, file),
         "made_with": made_with(),
-        "model_file": model_file,
+        "model_file": None if file is None else str(file),
         "facts": model_facts(model),
         "parts": describe(model).split("\n"),
         "classes": [str(name) for name in names],

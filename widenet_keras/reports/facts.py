@@ -1,5 +1,7 @@
 """What a model is and how it was trained, as pairs of a name and a value."""
 
+from pathlib import Path
+
 import keras
 
 from widenet_keras.models.class_names import listed
@@ -7,6 +9,19 @@ from widenet_keras.models.flops import forward_flops
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.reports.run_record import RunRecord
 from widenet_keras.version import __version__
+
+
+def title_of(model, run: RunRecord | None, file: Path | None) -> str:
+    """Returns what a model is called on a page or a card.
+
+    Args:
+        model: An `ImageClassifier`.
+        run: `RunRecord` of the run that made it.
+        file: Path of its file; most are called model.keras, in a folder with a name.
+    """
+    if run is not None:
+        return run.name
+    return model.name if file is None else "/".join(file.resolve().parts[-2:])
 
 
 def model_facts(model) -> list[tuple[str, str]]:
@@ -26,7 +41,7 @@ def model_facts(model) -> list[tuple[str, str]]:
         ("architecture", f"{c.steps} steps over {_blocks(c)}, width {c.width}"),
         ("experts", experts),
         ("parameters", f"{parameters:,}"),
-        ("forward pass", f"{forward_flops(c) / 1e9:,.3g} GFLOP per image"),
+        ("forward pass", f"{_operations(forward_flops(c))} per image"),
         ("input", f"{height} x {width} pixels, {_colours(channels)}"),
         ("of each image", model.preprocessing.in_words(c.image_size)),
         ("tokens", f"{c.tokens}, of patches of {c.patch_size} x {c.patch_size} pixels"),
@@ -79,6 +94,10 @@ def _blocks(config):
         return "a ring of weights"
     count = config.num_unique_blocks
     return f"{count} unique block{'s' * (count > 1)} (sharing: {config.sharing})"
+
+
+def _operations(flops):
+    return f"{flops / 1e9:,.3g} GFLOP" if flops >= 1e8 else f"{flops / 1e6:.3g} MFLOP"
 
 
 def _colours(channels):

@@ -90,7 +90,7 @@ def attention_content(model, images):
 
 
 def _mean_of_heads(found, image):
-    """Returns (L, T, T) of an `AttentionMap`; a step may have fewer heads than others."""
+    """Returns (L, T, T) of an `AttentionMap`; some steps may have fewer heads."""
     return found.weights[:, image].sum(axis=1) / np.reshape(found.heads, (-1, 1, 1))
 
 

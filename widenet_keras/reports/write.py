@@ -7,6 +7,7 @@ import json
 import os
 import re
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +21,16 @@ from widenet_keras.utils.files import replaced_when_done
 
 _PAGE = resources.files(__package__) / "page"
 # In the order in which they need each other.
-_PROGRAM = ("dom", "data", "charts", "evaluation", "training", "views", "explorer", "main")
+_PROGRAM = (
+    "dom",
+    "data",
+    "charts",
+    "evaluation",
+    "training",
+    "views",
+    "explorer",
+    "main",
+)
 
 
 def write_report(
@@ -61,14 +71,15 @@ def write_report(
     shown = None
     if images is not None and len(images):
         shown = _samples(model, images, labels, samples)
-    model_file = None if model_file is None else str(model_file)
-    content = report_content(model, run, evaluation, data, shown, model_file)
+    file = None if model_file is None else Path(model_file)
+    content = report_content(model, run, evaluation, data, shown, file)
     with replaced_when_done(path) as fresh:
-        fresh.write_text(page_of(content), encoding="ascii")
+        # As bytes: the digests in it are those of line breaks as they are here.
+        fresh.write_bytes(page_of(content).encode("utf-8"))
 
 
 def page_of(content: dict) -> str:
-    """Returns the page that shows a `report_content`, in ASCII.
+    """Returns the page that shows a `report_content`.
 
     Args:
         content: The dict.
@@ -88,8 +99,7 @@ def page_of(content: dict) -> str:
     }
     frame = (_PAGE / "page.html").read_text("utf-8")
     # All at once, so that nothing that is filled in is filled in itself.
-    page = re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], frame)
-    return page.encode("ascii", "xmlcharrefreplace").decode("ascii")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: filled[found[1]], frame)
 
 
 def embedded(content: dict) -> str:
@@ -106,7 +116,7 @@ def embedded(content: dict) -> str:
 
 def _allowed(text):
     """Returns how a policy allows one script or style, by its digest."""
-    digest = base64.b64encode(hashlib.sha256(text.encode("ascii")).digest())
+    digest = base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest())
     return f"'sha256-{digest.decode('ascii')}'"
 
 

@@ -70,7 +70,8 @@ function pairs(rows) {
   );
 }
 
-// A table that scrolls by itself where it is wider than the page.
+// A table that scrolls by itself where it is wider than the page. Its head are pairs of
+// a name and the class of the column.
 function table(label, head, rows) {
   return element(
     "div",
@@ -78,7 +79,7 @@ function table(label, head, rows) {
     element(
       "table",
       {},
-      element("thead", {}, element("tr", {}, head.map((name) => element("th", { scope: "col" }, name)))),
+      element("thead", {}, element("tr", {}, head.map(([name, kind]) => element("th", { scope: "col", class: kind }, name)))),
       element("tbody", {}, rows),
     ),
   );

@@ -67,7 +67,7 @@ function classTable(classes) {
     ),
   );
   const title = seen.length > MOST_ROWS ? `Classes, the ${MOST_ROWS} hardest of ${seen.length}` : "Classes, the hardest first";
-  return figure(title, table("classes", ["class", "images", "accuracy", "", "most often taken for"], rows));
+  return figure(title, table("classes", [["class"], ["images", "number"], ["accuracy", "number"], [""], ["most often taken for"]], rows));
 }
 
 function bar(share, colour) {
@@ -81,7 +81,8 @@ function bar(share, colour) {
 function routingTable(routing) {
   const fractions = routing.fractions;
   const count = fractions[0].length;
-  const head = ["step", ...fractions[0].map((_, expert) => `${expert}`), "busiest / fair", "dead"];
+  const experts = fractions[0].map((_, expert) => [`${expert}`, "heat"]);
+  const head = [["step"], ...experts, ["busiest / fair", "number"], ["dead", "number"]];
   const rows = fractions.map((row, place) =>
     element(
       "tr",
