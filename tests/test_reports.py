@@ -12,9 +12,13 @@ import pytest
 from conftest import one_line, tiny_images, tiny_model
 from PIL import Image
 
+pytest.importorskip("tyro")
+
+from widenet_keras.cli.main import main
 from widenet_keras.evaluation import evaluate_classifier
 from widenet_keras.reports import write_model_card, write_report
 from widenet_keras.reports.samples import png_uri
+from widenet_keras.runs.run import Run
 from widenet_keras.utils.tables import write_rows
 
 ROOT = Path(__file__).parents[1]
@@ -255,3 +259,82 @@ def test_a_model_without_classes(tmp_path):
     for write in (write_report, write_model_card):
         with pytest.raises(ValueError, match="num_classes=0"):
             write(model, tmp_path / "file")
+
+
+def test_a_run_writes_both_at_its_end(tmp_path, images, labels):
+    model = tiny_model()
+    evaluation = evaluate_classifier(model, [(images, labels)], progress=False)
+    run = Run(tmp_path / "run", {"epochs": 3})
+    run.finish(model, {"accuracy": 0.25}, images, NAMES, labels, evaluation)
+    content = content_of(run.folder / "report.html")
+    assert content["run"]["finished"]
+    assert ["accuracy", "0.25"] in content["run"]["metrics"]
+    assert content["evaluation"]["count"] == 12
+    assert content["samples"]["images"][0]["label"] is not None
+    card = (run.folder / "model_card.md").read_text("utf-8")
+    size = (run.folder / "model.keras").stat().st_size
+    assert f"model.keras {size:,} bytes" in card
+
+
+def test_a_run_is_whole_before_its_report(tmp_path, monkeypatch):
+    def fails(*args, **kwargs):
+        raise RuntimeError("no report")
+
+    monkeypatch.setattr("widenet_keras.runs.run.write_report", fails)
+    run = Run(tmp_path / "run", {})
+    with pytest.raises(RuntimeError, match="no report"):
+        run.finish(tiny_model("vit"), {"accuracy": 0.25})
+    for name in ("model.keras", "metrics.json", "labels.txt"):
+        assert (run.folder / name).exists()
+
+
+def test_the_command(tmp_path, capsys):
+    page, card = tmp_path / "new" / "report.html", tmp_path / "card.md"
+    command = ["report", str(DIGITS), "--data", "digits", "--batch-size", "150"]
+    command += ["--images", "6", "--output", str(page), "--card", str(card)]
+    main(command)
+    printed = capsys.readouterr().out
+    assert "digits, validation: 450 images, 10 classes" in printed
+    assert f"written to {page}" in printed
+    content = content_of(page)
+    assert content["name"] == "digits/model.keras"
+    assert content["evaluation"]["count"] == 450
+    assert len(content["samples"]["images"]) == 6
+    assert page.stat().st_size < 2**18
+    assert "986a06eca604facd063db80848df40340795f2a65595b39bfdd4a48c4738faa0" in (
+        card.read_text()
+    )
+
+
+def test_the_command_on_runs(tmp_path, run, capsys):
+    page = tmp_path / "report.html"
+    command = ["report", str(run), "--output", str(page)]
+    (run / "model.keras").unlink()
+    with pytest.raises(SystemExit):
+        main(command)
+    assert "after its first epoch" in capsys.readouterr().err
+    assert not page.exists()
+    (run / "checkpoints").mkdir()
+    tiny_model().save(run / "checkpoints" / "best.keras")
+    (run / "history.csv").write_text("epoch,loss\n1,many\n")
+    main(command)
+    assert "history.csv is damaged" in capsys.readouterr().out
+    content = content_of(page)
+    assert not content["run"]["finished"]
+    assert content["samples"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--images", "0"], "--images 0"),
+        (["--batch-size", "0"], "--batch-size 0"),
+        (["--max-memory", "much"], "--max-memory"),
+        (["--data", "nowhere"], "nowhere does not exist"),
+    ],
+)
+def test_wrong_words(words, said, capsys):
+    with pytest.raises(SystemExit):
+        main(["report", str(DIGITS), *words])
+    [line] = capsys.readouterr().err.splitlines()
+    assert said in line

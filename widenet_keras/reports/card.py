@@ -102,7 +102,7 @@ def _card(model, evaluation, run, data, file):
             f"{facts['architecture']}; experts: {facts['experts']}; "
             f"{facts['parameters']} parameters, {facts['forward pass']}",
         ),
-        ("data", settings.get("data", facts["trained on"])),
+        ("data", model.trained_on or settings.get("data", "not stated")),
         ("recipe", _recipe(run, settings)),
         ("accuracy", measured),
         ("size", f"{file.name} {file.stat().st_size:,} bytes" if known else "-"),

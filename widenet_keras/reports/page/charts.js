@@ -64,7 +64,7 @@ function epochTicks(epochs, width) {
 function lineChart(title, epochs, lines) {
   const all = lines.flatMap((line) => line.values).filter((value) => value !== null);
   let [least, most] = [Math.min(...all), Math.max(...all)];
-  if (least === most) [least, most] = [least - (Math.abs(least) || 1) / 2, most + (Math.abs(most) || 1) / 2];
+  if (least === most) [least, most] = least ? [least - Math.abs(least) / 2, most + Math.abs(most) / 2] : [0, 1];
   const values = element("div");
   const last = (line) => line.values.findLast((value) => value !== null);
   const tell = (index) => {

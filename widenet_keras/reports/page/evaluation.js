@@ -8,7 +8,7 @@ function tiles(entries) {
     "ul",
     { class: "tiles" },
     entries.filter(([, value]) => value !== null).map(([name, value]) =>
-      element("li", {}, element("b", {}, value), element("span", {}, name)),
+      element("li", {}, element("b", { class: value.length > 14 ? "long" : null }, value), element("span", {}, name)),
     ),
   );
 }
@@ -18,7 +18,7 @@ function heatCell(share, text, title) {
   const strength = Math.round(100 * Math.sqrt(Math.min(1, share)));
   return element(
     "td",
-    { class: strength > 55 ? "heat strong" : "heat", style: { "--strength": `${strength}%` }, title },
+    { class: strength > 70 ? "heat strong" : "heat", style: { "--strength": `${strength}%` }, title },
     text,
   );
 }
@@ -62,12 +62,12 @@ function classTable(classes) {
       element("th", { scope: "row" }, each.name),
       element("td", { class: "number" }, whole(each.count)),
       element("td", { class: "number" }, percent(each.accuracy, 1)),
-      element("td", {}, bar(each.accuracy, "var(--accent)")),
+      element("td", { class: "wide" }, bar(each.accuracy, "var(--accent)")),
       element("td", {}, each.confused ? `${each.confused_with} (${whole(each.confused)})` : "–"),
     ),
   );
   const title = seen.length > MOST_ROWS ? `Classes, the ${MOST_ROWS} hardest of ${seen.length}` : "Classes, the hardest first";
-  return figure(title, table("classes", [["class"], ["images", "number"], ["accuracy", "number"], [""], ["most often taken for"]], rows));
+  return figure(title, table("classes", [["class"], ["images", "number"], ["accuracy", "number"], ["", "wide"], ["most often taken for"]], rows));
 }
 
 function bar(share, colour) {

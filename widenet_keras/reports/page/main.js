@@ -13,6 +13,7 @@ function head(content) {
   const facts = new Map(content.facts);
   const { evaluation, run } = content;
   const settings = new Map(run ? run.settings : []);
+  const known = new Map(run ? run.metrics : []).get("accuracy");
   return element(
     "header",
     {},
@@ -21,6 +22,7 @@ function head(content) {
     element("p", { class: "lead" }, facts.get("architecture"), ". Experts: ", facts.get("experts"), "."),
     tiles([
       ["top-1 accuracy", evaluation ? percent(evaluation.top1) : null],
+      ["accuracy at the end of the run", evaluation || !known ? null : percent(Number(known))],
       ["calibration error", evaluation ? percent(evaluation.calibration_error) : null],
       ["parameters", facts.get("parameters")],
       ["per image", facts.get("forward pass").replace(" per image", "")],
