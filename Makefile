@@ -8,6 +8,7 @@ CORE = $(addprefix tests/test_,contract.py dispatch.py encoder.py config.py)
 check:
 	ruff check .
 	ruff format --check .
+	mypy
 	$(PYTEST) $(CORE)
 
 test:

@@ -20,7 +20,7 @@ def main():
     arguments.add_argument("--batch", type=int, default=8)
     arguments.add_argument("--scans", nargs="+", default=["auto", "never"])
     arguments.set_defaults(repeats=3)
-    harness.run(__file__, arguments.parse_args(), measure, present)
+    harness.run(__file__, arguments.parse_args(), measure, present, draw)
 
 
 def measure(arguments):
@@ -72,7 +72,7 @@ def first_step(arguments, depth, scan):
 
 
 def present(rows, arguments):
-    """Prints the table and draws seconds over depth."""
+    """Prints the table."""
     for row in rows:
         base = next(
             (
@@ -95,10 +95,12 @@ def present(rows, arguments):
             "operations": "{}",
         },
     )
-    if not arguments.png:
-        return
+
+
+def draw(rows):
+    """Returns the figure of the seconds over the depth."""
     plt = harness.pyplot()
-    figure, axis = plt.subplots(figsize=(5.5, 3.6))
+    figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for backend in dict.fromkeys(row["backend"] for row in rows):
         for scan, style in (("auto", "o-"), ("never", "x--")):
             mine = [r for r in rows if (r["backend"], r["scan"]) == (backend, scan)]
@@ -111,8 +113,10 @@ def present(rows, arguments):
                     label=f"{backend}, scan={scan}",
                 )
     axis.set(xlabel="steps", ylabel="seconds to the first step", ylim=(0, None))
+    axis.set_xticks(sorted({row["depth"] for row in rows}))
+    axis.grid(alpha=0.3)
     axis.legend()
-    harness.save_picture(figure, arguments.png)
+    return figure
 
 
 if __name__ == "__main__":

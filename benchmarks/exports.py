@@ -32,7 +32,7 @@ def main():
     )
     arguments.add_argument("--timed", nargs="*", default=["none", "dynamic_int8"])
     arguments.add_argument("--threads", type=int, default=2)
-    harness.run(__file__, arguments.parse_args(), measure, present)
+    harness.run(__file__, arguments.parse_args(), measure, present, draw)
 
 
 def measure(arguments):
@@ -170,7 +170,7 @@ def flops(config, engine):
 
 
 def present(rows, arguments):
-    """Prints both tables and draws sizes and latencies."""
+    """Prints both tables."""
     files = [row for row in rows if row["mode"] == "file"]
     harness.print_table(
         files,
@@ -200,29 +200,45 @@ def present(rows, arguments):
             "over_chosen": "{:.2f}",
         },
     )
-    if not arguments.png:
-        return
-    plt = harness.pyplot()
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4), layout="constrained")
-    last = [row for row in files if row["preset"] == arguments.presets[-1]]
+
+
+def draw(rows):
+    """Returns the figure of sizes and latencies."""
+    files = [row for row in rows if row["mode"] == "file"]
+    times = [row for row in rows if row["mode"] == "latency"]
+    last = files[-1]["preset"]
     bars = {
-        f"{arguments.presets[-1]}: bytes over those of float32 weights": (
-            [f"{row['format']}, {row['quantize']}" for row in last],
-            [row["size_ratio"] for row in last],
-        ),
-        "LiteRT: time over executed arithmetic": (
-            [f"{row['preset']}, {row['engine']}, {row['quantize']}" for row in times],
-            [row["over_executed"] for row in times],
-        ),
+        f"{last}: bytes over those of float32 weights": [
+            (f"{row['format']}, {row['quantize']}", row["size_ratio"])
+            for row in files
+            if row["preset"] == last
+        ],
+        "LiteRT: time over that of the arithmetic it executes": [
+            (f"{row['preset']}, {row['engine']}, {row['quantize']}", value)
+            for row in times
+            if (value := row["over_executed"]) is not None
+        ],
     }
-    for axis, (title, (names, values)) in zip(axes, bars.items(), strict=True):
-        drawn = axis.barh(names, values, color="#2f6fb5")
-        axis.bar_label(drawn, fmt="%.2f", padding=3, fontsize=8)
-        axis.tick_params(axis="y", labelsize=8)
+    bars = {title: some for title, some in bars.items() if some}
+    counts = [len(some) for some in bars.values()]
+    figure, axes = harness.pyplot().subplots(
+        len(bars),
+        1,
+        squeeze=False,
+        figsize=(8, 0.27 * sum(counts) + 0.8 * len(bars)),
+        height_ratios=counts,
+        layout="constrained",
+    )
+    for axis, (title, some) in zip(axes[:, 0], bars.items(), strict=True):
+        names, values = zip(*some, strict=True)
+        # By place: a name that stands twice has two bars.
+        drawn = axis.barh(range(len(values)), values, color=harness.CYCLE[0])
+        axis.bar_label(drawn, fmt="%.2f", padding=3, fontsize=9)
+        axis.set_yticks(range(len(names)), names, fontsize=9)
         axis.invert_yaxis()
-        axis.set_xlim(0, 1.15 * max(values, default=1))
-        axis.set_title(title, fontsize=10)
-    harness.save_picture(figure, arguments.png)
+        axis.set_xlim(0, 1.12 * max(values))
+        axis.set_title(title, fontsize=11)
+    return figure
 
 
 if __name__ == "__main__":

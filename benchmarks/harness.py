@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -18,7 +19,9 @@ from pathlib import Path
 BACKENDS = ("tensorflow", "jax", "torch")
 _TURN = "WIDENET_BENCHMARK_TURN"  # a file that is locked
 _STARTED = time.monotonic()
-COLORS = {"tensorflow": "#d9822b", "jax": "#2f6fb5", "torch": "#b03a2e"}
+# Of Okabe and Ito, told apart by who sees no red or no green.
+COLORS = {"tensorflow": "#E69F00", "jax": "#0072B2", "torch": "#009E73"}
+CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 
 
 def parser(description):
@@ -33,21 +36,35 @@ def parser(description):
     )
     arguments.add_argument("--json", metavar="FILE", help="write flat rows here")
     arguments.add_argument("--png", metavar="FILE", help="write the picture here")
+    arguments.add_argument(
+        "--draw",
+        metavar="FILE",
+        help="measure nothing and draw the rows that an earlier run wrote here",
+    )
     arguments.add_argument("--child", metavar="FILE", help=argparse.SUPPRESS)
     return arguments
 
 
-def run(script, arguments, measure, present, at_once=False):
+def run(script, arguments, measure, present, draw=None, at_once=False):
     """Measures on each backend in a process of its own, then shows all rows.
 
     Args:
         script: Path of the benchmark.
         arguments: Parsed arguments, of a parser made by `parser`.
         measure: Function of the arguments that yields rows, in a child process.
-        present: Function of rows and arguments that prints and draws them.
+        present: Function of rows and arguments that prints them.
+        draw: Function of rows that returns a matplotlib figure; None without picture.
         at_once: Whether all processes run side by side; `measure` then says by `turn`
             what must be alone.
     """
+    if draw is None and (arguments.png or arguments.draw):
+        sys.exit(f"{Path(script).name} has no picture; leave --png and --draw out.")
+    if arguments.draw:
+        if not arguments.png:
+            sys.exit("--draw needs --png FILE, where to write the picture.")
+        text = Path(arguments.draw).read_text()
+        _save_picture(draw(json.loads(text)), arguments.png, text)
+        return
     if arguments.child:
         rows = []
         for row in measure(arguments):
@@ -77,13 +94,20 @@ def run(script, arguments, measure, present, at_once=False):
     if arguments.json:
         _write(rows, arguments.json)
         print(f"Rows are in {arguments.json}")
+    if arguments.png:
+        _save_picture(draw(rows), arguments.png, _text_of(rows))
 
 
 def _write(rows, path):
     """Writes rows so that a file is whole, or as it was."""
     fresh = Path(path + ".part")
-    fresh.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
+    fresh.write_text(_text_of(rows))
     fresh.replace(path)
+
+
+def _text_of(rows):
+    """Returns rows as they stand in a file."""
+    return "[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n"
 
 
 def _rows(backends, folder):
@@ -215,7 +239,14 @@ def pyplot():
     return plt
 
 
-def save_picture(figure, path):
-    """Writes a matplotlib figure and says where it is."""
-    figure.savefig(path, dpi=150, bbox_inches="tight")
+def _save_picture(figure, path, text):
+    """Writes a matplotlib figure, which knows of what rows it was made.
+
+    Args:
+        figure: The figure.
+        path: PNG to write.
+        text: Content of the file of these rows; its SHA-256 stands in the picture.
+    """
+    source = "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    figure.savefig(path, dpi=150, bbox_inches="tight", metadata={"Source": source})
     print(f"\nThe picture is in {path}")

@@ -35,7 +35,7 @@ def main():
     arguments = arguments.parse_args()
     if PLAIN not in arguments.rows:
         arguments.rows = [PLAIN, *arguments.rows]
-    harness.run(__file__, arguments, measure, present)
+    harness.run(__file__, arguments, measure, present, draw)
 
 
 def measure(arguments):
@@ -238,7 +238,7 @@ CASES = {
 
 
 def present(rows, arguments):
-    """Prints the table and draws the speeds."""
+    """Prints the table."""
     first = rows[0]
     print(
         f"{first['image_size']} pixels, batches of {first['batch']}, data: "
@@ -255,13 +255,18 @@ def present(rows, arguments):
             "cpu_milliseconds": "{:.2f}",
         },
     )
-    if not arguments.png:
-        return
-    figure, axis = harness.pyplot().subplots(figsize=(8, 0.5 * len(rows) + 1))
+
+
+def draw(rows):
+    """Returns the figure of the speeds."""
+    figure, axis = harness.pyplot().subplots(
+        figsize=(8, 0.5 * len(rows) + 1), layout="constrained"
+    )
     names = [row["pipeline"] for row in rows]
     speeds = [row["images_per_second"] for row in rows]
-    colors = ["#2f6fb5" if "widenet" in name else "#999999" for name in names]
-    bars = axis.barh(names, speeds, color=colors)
+    colors = [harness.CYCLE[0] if "widenet" in name else "#999999" for name in names]
+    bars = axis.barh(range(len(names)), speeds, color=colors)
+    axis.set_yticks(range(len(names)), names)
     axis.bar_label(
         bars,
         [f"{s:.0f} ({r['ratio']:.2f})" for s, r in zip(speeds, rows, strict=True)],
@@ -269,10 +274,10 @@ def present(rows, arguments):
     )
     axis.axvline(speeds[0] / 2, color="black", linestyle=":", label="half of the first")
     axis.invert_yaxis()
-    axis.set_xlabel("images per second (ratio)")
-    axis.set_xlim(0, 1.2 * max(speeds))
-    axis.legend(loc="lower right", fontsize=8)
-    harness.save_picture(figure, arguments.png)
+    axis.set_xlabel("images per second (over the first)")
+    axis.set_xlim(0, 1.25 * max(speeds))
+    axis.legend(loc="lower right", fontsize=9)
+    return figure
 
 
 if __name__ == "__main__":

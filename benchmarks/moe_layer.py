@@ -7,6 +7,11 @@ all gradients).
 
     python benchmarks/moe_layer.py --json benchmarks/results/moe_layer.json
 
+The picture of rows that are there, as it stands beside them:
+
+    python benchmarks/moe_layer.py --draw benchmarks/results/moe_layer.json \
+        --png benchmarks/results/moe_layer.png
+
 On a GPU, in bfloat16, with the achieved TFLOP/s beside those of a large matrix
 product in the same run; on torch also compiled, as models there run it, over the floor
 compiled:
@@ -18,12 +23,13 @@ compiled:
 import harness
 
 COMPILED = ", compiled"
+_MARKERS = "osD^vP"
 LENGTH = 197  # tokens of an image of 224 px in patches of 16, and a class token
 
 
 def main():
     """Parses the command line and runs."""
-    harness.run(__file__, parser().parse_args(), measure, present)
+    harness.run(__file__, parser().parse_args(), measure, present, draw)
 
 
 def parser():
@@ -210,7 +216,7 @@ def compiled_on_torch(dense, layers, training):
 
 
 def present(rows, arguments):
-    """Prints the table and draws ratio to the floor and cost per token."""
+    """Prints the table."""
     harness.print_table(
         rows,
         {
@@ -225,42 +231,51 @@ def present(rows, arguments):
             "tflops": "{:.3f}",
         },
     )
-    if not arguments.png:
-        return
+
+
+def draw(rows):
+    """Returns the figure of the time over the floor, by backend and mode."""
     plt = harness.pyplot()
-    backends = list(dict.fromkeys(row["backend"] for row in rows))
+    backends, modes, engines = (
+        list(dict.fromkeys(row[name] for row in rows))
+        for name in ("backend", "mode", "engine")
+    )
+    engines = [e for e in engines if not e.startswith(("floor", "matmul"))]
+    tokens = sorted({row["tokens"] for row in rows})
     figure, axes = plt.subplots(
-        len(arguments.modes),
+        len(modes),
         len(backends),
         squeeze=False,
+        sharex=True,
         sharey="row",
-        figsize=(4 * len(backends), 3.2 * len(arguments.modes)),
+        figsize=(max(4.0, 2.7 * len(backends)), 0.7 + 2.4 * len(modes)),
         layout="constrained",
     )
-    for line, mode in zip(axes, arguments.modes, strict=True):
+    for line, mode in zip(axes, modes, strict=True):
         for axis, backend in zip(line, backends, strict=True):
-            for engine in arguments.engines:
-                mine = [
-                    row
-                    for row in rows
-                    if (row["backend"], row["mode"], row["engine"])
-                    == (backend, mode, engine)
-                ]
+            for place, engine in enumerate(engines):
+                wanted = {"backend": backend, "mode": mode, "engine": engine}
+                mine = [row for row in rows if wanted.items() <= row.items()]
                 axis.plot(
                     [row["tokens"] for row in mine],
                     [row["ratio_to_floor"] for row in mine],
-                    marker="o",
+                    marker=_MARKERS[place % len(_MARKERS)],
+                    color=harness.CYCLE[place % len(harness.CYCLE)],
                     label=engine,
                 )
-            axis.axhline(1.0, color="black", linewidth=0.8)
-            axis.set(xscale="log", title=f"{backend}, {mode}", xlabel="tokens")
+            axis.axhline(1.0, color="black", linewidth=0.8, label="dense MLPs")
+            axis.set(xscale="log", title=f"{backend}, {mode}")
+            axis.grid(axis="y", alpha=0.3)
             # The numbers of tokens that were measured, and no powers of ten between.
-            tokens = sorted({row["tokens"] for row in rows})
-            axis.set_xticks(tokens, [f"{each:,}" for each in tokens], fontsize=8)
+            axis.set_xticks(tokens, [f"{each:,}" for each in tokens], fontsize=9)
             axis.set_xticks([], minor=True)
-        line[0].set_ylabel(f"time over {arguments.top_k} dense MLPs")
-    axes[0, 0].legend()
-    harness.save_picture(figure, arguments.png)
+            axis.tick_params(axis="x", rotation=40)
+        line[0].set_ylim(bottom=0)
+    figure.supxlabel("tokens in a call", fontsize=11)
+    figure.supylabel("time over that of K dense MLPs", fontsize=11)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=5, frameon=False)
+    return figure
 
 
 if __name__ == "__main__":

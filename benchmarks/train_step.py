@@ -39,7 +39,7 @@ def main():
     if arguments.memory_of:
         print(peak_memory(arguments))
         return
-    harness.run(__file__, arguments, measure, present)
+    harness.run(__file__, arguments, measure, present, draw)
 
 
 def trainer(arguments, preset, remat="none"):
@@ -131,7 +131,7 @@ def peak_memory(arguments):
 
 
 def present(rows, arguments):
-    """Prints both tables and draws time and memory over ViT-B's."""
+    """Prints both tables."""
     times = [row for row in rows if row["mode"] == "time"]
     harness.print_table(
         times,
@@ -158,36 +158,52 @@ def present(rows, arguments):
             "memory_ratio": "{:.2f}",
         },
     )
-    if not arguments.png:
-        return
-    plt = harness.pyplot()
-    figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6))
+
+
+def draw(rows):
+    """Returns the figure of time and memory over those of the first model."""
+    modes = {
+        "time": ("time_over_flop_ratio", "time of a step over its arithmetic"),
+        "memory": ("memory_ratio", "peak memory"),
+    }
+    present = [mode for mode in modes if any(row["mode"] == mode for row in rows)]
+    figure, axes = harness.pyplot().subplots(
+        len(present),
+        1,
+        squeeze=False,
+        figsize=(8, 2.9 * len(present)),
+        layout="constrained",
+    )
     backends = list(dict.fromkeys(row["backend"] for row in rows))
-    for place, backend in enumerate(backends):
-        mine = [r for r in times if r["backend"] == backend and r["model"] != "matmul"]
-        places = [i + 0.25 * place for i in range(len(mine))]
-        left.bar(
-            places,
-            [r["time_over_flop_ratio"] for r in mine],
-            0.23,
-            label=backend,
-            color=harness.COLORS[backend],
-        )
-        left.set_xticks(range(len(mine)), [r["model"] for r in mine])
-        mine = [r for r in memory if r["backend"] == backend]
-        places = [i + 0.25 * place for i in range(len(mine))]
-        right.bar(
-            places,
-            [r["memory_ratio"] for r in mine],
-            0.23,
-            color=harness.COLORS[backend],
-        )
-        names = [r["model"] + ("\nremat" if r["remat"] == "full" else "") for r in mine]
-        right.set_xticks(range(len(mine)), names, fontsize=6)
-    left.set_title("time over arithmetic, ViT-B = 1")
-    right.set_title("peak memory, ViT-B = 1")
-    left.legend()
-    harness.save_picture(figure, arguments.png)
+    for axis, mode in zip(axes[:, 0], present, strict=True):
+        value, title = modes[mode]
+        mine = [r for r in rows if r["mode"] == mode and r["model"] != "matmul"]
+        names = list(dict.fromkeys(map(_bar, mine)))
+        width = 0.8 / len(backends)
+        for place, backend in enumerate(backends):
+            found = {_bar(r): r[value] for r in mine if r["backend"] == backend}
+            bars = axis.bar(
+                [names.index(name) + width * place for name in found],
+                list(found.values()),
+                0.92 * width,
+                label=backend,
+                color=harness.COLORS[backend],
+            )
+            axis.bar_label(bars, fmt="%.2f", padding=2, fontsize=8)
+        middle = width * (len(backends) - 1) / 2
+        axis.set_xticks([i + middle for i in range(len(names))], names, fontsize=9)
+        base = next((r["model"] for r in mine if r[value] == 1.0), "the first")
+        axis.axhline(1.0, color="#999999", linewidth=0.8, zorder=0)
+        axis.set_title(f"{title}, {base} = 1", fontsize=11)
+        axis.margins(y=0.12)
+    handles, names = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, names, loc="outside upper center", ncols=3, frameon=False)
+    return figure
+
+
+def _bar(row):
+    """Returns what a bar is named."""
+    return row["model"] + ("\nremat" if row.get("remat") == "full" else "")
 
 
 if __name__ == "__main__":

@@ -72,7 +72,7 @@ def train(recipe, epochs, seed, data):
     import keras
 
     import widenet_keras
-    from widenet_keras.data.digits import CLASSES, AugmentedDigits
+    from widenet_keras.data.sources.digits import CLASSES, AugmentedDigits
     from widenet_keras.runs.epoch_lines import EpochLines
 
     (x_train, y_train), (x_test, y_test) = data
@@ -122,7 +122,7 @@ def main(arguments):
     import keras
 
     import widenet_keras
-    from widenet_keras.data.digits import load_digits
+    from widenet_keras.data.sources.digits import load_digits
     from widenet_keras.utils.files import check_folder, replaced_when_done
     from widenet_keras.utils.json_files import write_json
     from widenet_keras.utils.locks import lock_folder
@@ -150,7 +150,8 @@ def main(arguments):
         every = min(recipe.validation_freq, len(history["loss"]))
         widenet_keras.plot.plot_history(history, path, every)
     with replaced_when_done(output / "routing.png") as path:
-        widenet_keras.plot.plot_routing(model.routing(x_test), x_test, path=path)
+        where = model.routing(x_test)
+        widenet_keras.plot.plot_routing(where, x_test, path=path, labels=y_test)
     metrics = {
         "test_accuracy": accuracy,
         "seconds": round(time.perf_counter() - start, 1),

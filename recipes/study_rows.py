@@ -1,8 +1,15 @@
-"""What a study found: a file per run, so that runs side by side do not meet."""
+"""What a study found: a table with a line per finished run, and one of their epochs."""
 
 import dataclasses
+import json
+import typing
 
 from widenet_keras.utils.json_files import read_json, write_json
+from widenet_keras.utils.locks import in_turn
+from widenet_keras.utils.tables import damaged_table, read_rows, write_rows
+
+# The second is what studies of version 0.1.0 call it.
+_SETTINGS, _SETTINGS_BEFORE = "settings.json", "study.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,53 +39,175 @@ class Row:
 
 
 class Rows:
-    """The rows of a study, each in a file of its own.
+    """The finished runs of a study: `results.csv`, and their epochs in `history.csv`.
 
-    Processes that train different runs of one study do not get in each other's way,
-    and whoever writes the tables last has the rows of all.
+    A run is finished if `results.csv` has its line; its folder need not be there.
+    Processes that train different runs of one study take turns to write. A study of
+    version 0.1.0 has a file for each run in `rows/`, which is read as well.
 
     Args:
         folder: Folder of the study.
         kind: Dataclass of a row, with a variant and a seed.
+        order: Names of the variants, in the order of the rows; others are last.
     """
 
-    def __init__(self, folder, kind=Row):
-        self.folder = folder / "rows"
+    def __init__(self, folder, kind=Row, order=()):
+        self.folder = folder
+        self.path = folder / "results.csv"
         self.kind = kind
-
-    def path(self, variant, seed):
-        """Returns the file of a run."""
-        return self.folder / f"{variant}_seed_{seed}.json"
+        self.places = {name: place for place, name in enumerate(order)}
 
     def has(self, variant, seed):
         """Whether a run is finished."""
-        return self.path(variant, seed).exists()
-
-    def add(self, row):
-        """Keeps the row of a finished run."""
-        write_json(self.path(row.variant, row.seed), dataclasses.asdict(row))
+        return (variant, seed) in self._found()
 
     def of(self, variant, seed):
         """Returns the row of a finished run."""
-        return self._row(self.path(variant, seed))
+        return self._found()[variant, seed]
 
-    def all(self, order):
-        """Returns the rows of all finished runs.
+    def all(self):
+        """Returns the rows of all finished runs."""
+        return list(self._found().values())
+
+    def source(self, variant, seed):
+        """Returns the file that the row of a finished run is in."""
+        in_table = any((r.variant, r.seed) == (variant, seed) for r in self._in_table())
+        return self.path if in_table else self._before(variant, seed)
+
+    def add(self, *rows):
+        """Keeps rows of finished runs, and the epochs of all whose folders are there.
+
+        Without any it brings what is there into the two tables.
 
         Args:
-            order: Names of the variants, in the order of the rows; others are last.
+            *rows: The rows; each replaces one of its variant and seed.
         """
-        rows = [self._row(path) for path in sorted(self.folder.glob("*.json"))]
-        places = {name: place for place, name in enumerate(order)}
-        return sorted(
-            rows, key=lambda row: (places.get(row.variant, len(order)), row.seed)
-        )
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with in_turn(self.folder):
+            found = self._sorted([*self._found().values(), *rows])
+            epochs = self._epochs(found)
+            # First, since a line of the other table says that the run is whole.
+            if epochs:
+                write_rows(self.folder / "history.csv", epochs)
+            if found:
+                write_rows(self.path, [as_line(row) for row in found.values()])
 
-    def _row(self, path):
-        """Returns the row in a file."""
+    def _found(self):
+        """Returns a dict from variants and seeds to rows, in their order."""
+        paths = sorted((self.folder / "rows").glob("*.json"))
+        return self._sorted([*map(self._from_json, paths), *self._in_table()])
+
+    def _in_table(self):
+        return [self._from_line(line) for line in read_rows(self.path)]
+
+    def _sorted(self, rows):
+        found = {(row.variant, row.seed): row for row in rows}
+        return dict(sorted(found.items(), key=lambda item: self._place(*item[0])))
+
+    def _place(self, variant, seed):
+        return self.places.get(variant, len(self.places)), variant, seed
+
+    def _epochs(self, runs):
+        """Returns the lines of `history.csv`: those there, and those of the folders."""
+        found = {}
+        for line in read_rows(self.folder / "history.csv"):
+            found.setdefault((line["variant"], int(line["seed"])), []).append(line)
+        for run in runs:
+            lines = read_rows(run_folder(self.folder, *run) / "history.csv")
+            names = dict(zip(("variant", "seed"), run, strict=True))
+            if lines:
+                found[run] = [names | line for line in lines]
+        order = sorted(found, key=lambda run: self._place(*run))
+        return [line for run in order for line in found[run]]
+
+    def _before(self, variant, seed):
+        return self.folder / "rows" / f"{variant}_seed_{seed}.json"
+
+    def _from_json(self, path):
         remedy = "remove it, and the run is trained again"
         row = read_json(path, remedy)
         try:
             return self.kind(**row)
         except TypeError as error:
             raise ValueError(f"{path} is damaged ({error}); {remedy}.") from None
+
+    def _from_line(self, line):
+        try:
+            fields = dataclasses.fields(self.kind)
+            return self.kind(**{f.name: value_of(line[f.name], f.type) for f in fields})
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged_table(self.path, error) from None
+
+
+def run_folder(folder, variant, seed):
+    """Returns the folder of a run of a study."""
+    return folder / variant / f"seed_{seed}"
+
+
+def as_line(row):
+    """Returns a row as a dict of what a line of a CSV file can hold."""
+    line = dataclasses.asdict(row)
+    for name, value in line.items():
+        if isinstance(value, dict | list):
+            line[name] = json.dumps(value)
+    return line
+
+
+def value_of(cell, kind):
+    """Returns what a cell of a CSV file holds.
+
+    Args:
+        cell: Its text; None is a cell that is missing.
+        kind: Type of the field.
+    """
+    kinds = typing.get_args(kind) or (kind,)
+    value = cell if str in kinds else json.loads(cell or "null")
+    value = None if value == "" else value
+    # A whole number of minutes is one as well.
+    if not isinstance(value, (*kinds, int) if float in kinds else kinds):
+        raise ValueError(f"{cell!r} is no {kind}")
+    return value
+
+
+def keep_settings(study):
+    """Writes the settings of a study, or raises if they are not those it has.
+
+    Args:
+        study: What has an output folder and settings.
+
+    Raises:
+        ValueError: If the folder is of a study with others.
+    """
+    settings = json.loads(json.dumps(study.settings()))
+    here, there = flat(settings), flat(settings_in(study.output) or settings)
+    for name in {**there, **here}:
+        if there.get(name) != here.get(name):
+            raise ValueError(
+                f"{study.output} is a study with {name}={there.get(name)!r} and this "
+                f"one has {here.get(name)!r}; start again with its settings, or give "
+                "another output folder."
+            )
+    write_settings(study.output, settings)
+
+
+def settings_in(folder):
+    """Returns the settings that a study has; an empty dict if it has none."""
+    for name in (_SETTINGS, _SETTINGS_BEFORE):
+        if (folder / name).exists():
+            remedy = "rename it and start again with the settings of the study"
+            return read_json(folder / name, remedy)
+    return {}
+
+
+def write_settings(folder, settings):
+    """Writes the settings of a study, where there are any."""
+    if settings:
+        write_json(folder / _SETTINGS, settings)
+
+
+def flat(settings):
+    """Returns a dict whose values are no dicts: {"a": {"b": 1}} is {"b": 1}."""
+    found = {}
+    for name, value in settings.items():
+        found |= flat(value) if isinstance(value, dict) else {name: value}
+    return found

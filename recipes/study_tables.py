@@ -1,12 +1,25 @@
-"""Tables and pictures of what `study.py` found."""
+"""Tables and pictures of what `study.py` found.
+
+    pip install -e '.[tensorflow,recipes]'
+    python recipes/study_tables.py --folder results/study_cifar10
+
+writes `results.md` and the pictures of a study anew from its `results.csv`; it trains
+nothing and needs no data. A study of version 0.1.0, which has a file for each run in
+`rows/`, gets its `results.csv`, `history.csv` and `settings.json` as well; what is
+there stays.
+"""
 
 import dataclasses
-import json
 import statistics
+from pathlib import Path
+
+from study_rows import Rows, settings_in, write_settings
+from study_variants import MAIN, PAIRS, VARIANTS
 
 from widenet_keras.plot import load_matplotlib
-from widenet_keras.utils.files import replaced_when_done
-from widenet_keras.utils.tables import markdown_table, write_rows
+from widenet_keras.utils.command_line import run_command
+from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.tables import markdown_table
 
 AXES = {
     "accuracy_parameters.png": ("parameters", "parameters in thousands", 1e-3),
@@ -16,8 +29,28 @@ AXES = {
 TICKS = (1, 1.5, 2, 3, 4, 5, 7)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Write the tables and pictures of a study anew."""
+
+    folder: Path
+    """Folder of the study."""
+
+
+def main(tables):
+    """Reads the rows that are there and writes what is made of them."""
+    rows = Rows(tables.folder, order=VARIANTS)
+    if not (found := rows.all()):
+        raise ValueError(f"{rows.path} has no runs; give the folder of a study.")
+    check_folder(tables.folder)
+    rows.add()
+    write_settings(tables.folder, settings_in(tables.folder))
+    write_tables(tables.folder, found, MAIN, PAIRS)
+    print((tables.folder / "results.md").read_text())
+
+
 def write_tables(folder, rows, main, pairs):
-    """Writes the rows as CSV, their summary as Markdown, and two pictures.
+    """Writes the summary of the rows as Markdown, and two pictures.
 
     Args:
         folder: Folder of the study.
@@ -25,19 +58,12 @@ def write_tables(folder, rows, main, pairs):
         main: Dict of variants to draw in colour, and their colours.
         pairs: List of pairs of variants to compare seed by seed.
     """
-    write_rows(folder / "results.csv", as_lines(rows))
     summary = summarize(rows)
     with replaced_when_done(folder / "results.md") as path:
         path.write_text(markdown_tables(rows, pairs))
     for name, axis in AXES.items() if rows else ():
         with replaced_when_done(folder / name) as path:
             draw(summary, *axis, main, path)
-
-
-def as_lines(rows):
-    """Returns the rows as dicts of what a line of a CSV file can hold."""
-    lines = [dataclasses.asdict(row) for row in rows]
-    return [{**line, "changes": json.dumps(line["changes"])} for line in lines]
 
 
 def markdown_tables(rows, pairs):
@@ -187,3 +213,7 @@ def draw(summary, column, label, unit, main, path):
     axis.set_ylabel("test accuracy")
     axis.grid(alpha=0.3)
     figure.savefig(path, dpi=120)
+
+
+if __name__ == "__main__":
+    run_command(main, Tables)

@@ -13,37 +13,38 @@ budget that the ViT has, by themselves and with the ViT as a teacher. Methods ar
 of `systems_methods.py`, `systems_smaller.py` and `systems_structures.py`;
 `--methods rank_8 tie_stepwise` takes some of them only.
 
-`--data digits` needs no data. Otherwise give an .npz file, or class folders where
-nothing is tuned. Unless `--source model.keras` is given the ViT is
-trained first, one for each seed. Each run is one of `cifar10.py`, so that the same
-command goes on where a killed one was; `rows/` has a file for each finished one,
-`results.md` the tables. `--jobs 2` trains two at a time, each on its share of the
-cores; they share a GPU on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false.
+`--data digits` needs no data; most methods take less than a minute a seed on it, and
+results/README.md has what came of all. Otherwise give an .npz file, or class folders
+where nothing is tuned. Unless `--source model.keras` is given the ViT is trained first,
+one for each seed. The same command goes on where a killed one was: `results.csv` has a
+line for each finished run, `history.csv` one for each of its epochs, `results.md` the
+tables. `--jobs 2` trains two at a time, each on its share of the cores; they share a
+GPU on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import dataclasses
 import time
 from pathlib import Path
+from typing import Literal
 
 import widenet_keras  # first: it chooses a backend that is installed
 
 # isort: split
-import cifar10
 import keras
 import numpy as np
 from side_by_side import side_by_side
-from study import keep_settings
-from study_rows import Rows
+from study_rows import Rows, keep_settings, run_folder
 from study_variants import BUDGETS
 from systems_methods import BANKS, GROUPS, METHODS, members
-from systems_tables import FRESH_GROUPS, SystemRow, write_tables
-from tyro.conf import OmitArgPrefixes
+from systems_tables import FRESH_GROUPS, ORDER, SystemRow, write_tables
 
 from widenet_keras.data import Augmentation, open_source
-from widenet_keras.data.digits import load_digits
 from widenet_keras.data.labelled import labelled_batches, labelled_images
+from widenet_keras.data.pixels import whole_pixels
+from widenet_keras.data.sources.digits import load_digits
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.optimizers.optimization import Optimization
+from widenet_keras.runs.recipe import PresetRecipe, train
 from widenet_keras.utils.checks import check_choice, check_integer, check_positive
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.digests import sha256_of
@@ -86,9 +87,10 @@ class Systems:
     """Folder of the results; the same command goes on with one that is there."""
     source: Path | None = None
     """The trained ViT, a .keras file; one is trained for each seed if not given."""
-    rows: tuple[str, ...] = GROUPS
+    rows: tuple[str, ...] = ()
     """Groups of methods: relax, prune, nested, heads, prompts, adapters, structures,
-    taught."""
+    taught. If not given all; with --source all but structures and taught, which are
+    held against a ViT that is trained as they are."""
     methods: tuple[str, ...] = ()
     """Methods of these groups; all if not given."""
     seeds: tuple[int, ...] = (0,)
@@ -112,10 +114,13 @@ class Systems:
     train_images: int | None = None
     """Train on that many of the images, evenly spaced; on all if not given. Not of the
     shifted task, which has its own number."""
+    precision: Literal["float32", "mixed_bfloat16"] | None = None
+    """What is computed in while training, with weights in float32; that of the source
+    if not given, or float32."""
     jobs: int = 1
     """Runs at a time, each a process with its share of the cores."""
-    augmentation: OmitArgPrefixes[Augmentation] = AS_THEY_ARE
-    optimization: OmitArgPrefixes[Optimization] = OPTIMIZATION
+    augmentation: Augmentation = AS_THEY_ARE
+    optimization: Optimization = OPTIMIZATION
 
     def __post_init__(self):
         for group in self.rows:
@@ -139,7 +144,7 @@ class Systems:
         for seed in self.seeds:
             check_integer("systems", "seeds", seed, 0)
         for name in self.methods:
-            if (group := METHODS[name].group) not in self.rows:
+            if (group := METHODS[name].group) not in self.groups():
                 raise ValueError(
                     f"systems: --methods {name} is one of --rows {group}; add it there."
                 )
@@ -153,20 +158,26 @@ class Systems:
             settings["source"] = sha256_of(self.source)
         return {**settings, "backend": keras.backend.backend()}
 
+    def groups(self):
+        """Returns the groups of methods to take from."""
+        fresh = FRESH_GROUPS if self.source is not None else ()
+        return self.rows or tuple(group for group in GROUPS if group not in fresh)
+
     def source_of(self, seed):
         """Returns the path of the ViT, which may have to be trained."""
         return self.source or self.folder_of("source", seed) / "model.keras"
 
     def folder_of(self, name, seed):
         """Returns the folder of a run."""
-        return self.output / name / f"seed_{seed}"
+        return run_folder(self.output, name, seed)
 
     def names(self):
         """Returns the methods of the run, in the order of the table."""
         return [
             name
             for name, method in METHODS.items()
-            if method.group in self.rows and (not self.methods or name in self.methods)
+            if method.group in self.groups()
+            and (not self.methods or name in self.methods)
         ]
 
 
@@ -174,7 +185,8 @@ def main(systems):
     """Runs what is not there yet; writes the tables after every run."""
     check_folder(systems.output)
     keep_settings(systems)
-    data, rows = data_of(systems), Rows(systems.output, SystemRow)
+    data, rows = data_of(systems), Rows(systems.output, SystemRow, ORDER)
+    rows.add()
     for names in waves(systems.names()):
         runs = [(name, seed) for seed in systems.seeds for name in names]
         calls = [(systems, *run, data) for run in runs if not rows.has(*run)]
@@ -185,13 +197,13 @@ def main(systems):
         else:
             finished = (run_of(*call) for call in calls)
         for row in finished:
-            write_tables(systems.output, rows.all(["source", *METHODS]))
+            write_tables(systems.output, rows.all())
             print(
                 f"{time.strftime('%H:%M')} {row.variant}, seed {row.seed}: "
                 f"{row.accuracies[0]:.4f} at once, {row.accuracies[-1]:.4f} at the end",
                 flush=True,
             )
-    write_tables(systems.output, rows.all(["source", *METHODS]))
+    write_tables(systems.output, rows.all())
     print((systems.output / "results.md").read_text())
 
 
@@ -207,7 +219,7 @@ def run_of(systems, name, seed, data):
         row = row_of_source(systems, seed, data[0])
     else:
         row = trained(systems, name, seed, data)
-    Rows(systems.output, SystemRow).add(row)
+    Rows(systems.output, SystemRow, ORDER).add(row)
     return row
 
 
@@ -222,7 +234,7 @@ def data_of(systems):
     groups = dict.fromkeys(METHODS[n].group for n in names if METHODS[n].shifted)
     if groups and not shifted.exists():
         parts = [open_source(own, split) for split in ("train", "validation")]
-        if parts[0].kind != "arrays":
+        if not parts[0].in_memory:
             raise ValueError(
                 f"systems: {own} is no .npz file, which --rows {' '.join(groups)} "
                 "needs; give one, or other --rows."
@@ -234,7 +246,7 @@ def data_of(systems):
 
 def as_bytes(images, labels):
     """Returns images in [-1, 1] as pixels."""
-    return np.rint((images + 1) * 127.5).astype("uint8"), labels
+    return whole_pixels(images), labels
 
 
 def save_arrays(path, train, test):
@@ -253,18 +265,19 @@ def row_of_source(systems, seed, data):
         how = {"preset": preset, "fields": fields}
         how["train_images"], length = systems.train_images, systems.source_epochs
         goes_on = (path.parent / "checkpoints").exists()
-        cifar10.main(recipe_of(systems, data, path.parent, seed, length, **how))
+        train(recipe_of(systems, data, path.parent, seed, length, **how))
         minutes = None if goes_on else minutes_since(begun)
     return row_of("source", None, path, seed, [accuracy(path, data)], minutes)
 
 
 def recipe_of(systems, data, folder, seed, epochs, optimization=None, **how):
-    """Returns the `cifar10.Recipe` of a run; of what is fresh without optimization."""
-    return cifar10.Recipe(
+    """Returns the recipe of a run; of what is fresh without optimization."""
+    return PresetRecipe(
         data=data,
         output=folder,
         epochs=epochs,
         batch_size=how.pop("batch_size", systems.batch_size),
+        precision=systems.precision,
         seed=seed,
         # Of what starts from nothing the end is what counts.
         validate_every=1 if optimization else epochs,
@@ -324,7 +337,7 @@ def trained(systems, name, seed, data):
         terms=method.terms(base),
     )
     goes_on = (folder / "checkpoints").exists()
-    cifar10.main(recipe)
+    train(recipe)
     epochs = read_rows(folder / "history.csv")
     found = [epoch["val_accuracy"] for epoch in epochs if epoch["val_accuracy"]]
     accuracies += [round(float(each), 4) for each in found]

@@ -1,14 +1,26 @@
-"""The tables of what `systems.py` found."""
+"""The tables of what `systems.py` found.
+
+    pip install -e '.[tensorflow,recipes]'
+    python recipes/systems_tables.py --folder results/systems_digits
+
+writes `results.md` anew from `results.csv`; it trains nothing and needs no data.
+"""
 
 import dataclasses
 import statistics
+from pathlib import Path
 
-from widenet_keras.utils.files import replaced_when_done
-from widenet_keras.utils.json_files import write_json
+from study_rows import Rows, settings_in, write_settings
+from systems_methods import METHODS
+
+from widenet_keras.utils.command_line import run_command
+from widenet_keras.utils.files import check_folder, replaced_when_done
 from widenet_keras.utils.tables import markdown_table
 
 # Groups that share a table; others have their own.
 _TABLE_OF = dict.fromkeys(("heads", "prompts", "adapters"), "tuned")
+# Of the rows.
+ORDER = ("source", *METHODS)
 # Groups of models that all start from nothing.
 FRESH_GROUPS = ("structures", "taught")
 
@@ -42,14 +54,33 @@ class SystemRow:
     minutes: float | None
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tables:
+    """Write the tables of a comparison anew."""
+
+    folder: Path
+    """Folder of the results."""
+
+
+def main(tables):
+    """Reads the rows that are there and writes what is made of them."""
+    rows = Rows(tables.folder, SystemRow, ORDER)
+    if not (found := rows.all()):
+        raise ValueError(f"{rows.path} has no runs; give the folder of a comparison.")
+    check_folder(tables.folder)
+    rows.add()
+    write_settings(tables.folder, settings_in(tables.folder))
+    write_tables(tables.folder, found)
+    print((tables.folder / "results.md").read_text())
+
+
 def write_tables(folder, rows):
-    """Writes the rows as JSON, and their means as Markdown.
+    """Writes the means of the rows as Markdown.
 
     Args:
         folder: Folder of the results.
         rows: List of `SystemRow`.
     """
-    write_json(folder / "results.json", [dataclasses.asdict(row) for row in rows])
     with replaced_when_done(folder / "results.md") as path:
         path.write_text(markdown(rows))
 
@@ -147,3 +178,7 @@ def by_method(rows):
 def mean_of(rows, epoch=-1):
     """Returns the mean accuracy of rows after an epoch."""
     return statistics.mean(row.accuracies[epoch] for row in rows)
+
+
+if __name__ == "__main__":
+    run_command(main, Tables)

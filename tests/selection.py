@@ -48,6 +48,10 @@ ONCE = {
     "test_preprocessor.py::test_the_numbers_are_those_of_the_readers": EVERY,
     "test_preprocessor.py::test_in_tf_data": ("tensorflow", "torch"),
     "test_preprocessor.py::test_a_saved_model_takes": READS,
+    "test_notebook.py": QUICK,
+    # It is for TPUs, which JAX trains on.
+    "test_notebook.py::test_it_runs_from_top_to_bottom": ("jax",),
+    "test_package.py": QUICK,
     "test_parallel_paths.py": QUICK,
     "test_parallel_paths.py::test_output_and_gradients": EVERY,
     "test_pieces_drawn.py::test_training_takes_one_copy": QUICK,
@@ -85,10 +89,15 @@ ONCE = {
     "test_relations.py::test_three_batches": EVERY,
     "test_on_logits.py": QUICK,
     "test_on_logits.py::test_other_kinds_of_labels_train": EVERY,
+    "test_moved.py": QUICK,
+    "test_public.py": QUICK,
     "test_quantize.py::test_a_compiled_model_forgets": QUICK,
     "test_quantize.py::test_a_quantised_model_is_saved": QUICK,
     "test_quantize.py::test_attention_and_experts_are_int8": QUICK,
     "test_quantize.py::test_products_in_half_precision": QUICK,
+    "test_quantize.py::test_int8_numbers": QUICK,
+    "test_quantize.py::test_float16_holds": QUICK,
+    "test_quantize.py::test_every_format": READS,
     "test_real_libraries.py": QUICK,
     "test_reference_weights.py": QUICK,
     "test_roles.py::test_a_quantised_model_keeps": QUICK,
@@ -125,6 +134,7 @@ ONCE = {
     "test_cli_conversions.py": QUICK,
     "test_cli_export.py": QUICK,
     "test_cli_start.py": QUICK,
+    "test_collect.py": QUICK,
     "test_commands.py": QUICK,
     "test_files.py": QUICK,
     "test_fuzz.py::test_command_lines": QUICK,
@@ -267,8 +277,6 @@ ONLY = {
     "test_pieces.py::test_pieces_are_exported": READS,
     "test_optimizers.py::test_all_at_once_is_one_by_one": ("torch",),
     "test_prune.py::test_devices_see": READS,
-    # The notebook is for TPUs, which JAX trains on.
-    "test_notebook.py::test_it_runs_from_top_to_bottom": ("jax",),
 }
 
 

@@ -6,8 +6,8 @@ import pytest
 from conftest import one_line
 
 from widenet_keras.exports.compare import chance, check
+from widenet_keras.exports.export_report import ExportReport
 from widenet_keras.exports.options import Options
-from widenet_keras.exports.report import ExportReport
 
 REPORT = ExportReport(
     path="model.tflite",

@@ -1,5 +1,6 @@
 """The benchmarks run: small sizes, rows with the promised fields, a picture."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -11,12 +12,14 @@ import exports
 import gpu
 import harness
 import host_time
+import input_pipeline
 import moe_layer
 import pruned
 import pytest
 import timed
 import train_step
 from conftest import BACKEND
+from PIL import Image
 
 import widenet_keras
 
@@ -30,6 +33,43 @@ SMALL_COMPILE = (
 )
 
 
+PICTURES = sorted((FOLDER / "results").glob("*.png"))
+
+
+def made_of(picture):
+    """Returns which rows a picture says it was made of."""
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        return image.text["Source"]
+
+
+def digest(rows):
+    return "sha256:" + hashlib.sha256(rows.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("picture", PICTURES, ids=lambda picture: picture.stem)
+def test_pictures_are_of_the_rows_beside_them(picture):
+    assert made_of(picture) == digest(picture.with_suffix(".json"))
+
+
+def test_a_picture_is_drawn_again_of_its_rows(tmp_path, monkeypatch):
+    def draw(module, source, *more):
+        picture = tmp_path / "again.png"
+        words = ["benchmark", "--draw", str(source), "--png", str(picture), *more]
+        monkeypatch.setattr(sys, "argv", words)
+        module.main()
+        return picture
+
+    for module in (moe_layer, compile_time, exports, input_pipeline, train_step):
+        rows = FOLDER / "results" / f"{module.__name__}.json"
+        assert made_of(draw(module, rows)) == digest(rows)
+    with pytest.raises(SystemExit, match=r"host_time.py has no picture"):
+        draw(host_time, rows)
+    monkeypatch.setattr(sys, "argv", ["benchmark", "--draw", str(rows)])
+    with pytest.raises(SystemExit, match="needs --png FILE"):
+        moe_layer.main()
+
+
 def run(script, options, tmp_path):
     """Runs a benchmark as a user does; returns its rows and what it printed."""
     rows, picture = tmp_path / "rows.json", tmp_path / "picture.png"
@@ -39,7 +79,7 @@ def run(script, options, tmp_path):
         command, capture_output=True, text=True, check=False, env=os.environ
     )
     assert done.returncode == 0, done.stderr
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert made_of(picture) == digest(rows)
     return json.loads(rows.read_text()), done.stdout
 
 
@@ -126,14 +166,13 @@ def test_pruned(arguments, capsys, monkeypatch):
 
 
 @pytest.mark.slow
-def test_exports(arguments, tmp_path, capsys):
+def test_exports(arguments, capsys):
     options = "--presets vit_digits widenet_digits --formats keras --repeats 1"
-    picture = tmp_path / "picture.png"
-    parsed = arguments(exports, f"{options} --timed none --png {picture}")
+    parsed = arguments(exports, f"{options} --timed none")
     rows = [{**row, "backend": BACKEND} for row in exports.measure(parsed)]
     exports.present(rows, parsed)
     assert "over_executed" in capsys.readouterr().out
-    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert len(exports.draw(rows).axes) == 2
     files = [row for row in rows if row["mode"] == "file"]
     # Keras has no calibrated ranges.
     assert len(files) == 2 * 3

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import slow, tiny_images, tiny_model
+from conftest import one_line, slow, tiny_images, tiny_model
 from matplotlib.image import imsave
 from PIL import Image
 from test_cli import DIGITS, stopped
@@ -11,6 +11,7 @@ pytest.importorskip("tyro")
 
 import widenet_keras
 from widenet_keras.cli.main import main
+from widenet_keras.cli.predict import _check_explains
 from widenet_keras.inference import open_predictor
 from widenet_keras.models.preprocessing import usual_preprocessing
 
@@ -84,12 +85,31 @@ def test_a_picture_says_where_the_patches_went(model, photos, tmp_path, capsys):
     image = str(photos / "a.jpg")
     main(["predict", image, "--model", str(model), "--explain", str(picture)])
     assert picture.stat().st_size > 1000
-    name, classes = capsys.readouterr().out.splitlines()[0].split(": ")
+    first, last = capsys.readouterr().out.splitlines()
+    name, classes = first.split(": ")
     assert name == image
     values = [float(word.rstrip(",")) for word in classes.split()[1::2]]
     assert values == sorted(values, reverse=True)
     # Five roundings to three digits.
     assert abs(sum(values) - 1) < 0.003
+    assert last == f"attention and experts of the first image: {picture}"
+
+
+def test_a_picture_of_a_vit_says_what_it_looks_at(photos, tmp_path, capsys):
+    path, picture = tmp_path / "vit.keras", tmp_path / "attention.png"
+    vit = tiny_model("vit", channels=1)
+    vit.class_names = ["$a", "b\nc", "狐", "d", "e"]
+    vit.save(path)
+    image = str(photos / "more" / "grey.png")
+    main(["predict", image, "--model", str(path), "--explain", str(picture)])
+    assert picture.stat().st_size > 1000
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1] == f"attention of the first image: {picture}"
+    # 2 steps, 3 heads, 10 x 10 tokens, 4 bytes.
+    with pytest.raises(ValueError, match="10 tokens") as error:
+        _check_explains(open_predictor(path), max_memory=2399)
+    assert "--max-memory" in one_line(error)
+    _check_explains(open_predictor(path), max_memory=2400)
 
 
 def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsys):
@@ -136,11 +156,10 @@ def test_flags_out_of_range_are_one_line(model, capsys, arguments, pieces):
     stopped(capsys, arguments, 2, *pieces)
 
 
-def test_explaining_needs_a_model_with_experts(tmp_path, photos, capsys):
-    path = tmp_path / "vit.keras"
-    tiny_model("vit", steps=1).save(path)
-    command = ["predict", str(photos), "--model", str(path), "--explain", "x.png"]
-    stopped(capsys, command, 1, "no mixture of experts")
+def test_explaining_needs_a_keras_file(photos, capsys):
+    path = DIGITS.replace("model.keras", "model.tflite")
+    command = ["predict", str(photos), "--model", path, "--explain", "x.png"]
+    stopped(capsys, command, 1, "has logits only", "give the .keras file")
 
 
 def test_images_are_read_the_same_way_without_tensorflow(photos, monkeypatch):

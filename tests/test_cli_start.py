@@ -14,7 +14,7 @@ from test_cli import DIGITS, EVALUATE, stopped
 pytest.importorskip("tyro")
 
 from widenet_keras.cli.main import main
-from widenet_keras.utils import install, keras_backend
+from widenet_keras.utils import keras_backend
 
 ROOT = Path(__file__).parents[1]
 FRAMEWORKS = ("keras", "tensorflow", "jax", "torch", "numpy")
@@ -226,30 +226,3 @@ def test_interrupted_at_any_moment():
         assert len(printed.splitlines()) <= 1, printed
     assert statuses <= {0, 130}
     assert 130 in statuses
-
-
-def test_what_is_installed_says_how_to_add_to_it(monkeypatch, tmp_path):
-    monkeypatch.chdir(ROOT)
-    assert install.install_command("onnx") == "pip install -e '.[onnx]'"
-    monkeypatch.chdir(tmp_path)
-    assert install.install_command("onnx") == f"pip install -e '{ROOT}[onnx]'"
-    monkeypatch.setattr(install, "_CHECKOUT", tmp_path)
-    assert install.install_command("onnx") == "pip install 'widenet_keras[onnx]'"
-
-
-def test_every_extra_that_is_named_exists():
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    files = [*(ROOT / "widenet_keras").rglob("*.py"), *(ROOT / "recipes").glob("*.py")]
-    texts = {path.name: path.read_text() for path in files}
-    named = {
-        name
-        for text in texts.values()
-        for name in re.findall(r"install_command\(['\"]([\w-]+)['\"]\)", text)
-    }
-    assert len(named) > 7
-    assert named - set(project["optional-dependencies"]) == set()
-    # One place says how.
-    others = {name for name, text in texts.items() if "'widenet_keras[" in text}
-    assert others == {"install.py"}

@@ -14,7 +14,7 @@ from widenet_keras.cli import main as widenet
 from widenet_keras.utils import command_line
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "recipes/results/README.md", "saved_models/README.md")
+PAGES = ("README.md", "results/README.md", "saved_models/README.md")
 PROGRAM = re.compile(r"(?:recipes|benchmarks)/\w+\.py|widenet")
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import one_line
 
 from widenet_keras import ImageClassifier, WideNetConfig, preset_config, presets
-from widenet_keras.models.memory import built_size
+from widenet_keras.models.memory_use import built_size
 
 WHOLE = "must be a whole number >= 1"
 RATE = "must be a number in [0.0, 1.0)"

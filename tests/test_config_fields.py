@@ -26,7 +26,7 @@ from widenet_keras.files.checksums import open_with_zip
 from widenet_keras.inference import open_predictor
 from widenet_keras.models.config_checks import SIZES
 from widenet_keras.models.description import describe, parameters_of_parts
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.utils.roles import role_of
 
 PLAIN = {"representation": False}

@@ -6,8 +6,8 @@ import pytest
 from conftest import numpy, one_line
 
 from widenet_keras import scale_pixels
-from widenet_keras.data.digits import AugmentedDigits, augment, load_digits
 from widenet_keras.data.pixels import as_floats
+from widenet_keras.data.sources.digits import AugmentedDigits, augment, load_digits
 
 STILL = {"turn": 0.0, "scale": 0.0, "slant": 0.0, "shift": 0.0}
 
@@ -96,7 +96,9 @@ def test_label_smoothing_sums_to_one(smoothing):
 
 
 def test_labels_stay_with_their_images(monkeypatch):
-    monkeypatch.setattr("widenet_keras.data.digits.augment", lambda images, _: images)
+    monkeypatch.setattr(
+        "widenet_keras.data.sources.digits.augment", lambda images, _: images
+    )
     images, labels = batches(seed=5)
     for image, label in zip(images, labels.argmax(axis=1), strict=True):
         np.testing.assert_array_equal(image, some_images(7)[label])

@@ -11,11 +11,11 @@ from conftest import one_line, slow_on, tiny_config, tiny_model
 import widenet_keras
 from widenet_keras.data import (
     Augmentation,
-    Source,
-    array_augmentation,
-    array_reading,
+    RecordSource,
     batches,
     evaluation_batches,
+    numpy_augmentation,
+    numpy_reading,
     open_source,
     scale_pixels,
     training_batches,
@@ -24,6 +24,7 @@ from widenet_keras.data.colours import with_channels
 from widenet_keras.data.labelled import labelled_images
 from widenet_keras.data.process_rows import Part
 from widenet_keras.inference import images
+from widenet_keras.models import resizing
 from widenet_keras.models.preprocessing import Preprocessing
 
 STILL = Augmentation(crop="none", flip=False, randaugment_ops=0, mixup=0, smoothing=0)
@@ -107,14 +108,14 @@ def test_images_are_resized_as_one_by_one(tmp_path, size):
     pictures = np.random.default_rng(0).integers(0, 256, (7, 8, 8, 3), dtype="uint8")
     np.savez(tmp_path / "set.npz", x_train=pictures, y_train=np.arange(7))
     source = open_source(tmp_path / "set.npz", "train")
-    wanted = np.stack([array_augmentation.resized(each, size) for each in pictures])
+    wanted = np.stack([numpy_augmentation.resized(each, size) for each in pictures])
     found, _ = next(iter(evaluation_batches(source, size, 3, 7, 7)))
     np.testing.assert_allclose((found + 1) * 127.5, wanted, atol=1e-4)
     taken = Preprocessing(interpolation="bicubic", antialias=True)
     found, _ = next(
         iter(evaluation_batches(source, size, 3, 7, 7, preprocessing=taken))
     )
-    cubic = [array_augmentation.evaluated(each, size, taken) for each in pictures]
+    cubic = [resizing.evaluated(each, size, taken) for each in pictures]
     np.testing.assert_allclose((found + 1) * 127.5, np.stack(cubic), atol=1e-4)
     images, labels = training_batches(source, size, 3, 7, 7, STILL).from_batch(0)[0]
     wanted = wanted[labels.argmax(axis=1)]
@@ -133,9 +134,9 @@ def test_fit_reads_on_over_epochs(source, monkeypatch):
 
     def finish(images, targets, augmentation, random):
         read.append(random.bit_generator.seed_seq.entropy[-1])
-        return array_augmentation.finish(images, targets, augmentation, random)
+        return numpy_augmentation.finish(images, targets, augmentation, random)
 
-    monkeypatch.setattr("widenet_keras.data.array_batches.finish", finish)
+    monkeypatch.setattr("widenet_keras.data.numpy_batches.finish", finish)
     stream = training_batches(source, 8, 3, 3, 4, STILL).from_batch(2)
     model.fit(stream, epochs=2, steps_per_epoch=2, verbose=0)
     # Keras looks at the first batches before it trains, and may read ahead after.
@@ -147,8 +148,8 @@ def test_what_needs_tensorflow_says_so(source, tmp_path):
     with pytest.raises(ImportError, match=r"\[tensorflow\]") as error:
         training_batches(source, 8, 3, 3, 4, Augmentation())
     assert "RandAugment" in one_line(error)
-    names = [field.name for field in dataclasses.fields(Source)]
-    shards = Source(**{name: getattr(source, name) for name in names})
+    names = [field.name for field in dataclasses.fields(RecordSource)]
+    shards = RecordSource(**{name: getattr(source, name) for name in names})
     with pytest.raises(ImportError, match=r"\[tensorflow\]") as error:
         evaluation_batches(shards, 8, 3, 3, 4)
     assert "TFRecord" in one_line(error)
@@ -175,7 +176,7 @@ def test_mixup_and_smoothing_by_hand():
     # Nothing is erased in any of the three; then the parts that are kept.
     random = Fixed(0.9, 0.9, 0.9, np.array([1.0, 0.75, 0.25]))
     options = Augmentation(randaugment_ops=0, smoothing=0.3)
-    images, labels = array_augmentation.finish(
+    images, labels = numpy_augmentation.finish(
         greys(0, 51, 255), np.eye(3, dtype="float32"), options, random
     )
     # As for tf.data: each with the one before it.
@@ -193,7 +194,7 @@ def test_cutmix_and_erasing_by_hand():
     # box of side 4 * sqrt(1/4) = 2 around (2, 3).
     erased = (0.1, 0.25, 0.0, np.array([0, 1]))
     boxes = (np.array([1.0, 0.75]), np.array([0, 0]), np.array([2, 3]))
-    images, labels = array_augmentation.finish(
+    images, labels = numpy_augmentation.finish(
         greys(0, 255), np.eye(2, dtype="float32"), options, Fixed(0.9, *erased, *boxes)
     )
     wanted = np.ones((4, 4))
@@ -206,15 +207,15 @@ def test_cutmix_and_erasing_by_hand():
 def test_crops_by_hand():
     image = np.arange(16, dtype="uint8").reshape(4, 4, 1)
     # Two pixels at 0 and 3 become four at -0.25, 0.25, 0.75 and 1.25, inside the row.
-    wide = array_augmentation.resized(np.array([[[0], [8]]], "uint8"), 4)
+    wide = numpy_augmentation.resized(np.array([[[0], [8]]], "uint8"), 4)
     assert wide[0, :, 0].tolist() == [0, 2, 6, 8]
-    part = array_augmentation.resized(image, 2, (1, 2, 2, 2))
+    part = numpy_augmentation.resized(image, 2, (1, 2, 2, 2))
     assert part[..., 0].tolist() == [[6, 7], [10, 11]]
     options = Augmentation(crop="pad", randaugment_ops=0)
     # One up and one to the right, and mirrored; the rim goes on.
     random = Fixed(np.array([[-1, 1], [0, 0]]), np.array([0.1, 0.9]))
     images = np.stack([image, image])
-    moved, still = array_augmentation.crops_and_flips(images, 4, options, random)
+    moved, still = numpy_augmentation.crops_and_flips(images, 4, options, random)
     np.testing.assert_array_equal(still, image)
     assert moved[0, :, 0].tolist() == [3, 3, 2, 1]
     assert moved[1, :, 0].tolist() == [3, 3, 2, 1]
@@ -225,7 +226,7 @@ def test_inception_windows_are_inside():
     image = np.zeros((20, 30, 1), "uint8")
     random = np.random.default_rng(0)
     found = [
-        array_augmentation._inception_window(image.shape, 0.2, random)
+        numpy_augmentation._inception_window(image.shape, 0.2, random)
         for _ in range(200)
     ]
     top, left, height, width = np.array(found).T
@@ -341,7 +342,7 @@ def test_labelled_images_of_which_none_can_be_read(photos, tmp_path):
 
 
 def test_reading_with_pillow_is_said_once(photos, capsys):
-    array_reading._say_slower.cache_clear()
+    numpy_reading._say_slower.cache_clear()
     for _ in range(2):
         evaluation_batches(photos, 8, 3, 3, 4)
     [line] = capsys.readouterr().err.splitlines()

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from widenet_keras.data import Augmentation, array_augmentation
+from widenet_keras.data import Augmentation
 from widenet_keras.data.layout import Layout
 from widenet_keras.data.pipeline import decoding
+from widenet_keras.models import resizing
 
 
 def layout(size, channels=3):
@@ -72,7 +73,7 @@ def test_numpy_sees_the_same_in_evaluation(size):
     image = picture(90, 70)
     found = decoding.evaluation_crop(tf.constant(image), layout(size)).numpy()
     # NumPy's is rounded to bytes.
-    wanted = array_augmentation.evaluated(image, size, layout(size).preprocessing)
+    wanted = resizing.evaluated(image, size, layout(size).preprocessing)
     np.testing.assert_allclose(found, wanted, atol=0.51)
 
 

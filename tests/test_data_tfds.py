@@ -15,9 +15,9 @@ from widenet_keras.data import (
     broken_image_message,
     evaluation_batches,
     open_source,
-    tfds_builders,
     training_batches,
 )
+from widenet_keras.data.sources.tfds import _shards
 
 tfds = pytest.importorskip("tensorflow_datasets")
 
@@ -53,7 +53,7 @@ def taken(batches, count):
 
 def check_reading(source):
     """Checks the images and labels of the ten greys, and going on from a batch."""
-    assert (source.kind, source.count, source.num_classes) == ("tfds", 10, 2)
+    assert (source.count, source.num_classes) == (10, 2)
     stream = training_batches(source, 8, 3, 2, 3, STILL, seed=4)
     whole = taken(stream.from_batch(0), 7)
     for number in (2, 4):
@@ -103,7 +103,7 @@ def test_imagenet_by_tfds_s_own_mock(tmp_path):
 
 def test_a_broken_image_of_a_data_set_is_named(prepared):
     source = open_source("tfds:my_greys", "train", prepared)
-    features, image, label = source.features
+    features, image = source.features, source.image_key
 
     class Cut:
         """Cuts every image off, as if it were written so."""
@@ -115,7 +115,7 @@ def test_a_broken_image_of_a_data_set_is_named(prepared):
             row = features.deserialize_example(record, decoders=decoders)
             return {**row, image: tf.strings.substr(row[image], 0, 40)}
 
-    object.__setattr__(source, "features", (Cut(), image, label))
+    object.__setattr__(source, "features", Cut())
     batches = evaluation_batches(source, 8, 3, 2, 10)
     with pytest.raises(Exception, match="cannot be read") as error:
         taken(batches, 1)
@@ -179,7 +179,7 @@ def test_a_missing_shard_is_named(prepared):
     builder.info.file_format.value = "tfrecord"
     builder.info.splits = {"train": info}
     with pytest.raises(ValueError, match="1 of 2 files of train are missing") as error:
-        tfds_builders._shards("tfds:my_greys", builder, "train")
+        _shards("tfds:my_greys", builder, "train")
     assert f"the first is {path}-2" in one_line(error)
 
 

@@ -36,8 +36,8 @@ def test_a_line_per_epoch(capsys):
     assert re.fullmatch(rf"epoch 1/2  {ours}  \d+\.\d s", first)
     assert re.fullmatch(rf"epoch 2/2  {ours}  val_accuracy {number}  \d+\.\d s", second)
     if before:
-        assert before[0] == "compiling the first step ..."
-        assert re.fullmatch(r"the first step took \d+\.\d s", before[1])
+        assert before[0] == "compiling for the first batch ..."
+        assert re.fullmatch(r"the first batch took \d+\.\d s", before[1])
 
 
 def test_what_is_not_compiled_and_other_processes(capsys):

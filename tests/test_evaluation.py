@@ -452,7 +452,8 @@ def test_picture(routed, tmp_path):
     assert titles == [
         "calibration error 16.67 %",
         "accuracy per class, 50.00 % in all",
-        "what the images are taken for, share of each class",
+        "what the images are taken for",
+        "fraction of the choices of all images that each expert got (0.33 is fair)",
     ]
     [load] = [axis for axis in figure.axes if axis.get_ylabel() == "expert"]
     assert [text.get_text() for text in load.get_xticklabels()] == ["1", "2"]

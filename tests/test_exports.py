@@ -22,9 +22,9 @@ from conftest import (
 import widenet_keras
 from widenet_keras.exports import export as export_function
 from widenet_keras.exports.compare import check
+from widenet_keras.exports.export_report import ExportReport
 from widenet_keras.exports.options import FORMATS
 from widenet_keras.exports.precision import exact_products
-from widenet_keras.exports.report import ExportReport
 from widenet_keras.inference import open_predictor
 
 pytest.importorskip("tensorflow")

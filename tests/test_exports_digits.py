@@ -10,7 +10,7 @@ from conftest import slow
 from test_exports import NAMES, export, silent
 
 import widenet_keras
-from widenet_keras.data.digits import load_digits
+from widenet_keras.data.sources.digits import load_digits
 from widenet_keras.exports.options import FORMATS, QUANTIZATIONS
 from widenet_keras.inference import open_predictor
 

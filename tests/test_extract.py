@@ -11,11 +11,11 @@ from test_nested import HALF
 
 import widenet_keras
 from widenet_keras import BlockSize, LoRA, WideNetConfig, extract, forward_flops, untie
+from widenet_keras.conversions.axes import HEADS, HIDDEN
 from widenet_keras.conversions.cut import cut
-from widenet_keras.conversions.units import HEADS, HIDDEN
 from widenet_keras.models.description import describe, nested_parts
 from widenet_keras.models.flops import feed_forward_flops
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.models.weights import weights_by_path
 
 IMAGES = tiny_images(3)

@@ -10,6 +10,7 @@ from test_recipes import recipe
 
 import widenet_keras
 from widenet_keras.layers.pooling import POOLINGS
+from widenet_keras.runs.recipe import train
 from widenet_keras.utils.command_line import run_command
 
 # torch steps at once; the others trace or compile each configuration.
@@ -156,7 +157,7 @@ FLAGS = {
 def status_of(module, arguments):
     """Runs a recipe; returns its exit status."""
     try:
-        run_command(module.main, module.Recipe, module.__name__, arguments)
+        run_command(train, module.Recipe, module.__name__, arguments)
     except SystemExit as end:
         return end.code
     return 0

@@ -28,7 +28,7 @@ from widenet_keras.layers.groups import Groups, GroupsOfSteps
 from widenet_keras.layers.plan import plans_of, segments_of
 from widenet_keras.models.description import describe
 from widenet_keras.models.flops import attention_flops
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.models.weights import weights_by_path
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.routing.random_draws import SILENT, RandomDraws

@@ -11,7 +11,7 @@ from test_relax import assert_same_logits
 import widenet_keras
 from widenet_keras import merge
 from widenet_keras.layers.pieces import Bottleneck
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.models.weights import weights_by_path
 from widenet_keras.routing.random_draws import SILENT
 

@@ -32,7 +32,7 @@ from widenet_keras import (
 )
 from widenet_keras.layers.pieces import Piece
 from widenet_keras.layers.pieces.relative_keys import _edges
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 
 SHARED = {"sharing": "sequence", "unique_blocks": 2, "steps": 4, "moe_blocks": "none"}
 GRID = {"class_token": False, "pooling": "mean"}

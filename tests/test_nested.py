@@ -9,13 +9,14 @@ from gradients import value_and_gradients
 from oracle import model_forward, weights_by_path
 
 import widenet_keras
-from widenet_keras import WideNetConfig, parse_fields
+from widenet_keras import WideNetConfig
 from widenet_keras.layers import depth
 from widenet_keras.layers.plan import plans_of, segments_of
 from widenet_keras.layers.shared_parts import read_blocks
 from widenet_keras.layers.widths import Widths
+from widenet_keras.models import parse_fields
 from widenet_keras.models.description import describe
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.execution import execution

@@ -30,6 +30,12 @@ def python(cell):
     return re.sub(r"^( *)%.*$", r"\1pass", "".join(cell["source"]), flags=re.MULTILINE)
 
 
+def as_script(*more):
+    """Returns the notebook, and lines after it, as a script."""
+    # What IPython defines for every notebook.
+    return "\n\n".join(["display = print", *map(python, cells("code")), *more])
+
+
 def recipe():
     """Returns `recipes/cifar10.py` as a module; the notebook trains as it does."""
     pytest.importorskip("tyro")
@@ -68,33 +74,142 @@ def test_the_code_is_short_and_compiles():
         assert len(cell["source"]) <= 30, cell["id"]
 
 
-def installed_from(monkeypatch, folder, **names):
-    """Returns what the first cell has pip install where the package is missing."""
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    monkeypatch.delenv("WIDENET_PACKAGE", raising=False)
-    for name, value in names.items():
-        monkeypatch.setenv(f"WIDENET_{name}", value)
-    [cell] = [cell for cell in cells("code") if cell["id"] == "install"]
-    found = {}
-    exec(python(cell), found)
-    return found["PACKAGE"]
+def names_of(*ids, **names):
+    """Returns the names that code cells leave."""
+    sources = {cell["id"]: python(cell) for cell in cells("code")}
+    for each in ids:
+        exec(sources[each], names)
+    return names
 
 
-def test_the_package_is_installed_from_its_checkout(monkeypatch, tmp_path):
-    root = str(RECIPES.parent)
-    assert installed_from(monkeypatch, RECIPES) == root
-    assert installed_from(monkeypatch, root) == root
-    # As in Colab, whose working folder is /content.
-    beside = tmp_path / "widenet_keras"
-    beside.symlink_to(root)
-    assert installed_from(monkeypatch, tmp_path) == str(beside)
-    assert installed_from(monkeypatch, tmp_path, PACKAGE="git+x") == "git+x"
+@pytest.fixture
+def found(monkeypatch):
+    """Returns a function that finds the package where modules are missing."""
+    find_spec = importlib.util.find_spec
+
+    def find(folder, missing=("widenet_keras",), **names):
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("WIDENET_PACKAGE", raising=False)
+        for name, value in names.items():
+            monkeypatch.setenv(f"WIDENET_{name}", value)
+        monkeypatch.setattr(
+            "importlib.util.find_spec",
+            lambda name: None if name in missing else find_spec(name),
+        )
+        return names_of("find", "wheel")
+
+    return find
 
 
-def test_a_notebook_without_a_checkout_says_so(monkeypatch, tmp_path):
-    with pytest.raises(SystemExit, match="clone the project, or set PACKAGE"):
-        installed_from(monkeypatch, tmp_path)
+def wheels(folder, *versions):
+    """Makes files with the names of wheels."""
+    for version in versions:
+        (folder / f"widenet_keras-{version}-py3-none-any.whl").touch()
+
+
+def test_what_is_installed_is_taken(found, tmp_path):
+    wheels(tmp_path, "0.2.0")
+    assert found(tmp_path, missing=())["PACKAGE"] is None
+
+
+def test_a_checkout_is_found_in_above_and_below_a_folder(found, tmp_path):
+    root = RECIPES.parent
+    for folder in (RECIPES, root, RECIPES.parent / "tests" / "frozen"):
+        assert found(folder)["PACKAGE"] == root
+    # As in Colab, whose folder is /content, above which is nothing.
+    (tmp_path / "widenet_keras").symlink_to(root)
+    assert found(tmp_path)["PACKAGE"] == tmp_path / "widenet_keras"
+    assert found(tmp_path, PACKAGE="git+x")["PACKAGE"] == "git+x"
+
+
+def test_a_folder_with_its_name_is_not_the_package(found, tmp_path, monkeypatch):
+    (tmp_path / "a_name_of_nothing").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    is_there = found(tmp_path, missing=())["is_there"]
+    assert importlib.util.find_spec("a_name_of_nothing") is not None
+    assert not is_there("a_name_of_nothing")
+    assert is_there("widenet_keras")
+
+
+def test_the_newest_wheel_in_the_folder_is_taken(found, tmp_path):
+    wheels(tmp_path, "0.9.0", "0.10.0.dev0", "0.10.0", "0.2.0")
+    # What a browser calls it when it is downloaded again; pip does not read that.
+    (tmp_path / "widenet_keras-0.11.0-py3-none-any (1).whl").touch()
+    assert found(tmp_path)["PACKAGE"].name == "widenet_keras-0.10.0-py3-none-any.whl"
+
+
+def in_colab(monkeypatch, files):
+    """Puts the module that Colab has in its place; somebody uploads files."""
+    colab = SimpleNamespace(files=SimpleNamespace(upload=lambda: files))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+
+
+def test_colab_asks_for_a_wheel(found, monkeypatch, tmp_path):
+    in_colab(monkeypatch, {"widenet_keras-0.2.0-py3-none-any (1).whl": b"wheel"})
+    path = tmp_path / "widenet_keras-0.2.0-py3-none-any.whl"
+    assert found(tmp_path)["PACKAGE"] == path
+    assert path.read_bytes() == b"wheel"
+    # It is asked for once.
+    in_colab(monkeypatch, {})
+    assert found(tmp_path)["PACKAGE"] == path
+
+
+@pytest.mark.parametrize("colab", [False, True])
+def test_a_notebook_without_the_package_says_so(found, monkeypatch, tmp_path, colab):
+    if colab:
+        in_colab(monkeypatch, {"photo.png": b""})
+    with pytest.raises(SystemExit, match="wheel into this folder, or set PACKAGE"):
+        found(tmp_path)
+
+
+def installed(monkeypatch, names, fails=False):
+    """Returns what pip installs after the package was found, and what stays."""
+    calls = []
+
+    def run(words, **options):
+        calls.append(words)
+        if "-c" in words:
+            calls.append(Path(words[words.index("-c") + 1]).read_text().splitlines())
+        return SimpleNamespace(returncode=int(fails and "install" in words))
+
+    listed = "keras==3.13.2\nwidenet_keras==0.1.0\njax==0.7.2\n"
+    monkeypatch.setattr(subprocess, "check_output", lambda words, **_: listed)
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("glob.glob", lambda name: [])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    names_of("install", "install-parts", **names)
+    if not calls:
+        return None
+    words, kept = calls
+    return words[words.index("-c") + 2 :], kept
+
+
+PARTS = "[jax,plot,tensorflow,tfds]"
+
+
+def test_what_is_there_keeps_its_version(found, monkeypatch, tmp_path):
+    wheels(tmp_path, "0.2.0")
+    words, kept = installed(monkeypatch, found(tmp_path))
+    assert words == [f"{tmp_path}/widenet_keras-0.2.0-py3-none-any.whl{PARTS}"]
+    assert kept == ["keras==3.13.2", "jax==0.7.2"]
+    with pytest.raises(SystemExit, match="what to upgrade"):
+        installed(monkeypatch, found(tmp_path), fails=True)
+
+
+def test_a_checkout_is_installed_as_it_stands(found, monkeypatch):
+    words, _ = installed(monkeypatch, found(RECIPES))
+    assert words == ["-e", f"{RECIPES.parent}{PARTS}"]
+    words, _ = installed(monkeypatch, found(RECIPES, PACKAGE="git+https://x"))
+    assert words == [f"widenet_keras{PARTS} @ git+https://x"]
+
+
+def test_only_what_is_missing_is_installed(found, monkeypatch, tmp_path):
+    for name in ("jax", "matplotlib", "tensorflow", "tensorflow_datasets"):
+        pytest.importorskip(name)
+    assert installed(monkeypatch, found(tmp_path, missing=())) is None
+    words, _ = installed(monkeypatch, found(tmp_path, missing=("jax",)))
+    assert words == [f"widenet_keras{PARTS}"]
 
 
 def settings(monkeypatch, platform="cpu", **environment):
@@ -103,10 +218,7 @@ def settings(monkeypatch, platform="cpu", **environment):
         monkeypatch.delenv(name)
     for name, value in environment.items():
         monkeypatch.setenv(f"WIDENET_{name}", value)
-    [cell] = [cell for cell in cells("code") if cell["id"] == "settings"]
-    names = {"os": os, "device": SimpleNamespace(platform=platform)}
-    exec(python(cell), names)
-    return names
+    return names_of("settings", os=os, device=SimpleNamespace(platform=platform))
 
 
 def test_the_settings_are_those_of_the_recipe(monkeypatch):
@@ -146,9 +258,7 @@ def run(script, **settings):
 @pytest.mark.slow
 def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     script = tmp_path / "notebook.py"
-    # What IPython defines for every notebook.
-    code = ["display = print", *map(python, cells("code"))]
-    script.write_text("\n\n".join(code))
+    script.write_text(as_script())
     output = tmp_path / "run"
     changed = {
         "DATA": folders,
@@ -161,6 +271,7 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     }
     printed = run(script, **changed)
     assert "24 images in 3 class folders" in printed
+    assert "compiling the first step ..." in printed
     assert "epoch 2/2" in printed
     names = ["model.keras", "model.tflite", "saved_model/saved_model.pb"]
     names += ["curves.png", "routing.png", "load/epoch_0002.png"]

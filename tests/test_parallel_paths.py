@@ -13,7 +13,7 @@ from widenet_keras.conversions.measure import measure_latency
 from widenet_keras.layers.paths_math import Mixture, mixed
 from widenet_keras.layers.pieces import KINDS, Piece
 from widenet_keras.models.description import describe, parameters_of_parts
-from widenet_keras.models.memory import built_size, parameter_count
+from widenet_keras.models.memory_use import built_size, parameter_count
 from widenet_keras.models.weights import weights_by_path as variables_by_path
 
 TOKENS = np.random.default_rng(3).normal(size=(2, 7, 12)).astype("float32")

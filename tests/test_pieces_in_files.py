@@ -16,7 +16,7 @@ from widenet_keras import (
     RelativeKeys,
     ResidualScale,
 )
-from widenet_keras.exports.routers import is_router, router_kernels
+from widenet_keras.exports.int8 import is_router, router_kernels
 
 PIECES = (
     LoRA(8, on=EVERYWHERE),

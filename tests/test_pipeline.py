@@ -118,7 +118,7 @@ def test_order(sources, kind):
 
 def empty_images(number):
     class Fields:
-        count, labels = number, np.arange(number)
+        count, targets = number, np.arange(number)
         images = np.zeros((number, 1, 1, 1), "uint8")
 
     return Fields

@@ -1,22 +1,29 @@
 """Pictures: a PNG on disk, and the panels that they promise."""
 
 import builtins
+import dataclasses
 
 import numpy as np
 import pytest
 from conftest import one_line, tiny_images, tiny_model
 
-from widenet_keras import (
+from widenet_keras.models.attention_map import AttentionMap
+from widenet_keras.models.routing_map import RoutingMap
+from widenet_keras.plot import (
+    EXPERT_COLORS,
+    plot_attention,
     plot_class_experts,
+    plot_explanation,
     plot_history,
     plot_load_history,
     plot_patches,
     plot_routing,
 )
-from widenet_keras.models.routing_map import RoutingMap
 from widenet_keras.plot.classes import class_usage
+from widenet_keras.plot.figure import expert_colors
 
 PNG = b"\x89PNG\r\n\x1a\n"
+LOAD = "fraction of the choices of {} that each expert got ({} is fair)"
 HISTORY = {
     "loss": [3.0, 2.0, 1.0, 0.5],
     "task_loss": [2.9, 1.9, 0.9, 0.4],
@@ -46,6 +53,14 @@ def routing_map(
     )
 
 
+def attention_map(steps=3, grid=(2, 3), images=2):
+    """Returns a map of random attention of two heads, read by the class token."""
+    tokens = grid[0] * grid[1] + 1
+    weights = np.random.default_rng(0).uniform(size=(steps, images, 2, tokens, tokens))
+    weights = (weights / weights.sum(-1, keepdims=True)).astype("float32")
+    return AttentionMap(weights, (2,) * steps, grid, True, 0, (0, 1))
+
+
 def images_for(channels=3, count=2):
     random = np.random.default_rng(0)
     return random.uniform(-1, 1, (count, 8, 12, channels)).astype("float32")
@@ -71,14 +86,15 @@ def test_plot_routing_of_a_model(tmp_path):
     path = tmp_path / "routing.png"
     figure = plot_routing(model.routing(images), images, index=1, path=path)
     assert path.read_bytes().startswith(PNG)
-    assert titles(figure) == ["image", "step 1", "step 2"]
+    image, *steps = titles(figure)
+    assert image.startswith("model: ")
+    assert steps == ["step 1", "step 2", LOAD.format("2 images", 0.25)]
 
 
 def test_plot_routing_axes():
     figure = plot_routing(routing_map(), images_for())
-    assert titles(figure) == ["image", "step 0", "step 1", "step 2"]
-    # Four pictures, the load map and its colour bar.
-    assert len(figure.axes) == 6
+    steps = ["step 0", "step 1", "step 2"]
+    assert titles(figure) == ["image", *steps, LOAD.format("2 images", 0.25)]
     load = load_axis(figure)
     assert [label.get_text() for label in load.get_xticklabels()] == ["0", "1", "2"]
     assert len(load.get_yticks()) == 4
@@ -108,7 +124,8 @@ def test_plot_routing_shows_the_first_choices(class_token, registers):
 
 def test_plot_routing_of_many_steps():
     figure = plot_routing(routing_map(steps=tuple(range(3, 15))), images_for())
-    assert titles(figure) == ["image", *(f"step {step}" for step in range(3, 15))]
+    steps = [f"step {step}" for step in range(3, 15)]
+    assert titles(figure)[:-1] == ["image", *steps]
 
 
 @pytest.mark.parametrize("experts", [4, 16, 24])
@@ -121,13 +138,76 @@ def test_plot_routing_colours_are_those_of_the_labels(experts):
     for expert, label in enumerate(labels):
         row, column = np.argwhere(routing.patch_experts(0)[0] == expert)[0]
         shown = picture.to_rgba(picture.get_array(), alpha=1.0)[row, column]
-        np.testing.assert_allclose(shown, label.get_color(), atol=1e-6)
+        under = label.get_bbox_patch().get_facecolor()
+        np.testing.assert_allclose(shown, under, atol=1e-6)
+        assert label.get_color() in ("black", "white")
 
 
 def test_plot_routing_leaves_out_numbers_that_would_not_fit():
     steps = tuple(range(12))
     figure = plot_routing(routing_map(experts=24, steps=steps), images_for())
     assert not load_axis(figure).texts
+
+
+def answers(found, logits=((3.0, 1.0, 0.0), (0.0, 1.0, 0.0)), names=None):
+    """A map with what the model answered."""
+    logits = np.array(logits, "float32")
+    return dataclasses.replace(found, logits=logits, class_names=names)
+
+
+def test_an_image_is_named_by_class_and_answer():
+    figure = plot_routing(answers(routing_map()), images_for(), labels=[2, 1])
+    # exp(3) / (exp(3) + exp(1) + 1)
+    assert titles(figure)[0] == "class: 2\nmodel: 0, 84 %"
+    names = ["$\\frac", "b\nc", "owl" * 9]
+    found = answers(routing_map(), names=names)
+    for draw in (plot_routing, plot_attention):
+        given = attention_map() if draw is plot_attention else routing_map()
+        given = answers(given, names=names)
+        figure = draw(given, images_for(), labels=np.array([2, 1]), index=1)
+        assert titles(figure)[0] == "class: b\\nc\nmodel: b\\nc, 58 %"
+    figure = plot_routing(found, images_for(), labels=[2, 1])
+    figure.canvas.draw()
+    assert titles(figure)[0] == "class: owlow…lowl\nmodel: $\\frac, 84 %"
+    figure = plot_routing(found, images_for(), class_names=["x", "y", "z"])
+    assert titles(figure)[0] == "model: x, 84 %"
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"labels": [1]}, "plot_routing: labels of shape (1,)"),
+        ({"labels": [0.5, 1]}, "float64"),
+        ({"labels": [0, 3], "class_names": "abc"}, "3 class names and 4 classes"),
+        ({"class_names": "ab"}, "2 class names and 3 classes"),
+    ],
+)
+def test_labels_and_names_that_do_not_fit(fields, words):
+    with pytest.raises(ValueError) as error:  # noqa: PT011
+        plot_routing(answers(routing_map()), images_for(), **fields)
+    assert words in one_line(error)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 12), (12, 8)])
+@pytest.mark.parametrize("steps", [1, 3, 12])
+def test_nothing_is_cut_off(size, steps):
+    images = np.zeros((2, *size, 3), "float32")
+    names = ["a name that is long"] * 3
+    where = answers(routing_map(steps=tuple(range(steps))), names=names)
+    seen = answers(attention_map(steps), names=names)
+    for figure in (
+        plot_routing(where, images, labels=[0, 1]),
+        plot_attention(seen, images, labels=[0, 1]),
+        plot_explanation(seen, images, where, labels=[0, 1]),
+    ):
+        figure.canvas.draw()
+        texts = [axis.title for axis in figure.axes]
+        texts += figure.texts + [text for part in figure.subfigs for text in part.texts]
+        for text in texts:
+            box = text.get_window_extent()
+            assert min(box.x0, box.y0) >= 0
+            assert box.x1 <= figure.bbox.x1
+            assert box.y1 <= figure.bbox.y1
 
 
 @pytest.mark.parametrize("index", [2, -3])
@@ -141,6 +221,66 @@ def test_plot_routing_with_other_images():
     with pytest.raises(ValueError, match="map of 2") as error:
         plot_routing(routing_map(), images_for(count=3))
     assert "3 images" in one_line(error)
+
+
+def test_plot_attention(tmp_path):
+    found, path = attention_map(), tmp_path / "attention.png"
+    figure = plot_attention(found, images_for(1), index=1, path=path)
+    assert path.read_bytes().startswith(PNG)
+    assert [title.split(":")[0] for title in titles(figure)] == [
+        "image",
+        "step 0",
+        "step 1",
+        "step 2",
+    ]
+    received = found.received(1)[2]
+    title = f"step 2: {7 * received.max():.1f} x"
+    shown = panel(figure, title).images[1].get_array()
+    np.testing.assert_array_equal(shown, received)
+    figure = plot_attention(attention_map(steps=24), images_for())
+    assert len(titles(figure)) == 13
+
+
+def test_plot_attention_of_other_images():
+    for call in (
+        lambda: plot_attention(attention_map(), images_for(count=3)),
+        lambda: plot_attention(attention_map(), images_for(), index=2),
+        lambda: plot_explanation(attention_map(), images_for(), routing_map(images=3)),
+    ):
+        with pytest.raises(ValueError, match="map of") as error:
+            call()
+        one_line(error)
+
+
+def test_plot_explanation(tmp_path):
+    path = tmp_path / "explanation.png"
+    seen = answers(attention_map(7))
+    where = routing_map(steps=(5, 6))
+    figure = plot_explanation(seen, images_for(), where, index=1, path=path)
+    assert path.read_bytes().startswith(PNG)
+    found = titles(figure)
+    assert found[:2] == ["model: 1, 58 %", "most probable classes"]
+    steps = [title.split(":")[0] for title in found[2:7]]
+    assert steps == ["step 0", "step 2", "step 3", "step 4", "step 6"]
+    assert found[7:] == ["step 5", "step 6", LOAD.format("this image", 0.25)]
+    shares = [float(text.get_text()) for text in load_axis(figure).texts]
+    wanted = [(where.experts[0, 1] == expert).mean() for expert in range(4)]
+    np.testing.assert_allclose(shares[:4], wanted, atol=0.005)
+    bars = [bar.get_width() for bar in figure.axes[1].patches]
+    np.testing.assert_allclose(bars, [0.576, 0.212, 0.212], atol=1e-3)
+
+
+def test_plot_explanation_of_a_vit_has_attention_alone():
+    figure = plot_explanation(attention_map(), images_for())
+    assert len(titles(figure)) == 4
+    assert not any("fraction" in title for title in titles(figure))
+
+
+def test_experts_have_one_colour_in_all_pictures():
+    few, many = (expert_colors(count).colors for count in (3, 20))
+    assert few == many[:3]
+    assert len(set(EXPERT_COLORS)) == 20
+    assert expert_colors(24).N == 20
 
 
 def test_plot_patches(tmp_path):
@@ -235,9 +375,9 @@ def test_the_legend_is_inside_and_over_nothing(steps, experts):
 
 def test_the_lowest_panel_of_every_column_has_numbers():
     usage = plot_class_experts(
-        routing_map(steps=tuple(range(8)), images=3), [0, 1, 1], path=None
+        routing_map(steps=tuple(range(6)), images=3), [0, 1, 1], path=None
     )
-    history = plot_load_history([1, 2], range(8), np.full((2, 8, 4), 0.25))
+    history = plot_load_history([1, 2], range(6), np.full((2, 6, 4), 0.25))
     for figure in (usage, history):
         figure.canvas.draw()
         named = {
@@ -247,8 +387,8 @@ def test_the_lowest_panel_of_every_column_has_numbers():
             )
             for axis in figure.axes
         }
-        # Six in a row: below steps 2 to 5 there is nothing.
-        assert [named[f"step {step}"] for step in range(8)] == [False] * 2 + [True] * 6
+        # Four in a row: below steps 2 and 3 there is nothing.
+        assert [named[f"step {step}"] for step in range(6)] == [False] * 2 + [True] * 4
 
 
 def test_of_many_classes_those_are_drawn_that_differ_most():

@@ -9,10 +9,10 @@ import pytest
 from conftest import numpy, one_line, slow, tiny_images, tiny_model
 
 import widenet_keras
-from widenet_keras.data.array_augmentation import evaluated
 from widenet_keras.data.colours import with_channels
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.models.preprocessor import Preprocessor
+from widenet_keras.models.resizing import evaluated
 
 GEOMETRIES = {
     "crop": Preprocessing(crop_pct=0.9),

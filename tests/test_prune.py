@@ -1,5 +1,6 @@
 """Units that the loss moves least with: which they are, what is left without them."""
 
+import importlib
 import itertools
 import math
 import subprocess
@@ -13,7 +14,6 @@ from conftest import numpy, one_line, slow, slow_on, tiny_images, tiny_model
 from test_prune_prompts import NOISY, task_loss
 
 from widenet_keras import LoRA, Prompt, forward_flops, prune, untie
-from widenet_keras.conversions import prune as prune_module
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.importance import importance
 from widenet_keras.conversions.selection import kept_units, least_cost
@@ -21,6 +21,8 @@ from widenet_keras.conversions.units import PART_OF, unit_sets, units_of
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.routing.router import ROUTERS
 
+# The name of the package is the function.
+prune_module = importlib.import_module("widenet_keras.conversions.prune")
 IMAGES, LABELS = tiny_images(8), np.arange(8) % 5
 # Heads of 12 dimensions, of which some can go.
 SIZES = {"width": 24, "heads": 2}

@@ -6,6 +6,7 @@ import pytest
 from conftest import BACKEND, KINDS, numpy, one_line, slow, tiny_images, tiny_model
 
 import widenet_keras
+from widenet_keras.utils.rounding import in_float16, in_int8
 
 
 # A ViT-MoE has dense and routed blocks; where models compile it stands for all.
@@ -98,3 +99,52 @@ def test_what_cannot_be_is_one_line():
     with pytest.raises(ValueError, match="export the float model") as error:
         widenet_keras.export(model, "model.tflite", "litert")
     one_line(error)
+
+
+def test_int8_numbers_and_their_scales_are_those_of_a_loop():
+    value = np.random.default_rng(0).normal(size=(3, 20, 4)).astype("float32")
+    value[1] *= 100
+    value[2, :, 3] = 0
+    numbers, scale = in_int8(value, axis=-2)
+    assert (numbers.dtype, scale.dtype) == (np.int8, np.float32)
+    for expert, channel in np.ndindex(3, 4):
+        column = value[expert, :, channel]
+        wanted = np.float32(max(abs(each) for each in column)) / np.float32(127)
+        # A channel of zeros has a scale that divides it.
+        assert scale[expert, 0, channel] == (wanted or np.float32(1e-12 / 127))
+        rounded = [round(float(each / wanted)) if wanted else 0 for each in column]
+        assert numbers[expert, :, channel].tolist() == rounded
+    assert np.abs(numbers.max(axis=1)).max() == 127 >= -numbers.min()
+
+
+def test_float16_holds_what_is_too_large_as_its_largest():
+    found = in_float16(np.array([1 / 3, -1e6, 70000.0, 2.0**-25], "float32"))
+    assert found.dtype == np.float16
+    assert found.tolist() == [0.333251953125, -65504.0, 65504.0, 0.0]
+
+
+def test_every_format_stores_the_same_numbers():
+    onnx = pytest.importorskip("onnx")
+    from widenet_keras.exports.graphs_tensorflow import StoredWeight
+    from widenet_keras.exports.onnx_weights import stored_smaller
+
+    model = tiny_model(width=48, expert_dim=64)
+    experts = model.encoder.blocks[0].feed_forward.experts
+    kernel = numpy(experts.hidden_kernel)
+    wanted, scale = in_int8(kernel, axis=-2)
+
+    saved = StoredWeight(experts.hidden_kernel, "dynamic_int8")
+    graph = onnx.helper.make_graph(
+        [], "g", [], [], [onnx.numpy_helper.from_array(kernel, "kernel")]
+    )
+    proto = onnx.helper.make_model(graph)
+    stored_smaller(proto, "dynamic_int8", [])
+    of_onnx = map(onnx.numpy_helper.to_array, proto.graph.initializer)
+    model.quantize("int8")
+    for numbers, by in (
+        (saved.stored.numpy(), saved.scale.numpy()),
+        of_onnx,
+        (numpy(experts.hidden_kernel), numpy(experts.hidden_scale)),
+    ):
+        np.testing.assert_array_equal(numbers, wanted)
+        np.testing.assert_array_equal(by, scale)

@@ -22,6 +22,8 @@ from widenet_keras.data import labelled, open_source, write_tfrecords
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.runs.checkpoints import Checkpoints
+from widenet_keras.runs.recipe import train
+from widenet_keras.training.terms_options import Terms
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.roles import role_of
 
@@ -54,7 +56,7 @@ def recipe(name):
 def run(name, *arguments):
     """Runs a recipe as its command line would."""
     module = recipe(name)
-    run_command(module.main, module.Recipe, name, [str(a) for a in arguments])
+    run_command(train, module.Recipe, name, [str(a) for a in arguments])
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +139,7 @@ def check_going_on(tmp_path, arguments, capsys):
     run("imagenet", *arguments, "--output", tmp_path / "whole")
     printed = capsys.readouterr().out
     assert "2 epochs of 3 batches of 4 images" in printed
-    assert "validation accuracy: " in printed
+    assert "test accuracy: " in printed
     one = [*arguments, "--output", tmp_path / "run"]
     run_killed_after_an_epoch(*one)
     run("imagenet", *one)
@@ -228,7 +230,7 @@ def test_what_is_not_asked_for_is_no_setting(tmp_path, teachers):
         settings = module.Recipe(**given).settings()
         assert not (names | tokens) & settings.keys()
         assert ("frozen" in settings) == (name == "transfer")
-        terms = module.Terms(teacher=teachers / "fits.keras", alpha=0.5)
+        terms = Terms(teacher=teachers / "fits.keras", alpha=0.5)
         settings = module.Recipe(**given, terms=terms).settings()
         found = (names | tokens) & settings.keys()
         assert found == names - {"terms", "consistency"}
@@ -421,7 +423,7 @@ def test_a_model_from_nothing_has_its_form_alone(trained, arrays, tmp_path):
     module = recipe("transfer")
     given = {"weights": str(folder / "model.keras"), "data": "", "output": tmp_path}
     data = open_source(arrays, "train")
-    fresh = module.starting_model(module.Recipe(**given, train="from_nothing"), data)
+    fresh = module.Recipe(**given, train="from_nothing").starting_model(data)
     assert fresh.config == model.config
     assert fresh.preprocessing == model.preprocessing
     kernel = fresh.embedding.weights[0]

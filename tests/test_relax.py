@@ -16,7 +16,7 @@ from widenet_keras.conversions.low_rank import (
     row_of,
 )
 from widenet_keras.conversions.tied_weights import groups_of
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.models.weights import read, weights_by_path
 from widenet_keras.utils.roles import role_of
 

@@ -1,7 +1,7 @@
 """What the pages say of trainings is what the files of the runs say."""
 
-import csv
 import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -11,20 +11,24 @@ from front_page import README, table
 pytest.importorskip("tyro")
 
 ROOT = Path(__file__).parents[1]
+import study as studies  # noqa: E402
+import study_tables  # noqa: E402
+from matplotlib import __version__ as matplotlib_version  # noqa: E402
+from PIL import Image  # noqa: E402
 from study import Study  # noqa: E402
 from study_rows import Rows  # noqa: E402
-from study_tables import as_lines, compare, markdown_tables, summarize  # noqa: E402
-from study_variants import PAIRS, VARIANTS  # noqa: E402
+from study_tables import compare, markdown_tables, summarize  # noqa: E402
+from study_variants import MAIN, PAIRS, VARIANTS  # noqa: E402
 
 import widenet_keras  # noqa: E402
 from widenet_keras.models.config import WideNetConfig  # noqa: E402
 from widenet_keras.utils.tables import read_rows  # noqa: E402
 
-RESULTS = ROOT / "recipes" / "results"
+RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text()
 FRONT = README.read_text()
-STUDIES = sorted(path.parent for path in RESULTS.glob("*/study.json"))
-TUNING = sorted(path.parent for path in RESULTS.glob("tuning/*/metrics.json"))
+STUDIES = sorted(path.parent for path in RESULTS.glob("study_*/results.csv"))
+TUNING = read_rows(RESULTS / "tuning" / "results.csv")
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
 ON_FRONT = {"CIFAR-10": "study_cifar10", "Fashion-MNIST": "study_fashion_mnist"}
 CLAIMS = {
@@ -43,6 +47,11 @@ DIGITS = {
 }
 
 
+def rows_of(folder):
+    """Returns the rows of a study."""
+    return Rows(RESULTS / folder, order=VARIANTS).all()
+
+
 def row_of(name):
     """Returns the one row of the page that ends with the name of a folder."""
     [row] = [line for line in PAGE.splitlines() if line.endswith(f"| `{name}` |")]
@@ -56,25 +65,74 @@ def test_a_run_on_the_page(folder):
     assert f"{accuracy:.3f}" in FRONT
 
 
-@pytest.mark.parametrize("folder", TUNING, ids=lambda folder: folder.name)
-def test_a_tuning_run_on_the_page(folder):
-    accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
-    assert f"| {accuracy:.4f} |" in row_of(f"tuning/{folder.name}")
-    assert (folder / "settings.json").exists()
+@pytest.mark.parametrize("run", TUNING, ids=lambda run: run["run"])
+def test_a_tuning_run_on_the_page(run):
+    # Those that were stopped have none.
+    if run["accuracy"]:
+        row = row_of(run["run"])
+        assert f"| {float(run['accuracy']):.4f} |" in row
+        rate = float(run["optimization.learning_rate"])
+        assert rate in [number(cell) for cell in row.split("|")]
+        assert f"| {run['epochs']} |" in row
+    else:
+        assert f"`{run['run']}`" in PAGE
+
+
+def number(cell):
+    """Returns the number in a cell, None if there is none."""
+    try:
+        return float(cell)
+    except ValueError:
+        return None
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_a_study_on_the_page(folder):
-    rows = Rows(folder).all(list(VARIANTS))
-    tables = markdown_tables(rows, PAIRS)
-    assert (folder / "results.md").read_text() == tables
-    assert tables.strip() in PAGE
-    with (folder / "results.csv").open(newline="") as file:
-        lines = list(csv.DictReader(file))
-    assert lines == [
-        {name: "" if value is None else str(value) for name, value in line.items()}
-        for line in as_lines(rows)
-    ]
+    assert markdown_tables(rows_of(folder), PAIRS).strip() in PAGE
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_epochs_of_a_study_end_where_its_rows_do(folder):
+    last = {}
+    for line in read_rows(folder / "history.csv"):
+        last[line["variant"], int(line["seed"])] = line
+    settings = json.loads((folder / "settings.json").read_text())
+    for row in rows_of(folder):
+        line = last.pop((row.variant, row.seed))
+        assert line["epoch"] == str(settings["epochs"])
+        assert round(float(line["accuracy"]), 4) == row.train_accuracy
+    assert not last
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_a_study_goes_on_from_what_is_kept_of_it(folder, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "study"
+    shutil.copytree(folder, copy)
+    settings = json.loads((folder / "settings.json").read_text())
+    monkeypatch.setattr(studies, "check_data", lambda study: None)
+    monkeypatch.setattr(Study, "settings", lambda study: settings)
+    monkeypatch.setattr(Study, "base", lambda study: settings["fields"])
+    rows = rows_of(folder)
+    for row in rows:
+        runs = {"variants": (row.variant,), "seeds": (row.seed,)}
+        studies.check_rows(Rows(copy), Study(data="", output=copy, **runs))
+    variants = tuple({row.variant for row in rows})
+    seeds = tuple({row.seed for row in rows})
+    studies.main(Study(data="", output=copy, variants=variants, seeds=seeds))
+    assert f"{len(rows)} runs, {len(rows)} of them finished" in capsys.readouterr().out
+    for name in ("results.csv", "history.csv", "settings.json"):
+        assert (copy / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
+def test_the_pictures_of_a_study_are_of_its_rows(folder, tmp_path):
+    study_tables.write_tables(tmp_path, rows_of(folder), MAIN, PAIRS)
+    for name in study_tables.AXES:
+        with Image.open(folder / name) as kept, Image.open(tmp_path / name) as fresh:
+            made_by = f"Matplotlib version{matplotlib_version}"
+            # Other versions place a pixel here and there otherwise.
+            if kept.text["Software"].startswith(made_by):
+                assert kept.tobytes() == fresh.tobytes(), name
 
 
 def test_the_unfinished_study_on_the_page():
@@ -82,10 +140,10 @@ def test_the_unfinished_study_on_the_page():
     study = Study(data="", output=folder, budget="gpu")
     settings = json.loads((folder / "settings.json").read_text())
     assert settings["fields"] == json.loads(json.dumps(study.base()))
+    history = read_rows(folder / "history.csv")
     for variant in ("vit", "vit_moe", "widenet"):
-        files = sorted(folder.glob(f"{variant}/*/history.csv"))
-        tables = [read_rows(file) for file in files]
-        assert len(tables) == 3
+        lines = [line for line in history if line["variant"] == variant]
+        tables = [[line for line in lines if line["seed"] == s] for s in "012"]
         seen = [[float(row["val_accuracy"]) for row in rows[:39]] for rows in tables]
         means = [f"{statistics.mean(each[n - 1] for each in seen):.4f}" for n in EPOCHS]
         last = [each[38] for each in seen]
@@ -107,7 +165,7 @@ def test_there_is_something_to_hold_the_pages_to():
 def test_the_studies_of_the_front_page():
     rows = []
     for images, folder in ON_FRONT.items():
-        summary = summarize(Rows(RESULTS / folder).all([]))
+        summary = summarize(rows_of(folder))
         summary = {row["variant"]: row for row in summary}
         shown = ("vit", "vit_moe", "widenet", "shared_norms")
         rows += [
@@ -125,8 +183,8 @@ def test_the_studies_of_the_front_page():
 
 
 def test_the_claims_in_one_place():
-    studies = ("study_cifar10", "study_fashion_mnist", "study_few_images")
-    found = [compare(Rows(RESULTS / name).all([]), PAIRS) for name in studies]
+    names = ("study_cifar10", "study_fashion_mnist", "study_few_images")
+    found = [compare(rows_of(name), PAIRS) for name in names]
     for other in ("vit", "vit_moe", "shared_norms"):
         [row] = [line for line in PAGE.splitlines() if line.startswith(CLAIMS[other])]
         cells = [
@@ -141,18 +199,19 @@ def test_the_claims_in_one_place():
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_transfers_on_the_page(way):
-    folders = sorted((RESULTS / "transfer" / way).glob("seed_*"))
-    read = lambda name: [json.loads((f / name).read_text()) for f in folders]  # noqa: E731
-    seen = [each["accuracy"] for each in read("metrics.json")]
-    assert len(seen) == 3
-    settings = read("settings.json")[0]
-    assert (settings["train"], settings["train_images"]) == (way, 1000)
+    lines = read_rows(RESULTS / "transfer" / "results.csv")
+    runs = [line for line in lines if line["run"].startswith(f"{way}/")]
+    seen = [float(run["accuracy"]) for run in runs]
+    assert [run["seed"] for run in runs] == ["0", "1", "2"]
+    settings = json.loads((RESULTS / "transfer" / "settings.json").read_text())
+    assert settings["train_images"] == 1000
+    assert {run["train"] for run in runs} == {way}
     mean = statistics.mean(seen)
     assert f"{mean:.3f}" in FRONT
     each = ", ".join(f"{accuracy:.4f}" for accuracy in seen)
-    rate, epochs = settings["optimization"]["learning_rate"], settings["epochs"]
+    rate, epochs = float(runs[0]["optimization.learning_rate"]), runs[0]["epochs"]
     spread = f"{statistics.stdev(seen):.4f}"
-    cells = [f"{rate:g}", f"{epochs}", f"{mean:.4f}", spread, each]
+    cells = [f"{rate:g}", epochs, f"{mean:.4f}", spread, each]
     rows = [line for line in PAGE.splitlines() if line.startswith(f"| `{way}` |")]
     assert [row for row in rows if row.endswith(f"| {' | '.join(cells)} |")]
 
@@ -166,19 +225,114 @@ def test_how_the_transfers_were_tuned():
 
 def test_the_digits_of_the_front_page():
     rows = []
+    found = {line["run"]: line for line in read_rows(RESULTS / "digits/results.csv")}
+    assert found.keys() == DIGITS.keys()
     for name, flags in DIGITS.items():
-        found = json.loads((RESULTS / "digits" / f"{name}.json").read_text())
-        assert name == f"{found['backend']}_seed_{found['seed']}"
         rows.append(
             [
                 f"`python recipes/digits.py {flags}`",
-                f"{found['test_accuracy']:.3f}",
-                f"{found['seconds']:.0f}",
+                f"{float(found[name]['test_accuracy']):.3f}",
+                f"{float(found[name]['seconds']):.0f}",
             ]
         )
     assert table("| command | test accuracy on 450 digits |") == rows
 
 
+def minutes_of(folder, images, name="run", of="", epochs=None):
+    """Returns the median over runs of the minutes that their epochs took."""
+    spent = {}
+    for line in read_rows(RESULTS / folder / "history.csv"):
+        of_these = line.get(name, "").partition("/")[0] == of
+        if of_these and int(line["epoch"]) <= (epochs or int(line["epoch"])):
+            run = line.get("seed", line.get("run"))
+            seconds = images / float(line["images_per_second"])
+            spent[run] = spent.get(run, 0.0) + seconds / 60
+    return f"{statistics.median(spent.values()):.1f}"
+
+
+def of_digits():
+    """Yields the rows of the digits in the table for who begins."""
+    lines = read_rows(RESULTS / "digits" / "results.csv")
+    lines = [line for line in lines if line["backend"] == "tensorflow"]
+    minutes = statistics.median(float(line["seconds"]) / 60 for line in lines)
+    mean = statistics.mean(float(line["test_accuracy"]) for line in lines)
+    first = lines[0]
+    yield (int(first["parameters"]), first["epochs"], f"{minutes:.1f}¹", "-", mean)
+
+
+def of_transfers():
+    """Yields those of 1,000 images of Fashion-MNIST."""
+    lines = read_rows(RESULTS / "transfer" / "results.csv")
+    for way in ("everything", "norms_and_head", "probe", "from_nothing"):
+        runs = [line for line in lines if line["run"].startswith(f"{way}/")]
+        mean = statistics.mean(float(run["accuracy"]) for run in runs)
+        spent = minutes_of("transfer", 1000, of=way)
+        yield 698_218, runs[0]["epochs"], spent, "-", mean
+
+
+def of_study(folder, images, variants):
+    """Yields those of a study, whose runs had one core each."""
+    settings = json.loads((RESULTS / folder / "settings.json").read_text())
+    summary = {row["variant"]: row for row in summarize(rows_of(folder))}
+    for name in variants:
+        spent = f"{minutes_of(folder, images, 'variant', name)}\\*"
+        found = summary[name]
+        epochs = str(settings["epochs"])
+        yield found["parameters"], epochs, spent, "-", found["accuracy"]
+
+
+def of_one_run(folder, images, parameters):
+    """Yields that of a single run."""
+    metrics = json.loads((RESULTS / folder / "metrics.json").read_text())
+    epochs = str(len(read_rows(RESULTS / folder / "history.csv")))
+    spent = minutes_of(folder, images)
+    yield parameters, epochs, spent, "-", metrics["accuracy"]
+
+
+def of_smaller(folder, methods):
+    """Yields those of models that were made smaller."""
+    for name in methods:
+        lines = read_rows(RESULTS / folder / "results.csv")
+        rows = [line for line in lines if line["variant"] == name]
+        accuracies = [json.loads(row["accuracies"]) for row in rows]
+        spent = statistics.median(
+            float(row["minutes"]) for row in rows if row["minutes"]
+        )
+        mean = statistics.mean(each[-1] for each in accuracies)
+        epochs = str(len(accuracies[0]) - 1)
+        yield int(rows[0]["parameters"]), epochs, f"{spent:.1f}¹", "-", mean
+
+
+def of_gpu():
+    """Yields those of the study on a GPU."""
+    folder = "study_gpu_unfinished"
+    lines = read_rows(RESULTS / folder / "history.csv")
+    for name, count in (("vit", 8_014_602), ("widenet", 1_966_858)):
+        runs = [line for line in lines if line["variant"] == name]
+        last = [float(line["val_accuracy"]) for line in runs if line["epoch"] == "39"]
+        spent = f"{minutes_of(folder, 25_000, 'variant', name, 39)}†"
+        yield count, "39 of 60", "-", spent, statistics.mean(last)
+
+
+def test_the_table_for_who_begins():
+    rows = [
+        *of_digits(),
+        *of_smaller("systems_smaller_digits", ("prune",)),
+        *of_transfers(),
+        *of_study("study_few_images", 5000, ("vit", "widenet")),
+        *of_study("study_cifar10", 50_000, ("vit", "widenet", "vit_moe")),
+        *of_smaller("systems_smaller_cifar10", ("prune",)),
+        *of_smaller("systems_cifar10", ("rank_16",)),
+        *of_study("study_fashion_mnist", 60_000, ("vit", "widenet")),
+        *of_one_run("fashion_mnist", 60_000, 204_682),
+        *of_gpu(),
+    ]
+    wanted = [(f"{row[0]:,}", *row[1:4], f"{row[4]:.3f}") for row in rows]
+    shown = [cells[2:] for cells in table("| images | model |", PAGE.splitlines())]
+    assert [tuple(cells) for cells in shown] == wanted
+
+
+@pytest.mark.skipif((ROOT / "PKG-INFO").exists(), reason="sources without pictures")
 def test_every_picture_is_there_and_shown():
     pictures = {
         path.relative_to(RESULTS).as_posix()
@@ -186,7 +340,7 @@ def test_every_picture_is_there_and_shown():
         if path.parent in (RESULTS, RESULTS / "routing", *STUDIES)
     }
     for name in pictures:
-        assert f"]({name})" in PAGE or f"](recipes/results/{name})" in FRONT, name
+        assert f"]({name})" in PAGE or f"](results/{name})" in FRONT, name
     for page, folder in ((PAGE, RESULTS), (FRONT, ROOT)):
         for link in page.split("](")[1:]:
             target = link.split(")")[0]

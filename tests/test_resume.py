@@ -24,7 +24,7 @@ from widenet_keras.optimizers.schedules import WarmupDecay
 from widenet_keras.runs import checkpoint_files
 from widenet_keras.runs.averages import averaged_weights
 from widenet_keras.runs.callbacks import StopOnNaN
-from widenet_keras.runs.checkpoint_files import Progress
+from widenet_keras.runs.checkpoint_files import Reached
 from widenet_keras.runs.checkpoints import Checkpoints
 from widenet_keras.runs.run import Run
 from widenet_keras.utils import locks
@@ -266,7 +266,7 @@ def two_checkpoints(folder):
     model, run = start(folder)
     run.checkpoints.set_model(model)
     for epoch in range(2):
-        run.checkpoints.progress = Progress(epoch, (epoch + 1) * BATCHES)
+        run.checkpoints.progress = Reached(epoch, (epoch + 1) * BATCHES)
         run.checkpoints.on_epoch_end(epoch, {"loss": 1.0, "val_accuracy": 0.5 + epoch})
     return model, run.checkpoints
 

@@ -20,7 +20,7 @@ from widenet_keras import forward_flops, layers, untie
 from widenet_keras.conversions.measure import measure_latency
 from widenet_keras.layers.ring import places
 from widenet_keras.models.description import describe, parameters_of_parts
-from widenet_keras.models.memory import built_size, parameter_count
+from widenet_keras.models.memory_use import built_size, parameter_count
 from widenet_keras.utils.roles import role_of
 
 GATED = {"gated": True, "activation": "silu"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import BACKEND
 
-from widenet_keras.data.digits import load_digits
+from widenet_keras.data.sources.digits import load_digits
 from widenet_keras.inference import open_predictor
 
 FOLDER = Path(__file__).parents[1] / "saved_models"

@@ -1,6 +1,7 @@
 """Finding labelled images: class folders, arrays, TFRecord shards."""
 
 import dataclasses
+import io
 import json
 import os
 import re
@@ -9,16 +10,29 @@ import shutil
 import keras
 import numpy as np
 import pytest
-from conftest import one_line
+from conftest import one_line, tiny_model
 
 from widenet_keras.data import (
+    SOURCES,
+    Augmentation,
+    RecordSource,
+    Source,
+    batches,
+    broken_image_message,
+    evaluation_batches,
     evenly_spaced,
+    in_classes_of,
+    labelled_samples,
+    load_digits,
     open_source,
     sample_images,
+    scale_pixels,
+    training_batches,
     write_tfrecords,
 )
+from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.data.requirements import has_tensorflow
-from widenet_keras.data.tfrecords import count_records
+from widenet_keras.data.sources.tfrecords import ShardSource, count_records
 
 
 def folders(root, files):
@@ -47,7 +61,7 @@ def test_divided_folders(tmp_path):
     files = ["train/b/2.WebP", "train/a/1.JPEG", "train/a/0.png", "val/b/3.gif"]
     folders(tmp_path, [*files, "train/a/notes.txt", "train/.cache/x.jpg"])
     train = open_source(str(tmp_path), "train")
-    assert (train.kind, train.count, train.num_classes) == ("folders", 3, 2)
+    assert (train.count, train.num_classes) == (3, 2)
     assert train.class_names == ("a", "b")
     # Sorted by class, then by name, whatever order the disk has.
     assert train.files.tolist() == [b"a/0.png", b"a/1.JPEG", b"b/2.WebP"]
@@ -83,7 +97,7 @@ def test_shards_in_a_folder_in_capitals(shards, tmp_path):
     (tmp_path / "data").mkdir()
     shutil.copytree(shards, tmp_path / "data" / "Train")
     source = open_source(tmp_path / "data", "train")
-    assert (source.kind, source.count) == ("tfrecords", 5)
+    assert (type(source), source.count) == (ShardSource, 5)
 
 
 def test_a_test_folder_serves_as_validation(tmp_path):
@@ -182,7 +196,7 @@ def test_data_that_do_not_exist(tmp_path, name):
 def test_arrays(tmp_path):
     path = arrays(tmp_path / "set.npz")
     train, test = open_source(path, "train"), open_source(path, "validation")
-    assert (train.kind, train.count) == ("arrays", 6)
+    assert (train.in_memory, train.count) == (True, 6)
     assert train.images.shape == (6, 5, 4, 1)
     assert test.images.shape == (4, 5, 4, 3)
     # Class 2 is in the test part only, and both have three classes.
@@ -246,7 +260,7 @@ def shards(tmp_path):
 
 def test_shards(shards):
     source = open_source(shards, "train")
-    assert (source.kind, source.count) == ("tfrecords", 5)
+    assert (type(source), source.count) == (ShardSource, 5)
     assert source.class_names == ("a", "b")
     assert [os.path.basename(f) for f in source.files] == [
         "train-00000-of-00002",
@@ -339,6 +353,9 @@ def test_samples_are_of_all_classes(tmp_path):
     levels = (found[:, 0, 0, 0] + 1) * 127.5
     np.testing.assert_allclose(levels, [0, 50, 100, 150, 200], atol=0.01)
     assert len(sample_images(source, 8, 3, count=64)) == 20
+    same, labels = labelled_samples(source, 8, 3, count=5)
+    np.testing.assert_array_equal(same, found)
+    assert labels.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")
@@ -371,7 +388,138 @@ def test_images_that_cannot_be_picked(tmp_path):
     with pytest.raises(ValueError, match="ask for at most 2") as error:
         evenly_spaced(source, 3)
     one_line(error)
-    source = dataclasses.replace(source, kind="tfrecords")
+    facts = {"name": "x", "class_names": ("a", "b"), "description": "two"}
+    source = RecordSource(**facts, count=2)
     with pytest.raises(ValueError, match="record by record") as error:
         evenly_spaced(source, 1)
     one_line(error)
+
+
+class Stripes(Source):
+    """Images of stripes that lie or stand, in greys that differ."""
+
+    def image(self, row):
+        image = np.zeros((16, 16, 3), "uint8")
+        image[::2] = np.random.default_rng(row).integers(64, 256)
+        return image if self.labels[row] == 0 else image.swapaxes(0, 1)
+
+
+def open_stripes(data, split, data_dir):
+    """Returns the source for "stripes:COUNT", and None for all other data."""
+    if not str(data).startswith("stripes:"):
+        return None
+    count = int(data.removeprefix("stripes:"))
+    labels, names = np.arange(count) % 2, ("lying", "standing")
+    facts = {"name": data, "class_names": names, "description": f"{count} stripes"}
+    return Stripes(**facts, count=count, labels=labels)
+
+
+@pytest.fixture
+def stripes(monkeypatch):
+    monkeypatch.setitem(SOURCES, "stripes:COUNT", open_stripes)
+    return open_source("stripes:7", "train")
+
+
+def all_of(found):
+    """Returns all images, as pixels, and labels."""
+    images, labels = zip(*[map(np.asarray, batch) for batch in found], strict=True)
+    return whole_pixels(np.concatenate(images)), np.concatenate(labels)
+
+
+WITH = pytest.mark.parametrize("tensorflow", [True, False])
+
+
+@WITH
+def test_a_source_of_a_script_is_read_as_those_of_the_package(
+    stripes, tensorflow, monkeypatch
+):
+    monkeypatch.setattr(batches, "has_tensorflow", lambda: tensorflow)
+    images, labels = all_of(evaluation_batches(stripes, 16, 3, 2, 3))
+    np.testing.assert_array_equal(images, [stripes.image(row) for row in range(7)])
+    np.testing.assert_array_equal(labels, np.eye(2)[stripes.labels])
+    # In the classes of a model, which has others and in another order.
+    model = tiny_model(image_size=16, num_classes=3)
+    model.class_names = ("standing", "none", "lying")
+    some = evenly_spaced(in_classes_of(stripes, model), 3)
+    images, labels = all_of(evaluation_batches(some, 16, 3, 3, 2))
+    np.testing.assert_array_equal(images, [stripes.image(row) for row in (0, 3, 6)])
+    np.testing.assert_array_equal(labels, np.eye(3)[[2, 0, 2]])
+    # In their own order again, where a model turns it round twice.
+    model.class_names = ("none", "lying", "standing")
+    assert in_classes_of(some, model).targets.tolist() == [1, 2, 1]
+    grey, _ = all_of(evaluation_batches(stripes, 16, 1, 2, 7))
+    np.testing.assert_array_equal(
+        grey[..., 0], [stripes.image(row)[..., 0] for row in range(7)]
+    )
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.CategoricalCrossentropy(True))
+    augmentation = Augmentation(randaugment_ops=0)
+    stream = training_batches(some, 16, 3, 3, 2, augmentation).from_batch(0)
+    found = model.fit(stream, steps_per_epoch=1, verbose=0)
+    assert np.isfinite(found.history["loss"]).all()
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class Files(Source):
+    """Files that are held as bytes, the last of which is no image."""
+
+    files: list[bytes]
+    encoded = True
+
+    def image(self, row):
+        return self.files[row]
+
+
+@WITH
+def test_a_source_of_files_and_one_that_breaks_its_word(
+    stripes, tensorflow, monkeypatch, capsys
+):
+    monkeypatch.setattr(batches, "has_tensorflow", lambda: tensorflow)
+    image = pytest.importorskip("PIL.Image")
+    buffers = [io.BytesIO() for _ in range(3)]
+    for row, buffer in enumerate(buffers):
+        image.fromarray(stripes.image(row)).save(buffer, "PNG")
+    files = [buffer.getvalue() for buffer in buffers]
+    facts = {"name": "f", "class_names": ("a", "b"), "description": "files"}
+    facts |= {"count": 4, "labels": np.array([0, 1, 0, 1])}
+    source = Files(**facts, files=[*files, b"none\0"])
+    images, labels = all_of(evaluation_batches(source, 16, 3, 2, 4, "skip"))
+    np.testing.assert_array_equal(images, [stripes.image(row) for row in range(3)])
+    assert labels.argmax(axis=1).tolist() == [0, 1, 0]
+    assert "skipped number 3 of f" in capsys.readouterr().err
+    for wrong in (stripes.image(3), "text"):
+        source = Files(**facts, files=[*files, wrong])
+        with pytest.raises(Exception, match=r"number 3 of f") as error:
+            all_of(evaluation_batches(source, 16, 3, 2, 4))
+        line = broken_image_message(error.value)
+        assert "(image(3) returned" in line
+        assert "must return the bytes of a file" in line
+    with pytest.raises(ValueError, match="4 images and 3 labels") as error:
+        dataclasses.replace(source, labels=np.zeros(3, int))
+    one_line(error)
+
+
+def test_the_command_line_lets_through_what_is_opened():
+    from widenet_keras.cli.checks import check_data
+
+    for word in SOURCES:
+        if not word.startswith(("a ", "an ")):
+            check_data(word, "test")
+    with pytest.raises(ValueError, match="digitz does not exist") as error:
+        check_data("digitz", "test")
+    with pytest.raises(ValueError, match="digitz does not exist") as other:
+        open_source("digitz", "test")
+    assert one_line(error) == one_line(other)
+
+
+def test_digits_are_a_source_like_the_others(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn")
+    train, test = open_source("digits", "train"), open_source("digits", "validation")
+    assert (train.count, test.count, train.class_names[3]) == (1347, 450, "3")
+    (images, labels), _ = load_digits()
+    np.testing.assert_array_equal(train.targets, labels)
+    # 17 levels of grey, each at most half a pixel from where it was.
+    assert np.abs(scale_pixels(train.images) - images).max() <= 0.5 / 127.5 + 1e-6
+    # A folder of that name is one.
+    monkeypatch.chdir(folders(tmp_path, ["digits/a/1.jpg", "digits/b/1.jpg"]))
+    assert open_source("digits", "test").count == 450
+    assert open_source("./digits", "test").count == 2

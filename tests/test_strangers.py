@@ -21,7 +21,7 @@ from widenet_keras.data import open_source
 from widenet_keras.exports.options import FORMATS
 from widenet_keras.files.loading import load_classifier
 from widenet_keras.inference import open_predictor
-from widenet_keras.models.memory import built_size, parameter_count
+from widenet_keras.models.memory_use import built_size, parameter_count
 from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable
 

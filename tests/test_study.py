@@ -11,6 +11,7 @@ import os
 import shutil
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import jobs_of_tests
 import numpy as np
@@ -20,10 +21,13 @@ from conftest import one_line
 from widenet_keras import ImageClassifier, load_model
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.runs.callbacks import HistoryTable
+from widenet_keras.utils.json_files import write_json
+from widenet_keras.utils.tables import read_rows
 
 pytest.importorskip("tyro")
 
 import study
+import study_tables
 from side_by_side import on_cores, shares, side_by_side
 from study_tables import compare
 
@@ -56,6 +60,7 @@ def asked(data, tmp_path):
     return functools.partial(small, data=data, output=tmp_path / "study")
 
 
+TABLES = ("results.csv", "history.csv", "settings.json")
 # Of 33 images a batch has 32, so an epoch is one step.
 TRAINED = {
     "variants": ("vit", "widenet"),
@@ -90,11 +95,17 @@ def test_variants_are_trained_and_shown(finished):
         assert (folder / name).read_bytes().startswith(b"\x89PNG")
     table = (folder / "results.md").read_text().splitlines()
     assert [line.split(" | ")[:2] for line in table[7:]] == [["| `widenet`", "`vit`"]]
-    kept = json.loads((folder / "study.json").read_text())
+    kept = json.loads((folder / "settings.json").read_text())
     assert kept["train_images"] == 33
+    epochs = read_rows(folder / "history.csv")
     for name in ("vit", "widenet"):
-        model = load_model(folder / name / "seed_0" / "model.keras", compile=False)
+        run = folder / name / "seed_0"
+        model = load_model(run / "model.keras", compile=False)
         assert model.dtype_policy.name == "mixed_bfloat16"
+        of_run = [line for line in epochs if line["variant"] == name]
+        for line, own in zip(of_run, read_rows(run / "history.csv"), strict=True):
+            assert own.items() <= line.items()
+            assert line["seed"] == "0"
 
 
 def test_what_is_finished_is_not_trained_again(data, finished, tmp_path, capsys):
@@ -105,6 +116,99 @@ def test_what_is_finished_is_not_trained_again(data, finished, tmp_path, capsys)
     assert "2 runs, 1 of them finished before" in capsys.readouterr().out
     assert rows(folder)[:2] == first
     assert rows(folder)[2]["variant"] == "top_1"
+
+
+def test_a_study_goes_on_from_its_tables_alone(data, finished, tmp_path, capsys):
+    folder = tmp_path / "study"
+    folder.mkdir()
+    for name in TABLES:
+        shutil.copy(finished[0] / name, folder)
+    study.main(small(data, folder, **{**TRAINED, "variants": ("vit", "top_1")}))
+    assert "2 runs, 1 of them finished before" in capsys.readouterr().out
+    assert rows(folder)[:2] == rows(finished[0])
+    assert not (folder / "vit").exists()
+    # Epochs of runs whose folders are gone stay; the new run is last.
+    lines = read_rows(folder / "history.csv")
+    assert [line["variant"] for line in lines] == ["vit"] * 2 + ["widenet"] * 2 + [
+        "top_1"
+    ] * 2
+
+
+def as_before(finished, folder):
+    """Makes a study as version 0.1.0 left it, of one that is finished."""
+    shutil.copytree(finished, folder)
+    (folder / "settings.json").rename(folder / "study.json")
+    for row in study.Rows(folder).all():
+        path = folder / "rows" / f"{row.variant}_seed_{row.seed}.json"
+        write_json(path, dataclasses.asdict(row))
+    (folder / "history.csv").unlink()
+
+
+@pytest.mark.parametrize("table", ["none", "old", "new"])
+def test_a_study_of_before_goes_on(table, data, finished, tmp_path, capsys):
+    folder = tmp_path / "study"
+    as_before(finished[0], folder)
+    if table == "none":
+        (folder / "results.csv").unlink()
+    elif table == "new":
+        # What has been added by who knows the table alone.
+        for path in (folder / "rows").glob("vit_*"):
+            path.unlink()
+    study.main(small(data, folder, **TRAINED))
+    assert "2 runs, 2 of them finished before" in capsys.readouterr().out
+    for name in TABLES:
+        assert (folder / name).read_bytes() == (finished[0] / name).read_bytes()
+    other = {**TRAINED, "epochs": 1}
+    (folder / "settings.json").unlink()
+    with pytest.raises(ValueError, match="a study with epochs=2"):
+        study.main(small(data, folder, **other))
+
+
+def test_tables_are_written_anew(finished, tmp_path, capsys):
+    folder = tmp_path / "study"
+    as_before(finished[0], folder)
+    for path in folder.glob("*.png"):
+        path.unlink()
+    study_tables.main(study_tables.Tables(folder=folder))
+    for name in (*TABLES, "results.md", *study_tables.AXES):
+        assert (folder / name).read_bytes() == (finished[0] / name).read_bytes()
+    assert capsys.readouterr().out.startswith("| variant |")
+    with pytest.raises(ValueError, match="has no runs") as error:
+        study_tables.main(study_tables.Tables(folder=tmp_path))
+    one_line(error)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("0.5", "half"),
+        ("0.5", "[0.5]"),
+        ("accuracy", "acuracy"),
+        ("{}", "1"),
+        (",200", ""),
+    ],
+)
+def test_a_damaged_table_is_named(change, tmp_path):
+    found = study.Rows(tmp_path)
+    found.add(study.Row("widenet", 0, {}, 0.5, 0.6, 200, 0.1, 1.0))
+    found.path.write_text(found.path.read_text().replace(*change, 1))
+    with pytest.raises(ValueError, match=r"results\.csv is damaged") as error:
+        found.all()
+    one_line(error)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
+def test_rows_are_added_in_turn(tmp_path):
+    def add(variant):
+        for seed in range(20):
+            row = study.Row(variant, seed, {}, 0.5, 0.6, 200, 0.1, 1.0)
+            study.Rows(tmp_path).add(row)
+
+    # A lock is of an open file, so that threads are kept apart as processes are.
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(add, ("vit", "widenet")))
+    found = [(row.variant, row.seed) for row in study.Rows(tmp_path).all()]
+    assert found == [(n, s) for n in ("vit", "widenet") for s in range(20)]
 
 
 def test_validation_now_and_then_changes_nothing_else(data, finished, tmp_path):
@@ -186,7 +290,7 @@ def test_a_row_of_a_variant_that_was_changed_is_refused(asked, tmp_path):
     row = study.Row("top_1", 0, {"top_k": 3}, 0.5, 0.6, 200, 0.1, 1.0)
     study.Rows(tmp_path / "study").add(row)
     with pytest.raises(
-        ValueError, match=r"top_1_seed_0\.json is of a variant"
+        ValueError, match=r"results\.csv has a top_1 with .* remove the row"
     ) as error:
         study.main(asked(variants=("top_1",), seeds=(0,)))
     one_line(error)
@@ -205,6 +309,7 @@ def test_mistakes_are_told_before_anything_is_trained_or_written(asked, tmp_path
         {"train_images": 31},  # A batch has 32.
         {"seeds": (-1,)},
         {"variants": ("vits",)},
+        {"variants": ()},
     ]:
         with pytest.raises(ValueError, match=r"\w") as error:
             asked(**wrong)

@@ -1,7 +1,7 @@
 """The comparison of ways to smaller and tuned models: its rows, and what pages say."""
 
 import dataclasses
-import json
+import shutil
 import statistics
 from pathlib import Path
 
@@ -12,19 +12,26 @@ from front_page import README
 
 pytest.importorskip("tyro")
 
+import systems_tables
+from study_rows import Rows
 from systems import Systems, main
 from systems_methods import COPIES, GROUPS, METHODS, members
-from systems_tables import SystemRow, markdown
+from systems_tables import FRESH_GROUPS, ORDER, SystemRow, markdown
 
 import widenet_keras
 from widenet_keras import forward_flops
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.utils.tables import read_rows
 
-RESULTS = Path(__file__).parents[1] / "recipes" / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 PAGE = (RESULTS / "README.md").read_text()
 FRONT = README.read_text()
-STUDIES = sorted(path.parent for path in RESULTS.glob("*/results.json"))
+STUDIES = sorted(path.parent for path in RESULTS.glob("systems_*/results.csv"))
+
+
+def rows_of(folder):
+    """Returns the rows of a comparison."""
+    return Rows(folder, SystemRow, ORDER).all()
 
 
 def source():
@@ -105,13 +112,27 @@ def test_what_cannot_be_is_one_line():
         ("methods", {"methods": ("rank_9",)}),
         ("epochs", {"epochs": 0}),
         ("jobs", {"jobs": 0}),
-        ("leave --source out", {"source": Path("vit.keras")}),
+        (
+            "leave --source out",
+            {"source": Path("vit.keras"), "rows": ("relax", "taught")},
+        ),
         ("rows adapters", {"methods": ("bank",), "rows": ("relax",)}),
     ):
         given = {"data": "digits", "output": Path("nowhere"), **settings}
         with pytest.raises(ValueError, match=words) as error:
             Systems(**given)
         one_line(error)
+
+
+def test_a_source_leaves_out_what_is_held_against_a_fresh_one():
+    given = {"data": "digits", "output": Path("nowhere")}
+    assert set(Systems(**given).groups()) == set(GROUPS)
+    given["source"] = Path("vit.keras")
+    left = set(Systems(**given).groups())
+    assert left == set(GROUPS) - set(FRESH_GROUPS)
+    assert {METHODS[name].group for name in Systems(**given).names()} == left
+    with pytest.raises(ValueError, match="tied is one of --rows structures"):
+        Systems(**given, methods=("tied",))
 
 
 @pytest.mark.slow
@@ -126,6 +147,7 @@ def test_a_comparison_of_digits(tmp_path, capsys):
         ),
         jobs=2,
         source_epochs=3,
+        precision="mixed_bfloat16",
         epochs=1,
         tuning_epochs=1,
     )
@@ -138,24 +160,31 @@ def test_a_comparison_of_digits(tmp_path, capsys):
     main(systems)
     assert (systems.output / "results.md").read_text() == first
     assert "epoch" not in capsys.readouterr().out.split("|")[0]
-    rows = json.loads((systems.output / "results.json").read_text())
-    assert [row["variant"] for row in rows] == ["source", *systems.methods]
-    assert [len(row["accuracies"]) for row in rows] == [1, *[2] * 8]
-    assert [len(row["members"]) for row in rows] == [0] * 5 + [COPIES] + [0] * 3
+    rows = rows_of(systems.output)
+    assert [row.variant for row in rows] == ["source", *systems.methods]
+    assert [len(row.accuracies) for row in rows] == [1, *[2] * 8]
+    assert [len(row.members) for row in rows] == [0] * 5 + [COPIES] + [0] * 3
     half = widenet_keras.load_model(
         systems.output / "prompts_half" / "seed_0" / "model.keras"
     )
     assert half.config.pieces[0].count == 4
+    assert half.dtype_policy.name == "mixed_bfloat16"
 
 
 @pytest.mark.parametrize("folder", STUDIES, ids=lambda folder: folder.name)
 def test_the_tables_of_the_page_are_those_of_the_runs(folder):
-    rows = [
-        SystemRow(**row) for row in json.loads((folder / "results.json").read_text())
-    ]
-    tables = markdown(rows)
-    assert (folder / "results.md").read_text() == tables
+    assert markdown(rows_of(folder)).strip() in PAGE
+
+
+def test_tables_are_written_anew(tmp_path, capsys):
+    folder = tmp_path / "systems"
+    shutil.copytree(RESULTS / "systems_cifar10", folder)
+    systems_tables.main(systems_tables.Tables(folder=folder))
+    tables = (folder / "results.md").read_text()
     assert tables.strip() in PAGE
+    assert tables in capsys.readouterr().out
+    kept = (RESULTS / "systems_cifar10" / "results.csv").read_bytes()
+    assert (folder / "results.csv").read_bytes() == kept
 
 
 def test_the_rates_of_tuning_are_those_that_tries_chose():
@@ -189,7 +218,7 @@ ON_FRONT = {
 
 @pytest.mark.parametrize("study", ON_FRONT)
 def test_the_front_page_says_what_the_runs_say(study):
-    rows = json.loads((RESULTS / study / "results.json").read_text())
+    rows = rows_of(RESULTS / study)
     for name in ON_FRONT[study]:
-        mine = [row["accuracies"][-1] for row in rows if row["variant"] == name]
+        mine = [row.accuracies[-1] for row in rows if row.variant == name]
         assert f"{statistics.mean(mine):.3f}" in FRONT, name

@@ -10,6 +10,7 @@ from typing import Any
 
 # Modules, and names that were at the top of the package.
 _MODULES = {
+    "widenet_keras.data.digits": "widenet_keras.data.sources.digits",
     "widenet_keras.training.optimization": "widenet_keras.optimizers.optimization",
     "widenet_keras.training.run": "widenet_keras.runs.run",
 }

@@ -24,16 +24,16 @@ COMMANDS = {
     "convert": ("widenet_keras.cli.convert", "Convert"),
     "evaluate": ("widenet_keras.cli.evaluate", "Evaluate"),
     "export": ("widenet_keras.cli.export", "Export"),
-    "extract": ("widenet_keras.cli.extract", "Extract"),
+    "extract": ("widenet_keras.cli.plain_conversions", "Extract"),
     "measure": ("widenet_keras.cli.measure", "Measure"),
-    "merge": ("widenet_keras.cli.merge", "Merge"),
+    "merge": ("widenet_keras.cli.plain_conversions", "Merge"),
     "predict": ("widenet_keras.cli.predict", "Predict"),
     "prune": ("widenet_keras.cli.prune", "Prune"),
     "prune-prompts": ("widenet_keras.cli.prune_prompts", "PrunePrompts"),
     "relax": ("widenet_keras.cli.relax", "Relax"),
     "report": ("widenet_keras.cli.report", "Report"),
     "tie": ("widenet_keras.cli.tie", "Tie"),
-    "untie": ("widenet_keras.cli.untie", "Untie"),
+    "untie": ("widenet_keras.cli.plain_conversions", "Untie"),
 }
 _USAGE = f"usage: widenet {{{','.join(COMMANDS)}}} ... (widenet COMMAND --help)"
 

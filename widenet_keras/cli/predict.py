@@ -34,8 +34,8 @@ class Predict:
     verbose: bool = False
     """Say first what the model is and what it takes of an image."""
     explain: Path | None = None
-    """Where to write a picture of which expert each patch of the first image went
-    to (.keras files of models with experts)."""
+    """Where to write a picture of the first image: what the model looked at and, if it
+    has experts, which of them each patch went to (.keras files)."""
     trust: bool = False
     """Open a SavedModel whatever its graph may read, write or run."""
     max_memory: str = "2G"
@@ -73,7 +73,7 @@ class Predict:
                 self.model, trust=self.trust, max_memory=max_memory
             )
         if self.explain is not None:
-            _check_explains(predictor)
+            _check_explains(predictor, max_memory)
             check_file(self.explain)
         if self.verbose:
             print(printable_lines(_described(predictor)))
@@ -95,7 +95,7 @@ class Predict:
         if explained is None:
             raise ValueError(failed[0])
         if self.explain is not None:
-            self._explain(predictor.model, explained)
+            self._explain(predictor, explained)
         if failed:
             raise ValueError(f"{len(failed)} of {len(files)} images cannot be read.")
 
@@ -118,14 +118,18 @@ class Predict:
                 names.append(file)
         return names, np.stack(pixels) if pixels else None
 
-    def _explain(self, model, images):
-        """Writes the picture of where the patches went."""
-        from widenet_keras.plot import plot_routing
+    def _explain(self, predictor, images):
+        """Writes the picture of what the model looked at, and who did the work."""
+        from widenet_keras.plot import plot_explanation
         from widenet_keras.utils.files import replaced_when_done
 
+        model, routing, shows = predictor.model, None, "attention"
+        if model.config.routed_steps:
+            routing, shows = model.routing(images), "attention and experts"
+        shown, names = model.attention(images), predictor.class_names
         with replaced_when_done(self.explain) as path:
-            plot_routing(model.routing(images), images, path=path)
-        print(printable(f"routing of the first image: {self.explain}"))
+            plot_explanation(shown, images, routing, path=path, class_names=names)
+        print(printable(f"{shows} of the first image: {self.explain}"))
 
 
 def _top(names, probabilities, count):
@@ -148,8 +152,8 @@ def _described(predictor):
     )
 
 
-def _check_explains(predictor):
-    """Raises `ValueError` unless the file says where its patches go."""
+def _check_explains(predictor, max_memory):
+    """Raises `ValueError` unless the file says what the model looks at."""
     from widenet_keras.plot import load_matplotlib
 
     if not hasattr(predictor, "model"):
@@ -157,9 +161,13 @@ def _check_explains(predictor):
             f"--explain needs a .keras file and {predictor.path} has logits only; give "
             "the .keras file that it was exported from."
         )
-    if not predictor.model.config.routed_steps:
+    config = predictor.model.config
+    heads = max(block.spec(False).heads[0] for block in predictor.model.encoder.blocks)
+    weights = 4 * config.steps * heads * config.tokens**2
+    if weights > max_memory:
         raise ValueError(
-            f"--explain shows where patches go, and {predictor.path} has no mixture of "
-            "experts; leave it out."
+            f"--explain needs {weights / 1e9:.1f} GB for what {config.tokens:,} tokens "
+            f"look at, and --max-memory allows {max_memory / 1e9:.1f}; allow more, or "
+            "leave it out."
         )
     load_matplotlib()

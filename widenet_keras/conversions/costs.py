@@ -4,7 +4,7 @@ import collections
 import functools
 from typing import NamedTuple, Protocol
 
-from widenet_keras.conversions.units import (
+from widenet_keras.conversions.axes import (
     EXPERTS,
     HEADS,
     HIDDEN,
@@ -19,7 +19,7 @@ from widenet_keras.models.flops import (
     feed_forward_flops,
     forward_flops,
 )
-from widenet_keras.models.memory import (
+from widenet_keras.models.memory_use import (
     attention_parameters,
     dense_parameters,
     expert_parameters,

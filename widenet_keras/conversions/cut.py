@@ -2,15 +2,17 @@
 
 import numpy as np
 
-from widenet_keras.conversions.remade import remade
-from widenet_keras.conversions.units import (
+from widenet_keras.conversions.axes import (
     EXPERTS,
     HEADS,
     HIDDEN,
     KEY_DIMS,
     VALUE_DIMS,
+    hidden_axis,
 )
+from widenet_keras.conversions.remade import remade
 from widenet_keras.layers.parallel_paths import paths_of
+from widenet_keras.layers.pieces.lora import FEED_FORWARD_MAPS
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.config import WideNetConfig
@@ -113,30 +115,27 @@ class _Units:
 def _dense(own, place, hidden, gated):
     """Returns the weights of a dense MLP with some hidden units, by path."""
     found = {}
-    for name in ("hidden", "gate") if gated else ("hidden",):
-        for part in _PARTS:
-            path = f"{place}/{name}/{part}"
-            found[path] = own(path)[..., hidden]
-    path = f"{place}/outer/kernel"
-    return {**found, path: own(path)[hidden]}
+    for name in FEED_FORWARD_MAPS:
+        for number, part in enumerate(_PARTS):
+            axis, path = hidden_axis(name, number), f"{place}/{name}/{part}"
+            if axis is not None and (gated or name != "gate"):
+                found[path] = np.take(own(path), hidden, axis)
+    return found
 
 
 def _experts(own, place, hidden, alive):
     """Returns the weights of some experts with some hidden units each, by path."""
-    names = [f"{layer}_{part}" for layer in ("hidden", "outer") for part in _PARTS]
-    bank = {name: own(f"{place}/experts/{name}")[alive] for name in names}
-    if hidden is not None:
-        units = hidden[alive]
-        bank["hidden_kernel"] = np.take_along_axis(
-            bank["hidden_kernel"], units[:, None, :], 2
-        )
-        bank["hidden_bias"] = np.take_along_axis(bank["hidden_bias"], units, 1)
-        bank["outer_kernel"] = np.take_along_axis(
-            bank["outer_kernel"], units[:, :, None], 1
-        )
     router = f"{place}/router/kernel"
-    found = {f"{place}/experts/{name}": value for name, value in bank.items()}
-    return {**found, router: own(router)[:, alive]}
+    found = {router: own(router)[:, alive]}
+    for name in ("hidden", "outer"):
+        for number, part in enumerate(_PARTS):
+            axis = hidden_axis(f"experts_{name}", number)
+            path = f"{place}/experts/{name}_{part}"
+            found[path] = own(path)[alive]
+            if hidden is not None and axis is not None:
+                pairs = zip(found[path], hidden[alive], strict=True)
+                found[path] = np.stack([np.take(*pair, axis) for pair in pairs])
+    return found
 
 
 def sized(

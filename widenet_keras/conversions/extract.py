@@ -5,10 +5,10 @@ from numbers import Integral, Real
 
 import numpy as np
 
+from widenet_keras.conversions.axes import HIDDEN, hidden_axis
 from widenet_keras.conversions.cut import cut
 from widenet_keras.conversions.low_rank import factors_of
 from widenet_keras.conversions.remade import check_model, remade
-from widenet_keras.conversions.units import HIDDEN
 from widenet_keras.layers.pieces.lora import FEED_FORWARD_MAPS
 from widenet_keras.layers.widths import units_of
 from widenet_keras.models.config import WideNetConfig
@@ -195,7 +195,8 @@ def _narrowed_lora(model, most):
 
 def _narrowed(name, parts, count):
     """Returns down, up and bias of the first hidden units of a product, a dict."""
-    reads, parts = name.endswith("outer"), {**parts}
+    # Whether hidden units are what its kernel reads, and not what it gives.
+    reads, parts = hidden_axis(name, 0) == -2, {**parts}
     if reads:
         parts["down"] = parts["down"][..., :count, :]
     else:

@@ -17,7 +17,7 @@ def scaled_output(product: Pair, scale: np.ndarray | None) -> Pair:
     return Pair(product.first * scale, product.second * scale)
 
 
-def thirds(packed: Pair) -> tuple[Pair, Pair, Pair]:
+def thirds(packed: Pair) -> tuple[Pair, ...]:
     """Returns query, key and value of one product (D, 3D) and (3D)."""
     return tuple(
         # Not views, which would keep the product beside its parts.
@@ -30,7 +30,7 @@ def thirds(packed: Pair) -> tuple[Pair, Pair, Pair]:
     )
 
 
-def halves(packed: Pair) -> tuple[Pair, Pair]:
+def halves(packed: Pair) -> tuple[Pair, ...]:
     """Returns the activated half and the gate of one product (D, 2F) and (2F)."""
     kernels = np.split(packed.first, 2, axis=-1)
     biases = np.split(packed.second, 2)

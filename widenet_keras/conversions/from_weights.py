@@ -1,6 +1,8 @@
 """A trained Vision Transformer of another library as a classifier of this one."""
 
+import os
 from collections.abc import Callable
+from typing import Any
 
 from widenet_keras.conversions.found import found_in
 from widenet_keras.conversions.weight_files import read_weights
@@ -17,17 +19,17 @@ _GUESSED = ("activation", "norm_epsilon", "mean", "std")
 
 
 def from_weights(
-    source,
+    source: Any,
     *,
     name: str | None = None,
     heads: int | None = None,
     num_classes: int | None = None,
     revision: str | None = None,
-    cache_dir=None,
+    cache_dir: str | os.PathLike | None = None,
     local_files_only: bool = False,
     max_memory: int = MAX_MEMORY,
     say: Callable[[str], None] = print,
-    **fields,
+    **fields: Any,
 ) -> ImageClassifier:
     """Returns a classifier with the weights that somebody trained elsewhere.
 

@@ -1,6 +1,5 @@
 """How much the loss of a model moves with parts of it: gradients that a `fit` has."""
 
-import dataclasses
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -77,10 +76,7 @@ def importance(
         router_z_loss_weight=0.0,
         nested_widths=(),
         nested_probabilities=None,
-        pieces=[
-            dataclasses.replace(each, dropout=0.0) if hasattr(each, "dropout") else each
-            for each in model.config.pieces
-        ],
+        pieces=[each.without_dropout() for each in model.config.pieces],
         frozen=tuple(each for each in GROUPS if each != group),
     )
     saliency = Saliency(sets, measure)

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from widenet_keras.conversions.axes import hidden_axis
 from widenet_keras.layers.block import Block
 from widenet_keras.layers.parallel_paths import paths_of
 from widenet_keras.layers.pieces.lora import ATTENTION_MAPS, FEED_FORWARD_MAPS
@@ -132,7 +133,8 @@ def private_blocks(model: WideNet) -> dict[str, np.ndarray]:
         delta = added(factors, name, row_of(config, name, step))[part]
         value = (value + delta).astype("float32")
         if config.step_widths is not None:
-            value = _first(value, name, config.step_widths[step])
+            axis, hidden = hidden_axis(name, part), config.step_widths[step]
+            value = value if axis is None else np.take(value, range(hidden), axis)
         found[f"encoder/block_{step}/{place}"] = value
     return found
 
@@ -161,12 +163,3 @@ def _of_ring(model):
         for step, values in enumerate(zip(kernels, biases, strict=True)):
             for n, kind in enumerate(("kernel", "bias")):
                 yield step, f"{part}/{name}/{kind}", values[n], name, n
-
-
-def _first(value, name, hidden):
-    """Returns what a step takes of a kernel or bias that has hidden units."""
-    side = name.rpartition("/")[2].removeprefix("experts_")
-    if side in ("hidden", "gate"):
-        return value[..., :hidden]
-    is_kernel = value.ndim == (3 if name.startswith("experts_") else 2)
-    return value[..., :hidden, :] if side == "outer" and is_kernel else value

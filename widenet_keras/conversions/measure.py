@@ -17,7 +17,7 @@ from widenet_keras.conversions.latency_grid import Grid
 from widenet_keras.conversions.remade import begun, check_model
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.models.weights import check_kernels, check_plain
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_integer

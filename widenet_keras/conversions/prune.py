@@ -136,8 +136,8 @@ def checked_cost(
     check_fraction("prune", "target", target, zero=False, one=False)
     check_choice("prune", "measure", measure, MEASURES)
     check_integer("prune", "multiple", multiple, 1)
-    table = _table_of(model, measure, table)
-    costs = Costs(model, measure, table)
+    found = _table_of(model, measure, table)
+    costs = Costs(model, measure, found)
     if not 0 < costs.whole < math.inf:
         raise ValueError(
             f"prune: by the table {model.name} takes {costs.whole:g} milliseconds, of "
@@ -153,7 +153,7 @@ def checked_cost(
             f"reached, and the least that can is {_share(least, costs)}; use a target "
             f"from there on{advice}."
         )
-    return costs.whole, table
+    return costs.whole, found
 
 
 def _share(cost, costs):

@@ -1,6 +1,7 @@
 """A model that shares its blocks and keeps what they lose as low-rank changes."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def relax(
     seed: int = 0,
     frozen: Iterable[str] | None = None,
     say: Callable[[str], None] = print,
-    **fields,
+    **fields: Any,
 ) -> WideNet:
     """Returns a model that shares its blocks, each step with low-rank changes of them.
 

@@ -1,6 +1,5 @@
 """What a relaxed model is like, before any of its weights is made."""
 
-import dataclasses
 from collections.abc import Callable
 
 from widenet_keras.conversions.untie import shares_nothing
@@ -63,10 +62,7 @@ def relaxed_config(
     if "pieces" not in fields:
         # What belongs to blocks of the source belongs to the steps that had them, so
         # that full rank stays exact.
-        pieces = tuple(
-            dataclasses.replace(piece, per="step") if hasattr(piece, "per") else piece
-            for piece in pieces
-        )
+        pieces = tuple(piece.of_each_step() for piece in pieces)
     fields = {**fields, "shared_norms": False, "pieces": pieces}
     if fields["unique_blocks"] is None and sharing in ("cycle", "sequence"):
         fields["unique_blocks"] = max(1, source.steps // 2)

@@ -5,15 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from widenet_keras.conversions.axes import EXPERTS, HEADS, HIDDEN
 from widenet_keras.conversions.costs import Costs, is_within
-from widenet_keras.conversions.units import (
-    EXPERTS,
-    HEADS,
-    HIDDEN,
-    PART_OF,
-    Place,
-    units_of,
-)
+from widenet_keras.conversions.units import PART_OF, Place, units_of
 from widenet_keras.layers.sharing import PART_PLANS
 
 # Fewer dimensions than these leave attention little to tell tokens apart by.

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -34,7 +35,7 @@ def tie(
     base: str = "auto",
     seed: int = 0,
     frozen: Iterable[str] | None = None,
-    **fields,
+    **fields: Any,
 ) -> WideNet:
     """Returns a model that shares its blocks, started from one that does not.
 

@@ -1,6 +1,7 @@
 """The way out: a ViT of this package as weights and configuration of timm."""
 
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -9,6 +10,7 @@ import numpy as np
 from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.weights import check_kernels, check_plain, weights_by_path
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.files import check_file, replaced_when_done
 
 # Names of its class `VisionTransformer` by the epsilon of their norms, which no other
@@ -17,7 +19,7 @@ _ARCHITECTURES = {1e-6: "vit_base_patch16_224", 1e-5: "vit_base_patch16_clip_224
 _NORM = {"gamma": "weight", "beta": "bias"}
 
 
-def to_timm(model, path) -> tuple[Path, Path]:
+def to_timm(model: WideNet, path: str | os.PathLike) -> tuple[Path, Path]:
     """Writes the weights of a ViT as timm names them, and its configuration.
 
     ```python

@@ -1,23 +1,26 @@
-"""Units that blocks have many of: heads, their dimensions, hidden units, experts.
-
-A unit is whatever has one index along an axis that several weights of a part share.
-"""
+"""Units that blocks have many of: heads, their dimensions, hidden units, experts."""
 
 import functools
 from collections.abc import Callable
 
 from keras import ops
 
+from widenet_keras.conversions.axes import (
+    AXES,
+    EXPERTS,
+    HEADS,
+    HIDDEN,
+    KEY_DIMS,
+    VALUE_DIMS,
+    WIDTH,
+)
 from widenet_keras.conversions.low_rank import products_of
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.weights import path_of
 from widenet_keras.models.widenet import WideNet
 
-# Kinds of units.
-HEADS, KEY_DIMS, VALUE_DIMS = "heads", "key_dims", "value_dims"
-HIDDEN, EXPERTS = "hidden", "experts"
-# Those that a part of a block has.
+# The kinds that a part of a block has.
 OF_PART = {
     "attention": (HEADS, KEY_DIMS, VALUE_DIMS),
     "feed_forward": (HIDDEN, EXPERTS),
@@ -25,22 +28,6 @@ OF_PART = {
 PART_OF = {kind: part for part, kinds in OF_PART.items() for kind in kinds}
 # A block that holds a part, and the kind of some of its units.
 Place = tuple[int, str]
-_WIDTH = "width"
-_QUERY = (_WIDTH, HEADS, KEY_DIMS)
-_INNER = (_WIDTH, HIDDEN)
-# The axes of the kernel of each product; its bias has those but that of the inputs.
-# A router is left out: what it says of an expert is no part of what the expert does.
-_AXES = {
-    "query": (_QUERY, _QUERY[1:]),
-    "key": (_QUERY, _QUERY[1:]),
-    "value": ((_WIDTH, HEADS, VALUE_DIMS), (HEADS, VALUE_DIMS)),
-    "output": ((HEADS, VALUE_DIMS, _WIDTH), (_WIDTH,)),
-    "hidden": (_INNER, (HIDDEN,)),
-    "gate": (_INNER, (HIDDEN,)),
-    "outer": ((HIDDEN, _WIDTH), (_WIDTH,)),
-    "experts_hidden": ((EXPERTS, *_INNER), (EXPERTS, HIDDEN)),
-    "experts_outer": ((EXPERTS, HIDDEN, _WIDTH), (EXPERTS, _WIDTH)),
-}
 
 
 def units_of(config: WideNetConfig) -> list[Place]:
@@ -85,7 +72,7 @@ def _axes_of(model, block):
     """Returns the axes of the weights of a block and their sizes, by path."""
     config, size = model.config, model.config.sizes[block]
     sizes = {
-        _WIDTH: config.width,
+        WIDTH: config.width,
         HEADS: size.heads,
         KEY_DIMS: size.key_dim,
         VALUE_DIMS: size.value_dim,
@@ -94,7 +81,7 @@ def _axes_of(model, block):
     }
     found = {}
     for name, variables in products_of(model.encoder.blocks[block]).items():
-        for names, variable in zip(_AXES.get(name, ()), variables, strict=False):
+        for names, variable in zip(AXES.get(name, ()), variables, strict=False):
             found[path_of(variable)] = names, tuple(sizes[each] for each in names)
     return found
 

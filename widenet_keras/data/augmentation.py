@@ -15,6 +15,11 @@ CROPS = ("inception", "pad", "none")
 RANDAUGMENTS = ("widenet", "keras_cv")
 LARGEST_MAGNITUDE = 30.0
 MOST_OPERATIONS = 8
+# GoogLeNet's training crops (arXiv 1409.4842): width over height.
+ASPECT_RATIOS = (3 / 4, 4 / 3)
+# Random Erasing (arXiv 1708.04896): part of the area, and ratio of the sides.
+ERASED_AREA = (0.02, 1 / 3)
+ERASED_RATIO = 3.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -89,12 +94,12 @@ class Augmentation:
         return Preprocessing(crop_pct=EVALUATION_CROP if cropped else 1.0)
 
     @property
-    def level(self):
+    def level(self) -> float:
         """Strength of RandAugment from 0 to 1."""
         return self.randaugment_magnitude / LARGEST_MAGNITUDE
 
     @property
-    def operations(self):
+    def operations(self) -> int:
         """Operations of RandAugment per image, 0 where it is off."""
         return self.randaugment_ops if self.randaugment_magnitude > 0 else 0
 

@@ -2,16 +2,16 @@
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
 from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.broken_images import BrokenImages, broken_image_message
-from widenet_keras.data.layout import checked_layout
-from widenet_keras.data.picking import evenly_spaced, is_pickable
+from widenet_keras.data.layout import Layout, checked_layout
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.data.sources import Source
+from widenet_keras.data.source import Source, at_most
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.plain_errors import plain_errors
@@ -25,12 +25,26 @@ class TrainingBatches:
     drawn depend on the seed and on the number of the image or of the batch alone, so
     a run can go on from any batch with the batches it would have had.
 
+    Args:
+        source: As for `training_batches`, which makes one.
+        layout: `Layout` of a batch.
+        augmentation: `Augmentation`.
+        seed: Of all that is drawn.
+        on_error: As for `training_batches`.
+
     Attributes:
         batches_per_epoch: Batches of one pass over the data.
         broken: Dict of the broken images that were skipped, names to reasons.
     """
 
-    def __init__(self, source, layout, augmentation, seed, on_error):
+    def __init__(
+        self,
+        source: Source,
+        layout: Layout,
+        augmentation: Augmentation,
+        seed: int,
+        on_error: str,
+    ):
         self.source = source
         self.layout = layout
         self.augmentation = augmentation
@@ -39,11 +53,11 @@ class TrainingBatches:
         self._broken = BrokenImages(on_error)
 
     @property
-    def broken(self):
+    def broken(self) -> dict[str, str]:
         """The broken images that were skipped, names to reasons."""
         return self._broken.found
 
-    def from_batch(self, number, part=None):
+    def from_batch(self, number: int, part: Part | None = None) -> Any:
         """Returns what `model.fit` takes: all batches from one on, without end.
 
         Args:
@@ -60,9 +74,9 @@ class TrainingBatches:
         rows = (part or Part()).rows(self.layout.batch_size)
         if has_tensorflow():
             return self._pipeline.dataset(number, rows)
-        from widenet_keras.data.array_batches import ArrayTraining
+        from widenet_keras.data.numpy_batches import NumpyTraining
 
-        return ArrayTraining(
+        return NumpyTraining(
             self.source,
             self.layout,
             self.augmentation,
@@ -175,9 +189,9 @@ def evaluation_batches(
         from widenet_keras.data.pipeline.datasets import evaluation_dataset
 
         return evaluation_dataset(source, layout, broken)
-    from widenet_keras.data.array_batches import ArrayEvaluation
+    from widenet_keras.data.numpy_batches import NumpyEvaluation
 
-    return ArrayEvaluation(source, layout, broken)
+    return NumpyEvaluation(source, layout, broken)
 
 
 def sample_images(
@@ -207,12 +221,26 @@ def sample_images(
     Raises:
         ValueError: If an image cannot be read; one line names it.
     """
-    classes = source.num_classes
-    if is_pickable(source) and source.count > count:
-        source = evenly_spaced(source, count)
-    batches = evaluation_batches(
-        source, image_size, channels, classes, count, on_error, preprocessing
-    )
+    layout = image_size, channels, count, on_error, preprocessing
+    return labelled_samples(source, *layout)[0]
+
+
+def labelled_samples(
+    source: Source,
+    image_size: int,
+    channels: int,
+    count: int = 64,
+    on_error: str = "raise",
+    preprocessing: Preprocessing | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `sample_images` does, of the same arguments, and the labels (count,).
+
+    Raises:
+        ValueError: If an image cannot be read; one line names it.
+    """
+    source = at_most(source, count)
+    layout = image_size, channels, source.num_classes, count
+    batches = evaluation_batches(source, *layout, on_error, preprocessing)
     with plain_errors(broken_image_message):
-        images, _ = next(iter(batches))
-    return np.asarray(images)
+        images, labels = map(np.asarray, next(iter(batches)))
+    return images, labels.argmax(axis=1) if labels.ndim == 2 else labels

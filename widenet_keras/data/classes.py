@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import numpy as np
+import keras
 
 from widenet_keras.data.augmentation import Augmentation
-from widenet_keras.data.sources import Source
+from widenet_keras.data.source import Source
 from widenet_keras.models.class_names import positions
 from widenet_keras.models.needs_classes import check_has_classes
 
 
-def in_classes_of(source: Source, model) -> Source:
+def in_classes_of(source: Source, model: keras.Model) -> Source:
     """Returns a source whose labels are the numbers that a model gives its classes.
 
     Names say which class is which, so that neither the order of folders nor classes
@@ -39,15 +39,14 @@ def in_classes_of(source: Source, model) -> Source:
         said = f"{source.description}; the model has no class names, so in their order"
         return dataclasses.replace(source, description=said)
     known = known or numbers
-    places = positions(source.name, source.class_names, known)
-    if hasattr(source, "labels"):
-        labels = np.array(places, "int64")[source.labels]
-        return dataclasses.replace(source, class_names=known, labels=labels)
-    return dataclasses.replace(source, class_names=known, places=places)
+    return source.in_classes(known, positions(source.name, source.class_names, known))
 
 
 def trained_for(
-    model, data: Source, test: Source, augmentation: Augmentation | None = None
+    model: keras.Model,
+    data: Source,
+    test: Source,
+    augmentation: Augmentation | None = None,
 ) -> tuple[Source, Source]:
     """Tells a model what it is to be trained on; returns the data in its classes.
 

@@ -2,17 +2,12 @@
 
 import numpy as np
 
-from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.batches import evaluation_batches
 from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.classes import in_classes_of
-from widenet_keras.data.digits import CLASSES, load_digits
-from widenet_keras.data.picking import evenly_spaced, is_pickable
+from widenet_keras.data.source import at_most
 from widenet_keras.data.sources import open_source
-from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.plain_errors import plain_errors
-
-_DIGITS = {"train": 0, "test": 1, "validation": 1}
 
 
 def labelled_images(model, data, split, data_dir, count, on_error):
@@ -62,8 +57,7 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=No
     Args:
         model: The `ImageClassifier`; its class names say which class is which, its
             preprocessing what is taken of an image.
-        data: "digits" for the images that ship with scikit-learn, or what
-            `widenet_keras.data.open_source` takes.
+        data: What `widenet_keras.data.open_source` takes.
         split: Name of a part of the data.
         data_dir: Where prepared data sets are, or None.
         batch_size: Images per batch.
@@ -78,10 +72,8 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=No
     Raises:
         ValueError: If the data do not exist or have a class that the model has not.
     """
-    if data == "digits":
-        return _digits(model, split, batch_size, most)
     source = in_classes_of(open_source(data, split, data_dir=data_dir), model)
-    source = _some(source, most)
+    source = source if most is None else at_most(source, most)
     config = model.config
     batches = evaluation_batches(
         source,
@@ -92,35 +84,4 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=No
         on_error=on_error,
         preprocessing=model.preprocessing,
     )
-    return batches, source.class_names, source.description
-
-
-def _some(source, most):
-    """Returns a source of at most so many images, where they can be picked."""
-    if most is None or not is_pickable(source) or source.count <= most:
-        return source
-    return evenly_spaced(source, most)
-
-
-def _digits(model, split, batch_size, most):
-    check_choice("digits", "split", split, tuple(_DIGITS))
-    images, labels = load_digits()[_DIGITS[split]]
-    source = in_classes_of(
-        ArraySource(
-            name="digits",
-            kind="arrays",
-            count=len(images),
-            class_names=CLASSES,
-            description=f"digits, {split}: {len(images)} images, 10 classes",
-            images=images,
-            labels=np.asarray(labels),
-        ),
-        model,
-    )
-    source = _some(source, most)
-    images, labels = source.images, source.labels
-    batches = [
-        (images[first : first + batch_size], labels[first : first + batch_size])
-        for first in range(0, len(images), batch_size)
-    ]
     return batches, source.class_names, source.description

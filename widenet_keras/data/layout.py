@@ -2,10 +2,7 @@
 
 import dataclasses
 
-from widenet_keras.data.arrays import ArraySource
-from widenet_keras.data.class_folders import FolderSource
-from widenet_keras.data.requirements import require_tensorflow
-from widenet_keras.data.sources import Source
+from widenet_keras.data.source import Source
 from widenet_keras.models.preprocessing import Preprocessing, usual_preprocessing
 from widenet_keras.utils.checks import check_integer
 
@@ -62,6 +59,5 @@ def checked_layout(
             f"{source.name} has {source.num_classes} classes and num_classes="
             f"{num_classes}; use num_classes={source.num_classes}."
         )
-    if not isinstance(source, (ArraySource, FolderSource)):
-        require_tensorflow("TFRecord shards and TFDS data sets are")
+    source.require()
     return Layout(image_size, channels, num_classes, batch_size, preprocessing)

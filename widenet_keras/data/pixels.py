@@ -5,11 +5,14 @@ import math
 import keras
 import numpy as np
 
+from widenet_keras.models.preprocessing import scaled, unscaled
+from widenet_keras.utils.types import Tensor
+
 # Images that are scaled in some usual way stay below this; pixels 0 to 255 do not.
 FARTHEST = 16.0
 
 
-def scale_pixels(images):
+def scale_pixels(images: Tensor) -> Tensor:
     """Returns whole pixels 0..255 as float32 in [-1, 1].
 
     Args:
@@ -34,8 +37,8 @@ def scale_pixels(images):
                 f"The pixels run from {low} to {high} and must be 0 to 255; scale them."
             )
     if isinstance(images, np.ndarray):
-        return images.astype("float32") / 127.5 - 1.0
-    return keras.ops.cast(images, "float32") / 127.5 - 1.0
+        return scaled(images.astype("float32"))
+    return scaled(keras.ops.cast(images, "float32"))
 
 
 def as_floats(images):
@@ -114,4 +117,4 @@ def whole_pixels(images):
     Args:
         images: NumPy array of floats; what is out of range is clipped.
     """
-    return np.clip(np.rint((images + 1.0) * 127.5), 0, 255).astype("uint8")
+    return np.clip(np.rint(unscaled(images)), 0, 255).astype("uint8")

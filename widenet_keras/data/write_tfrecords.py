@@ -4,9 +4,9 @@ import json
 import os
 from pathlib import Path
 
-from widenet_keras.data.class_folders import open_folders
 from widenet_keras.data.requirements import require_tensorflow
-from widenet_keras.data.tfrecords import FACTS, read_facts
+from widenet_keras.data.sources.class_folders import open_folders
+from widenet_keras.data.sources.tfrecords import FACTS, read_facts
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import check_folder, replaced_when_done
 from widenet_keras.utils.progress import Progress
@@ -85,12 +85,12 @@ def _example(tf, source, row):
     def values(value):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    file, label = source.files[row], int(source.labels[row])
+    label = int(source.labels[row])
     number = tf.train.Int64List(value=[label + 1])
     fields = {
-        "image/encoded": values((Path(source.root) / os.fsdecode(file)).read_bytes()),
+        "image/encoded": values(source.image(row)),
         "image/class/label": tf.train.Feature(int64_list=number),
         "image/class/text": values(source.class_names[label].encode()),
-        "image/filename": values(file),
+        "image/filename": values(os.fsencode(source.image_name(row))),
     }
     return tf.train.Example(features=tf.train.Features(feature=fields))

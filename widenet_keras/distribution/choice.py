@@ -1,6 +1,7 @@
 """Which distribution a job gets: by name, or by what is there."""
 
 import os
+from typing import Literal
 
 import keras
 
@@ -16,7 +17,12 @@ MODES = {
 OWNER = "distribute"
 
 
-def distribute(mode="auto", expert_devices=1):
+def distribute(
+    mode: Literal[
+        "auto", "none", "mirrored", "multi_worker", "tpu", "devices", "processes"
+    ] = "auto",
+    expert_devices: int = 1,
+) -> Distribution:
     """Says where a model trains. Call it before anything else touches a device.
 
     "auto" takes all devices of this process, or all processes of the job:
@@ -56,7 +62,7 @@ def distribute(mode="auto", expert_devices=1):
         return Distribution()
     # Workers that never come are told as those that go.
     with plain_loss_of_worker(_workers_named()):
-        return _distribution(backend, mode, expert_devices)
+        return _distribution(mode, expert_devices)
 
 
 def _workers_named():
@@ -67,15 +73,16 @@ def _workers_named():
     return max(int(os.environ.get(name, "1")) for name in names)
 
 
-def _distribution(backend, mode, expert_devices):
-    if backend == "tensorflow":
+def _distribution(mode, expert_devices):
+    if keras.backend.backend() == "tensorflow":
         from widenet_keras.distribution.strategies_tensorflow import strategy_of
 
         return strategy_of(mode)
-    if backend == "jax":
+    elif keras.backend.backend() == "jax":
         from widenet_keras.distribution.devices_jax import devices_of
 
         return devices_of(mode, expert_devices)
-    from widenet_keras.distribution.job_torch import job_of
+    else:
+        from widenet_keras.distribution.job_torch import job_of
 
-    return job_of(mode)
+        return job_of(mode)

@@ -1,8 +1,12 @@
 """One device; and what every other distribution is asked for."""
 
 import contextlib
+import os
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -38,22 +42,22 @@ class Distribution:
     _aside = None
 
     @property
-    def is_chief(self):
+    def is_chief(self) -> bool:
         """Whether this process is the one that writes and prints."""
         return self.rank == 0
 
     @property
-    def saves(self):
+    def saves(self) -> bool:
         """Whether this process takes part in saving a model."""
         return self.is_chief
 
-    def say(self, text):
+    def say(self, text: str) -> None:
         """Prints a text, once for all processes."""
         if self.is_chief:
             print(text, flush=True)
 
     @contextlib.contextmanager
-    def scope(self):
+    def scope(self) -> Iterator[None]:
         """Context in which models are made, compiled and trained.
 
         Raises:
@@ -65,7 +69,7 @@ class Distribution:
     def _scope(self):
         return contextlib.nullcontext()
 
-    def own_folder(self, folder):
+    def own_folder(self, folder: str | os.PathLike) -> Path:
         """Returns where this process writes what belongs into a folder.
 
         All processes do the same work, since reading a weight may take them all;
@@ -80,7 +84,7 @@ class Distribution:
             self._aside = tempfile.TemporaryDirectory(prefix="widenet-")
         return Path(self._aside.name) / Path(folder).name
 
-    def check_batch_size(self, batch_size):
+    def check_batch_size(self, batch_size: int) -> None:
         """Raises `ValueError` unless the devices can share a batch evenly."""
         if batch_size % self.replicas:
             raise ValueError(
@@ -88,7 +92,7 @@ class Distribution:
                 f"devices; use a multiple of {self.replicas}."
             )
 
-    def training(self, batches, first=0):
+    def training(self, batches: Any, first: int = 0) -> Any:
         """Returns what `fit` takes: this process's rows of every batch.
 
         Args:
@@ -100,7 +104,7 @@ class Distribution:
         return rows if self.processes == 1 else ProcessRows(rows)
 
     @contextlib.contextmanager
-    def logical_weights(self, model):
+    def logical_weights(self, model: keras.Model) -> Iterator[None]:
         """Context in which this process can read every weight whole.
 
         All processes enter it together.
@@ -110,11 +114,11 @@ class Distribution:
         """
         yield
 
-    def apart(self):
+    def apart(self) -> AbstractContextManager:
         """Context in which this process alone makes or saves something."""
         return contextlib.nullcontext()
 
-    def everywhere(self, numbers):
+    def everywhere(self, numbers: Sequence[int]) -> np.ndarray:
         """Returns the numbers that every process has, (processes, n).
 
         Args:
@@ -122,7 +126,7 @@ class Distribution:
         """
         return np.array([numbers])
 
-    def check_agreed(self, place, numbers):
+    def check_agreed(self, place: str | os.PathLike, numbers: Sequence[int]) -> None:
         """Raises `ValueError` unless all processes found the same.
 
         Args:
@@ -149,6 +153,8 @@ class Replicated(Distribution):
     Args:
         description: One line for people.
         replicas: Devices that share a batch.
+        rank: Which process this is, from 0.
+        processes: Number of processes.
     """
 
     def __init__(self, description, replicas, rank=0, processes=1):

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from widenet_keras.plot.figure import short
+
 # Of more classes nobody can read a matrix, and its file is large.
 MOST_CLASSES = 40
 _MOST_NUMBERS = 15
@@ -45,12 +47,6 @@ def draw_mistakes(axis, evaluation) -> None:
         _draw_matrix(axis, np.array(evaluation.confusion), evaluation.classes)
 
 
-def short(name: str, longest: int = 18) -> str:
-    """Returns a name without its middle if it is too long, for a tick."""
-    half = longest // 2
-    return name if len(name) <= longest else f"{name[:half]}…{name[1 - half :]}"
-
-
 def _draw_matrix(axis, counts, classes):
     from matplotlib.colors import PowerNorm
 
@@ -60,11 +56,12 @@ def _draw_matrix(axis, counts, classes):
     names, places = [short(each.name) for each in classes], range(len(classes))
     size = 8 if len(classes) <= 25 else 7
     # A name is no formula, whatever is in it.
-    axis.set_xticks(places, names, rotation=90, fontsize=size, parse_math=False)
+    turned = 90 if max(map(len, names)) > 2 else 0
+    axis.set_xticks(places, names, rotation=turned, fontsize=size, parse_math=False)
     axis.set_yticks(places, names, fontsize=size, parse_math=False)
     axis.set_xlabel("taken for")
     axis.set_ylabel("class")
-    axis.set_title("what the images are taken for, share of each class")
+    axis.set_title("what the images are taken for")
     if len(classes) > _MOST_NUMBERS:
         return
     for row, column in np.argwhere(counts):
@@ -74,7 +71,7 @@ def _draw_matrix(axis, counts, classes):
             f"{counts[row, column]}",
             ha="center",
             va="center",
-            fontsize=7,
+            fontsize=8,
             color="white" if share[row, column] > 0.4 else "black",
         )
 

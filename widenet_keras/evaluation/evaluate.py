@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Iterable, Sequence
 
 import keras
 import numpy as np
@@ -17,13 +18,19 @@ from widenet_keras.evaluation.result import Evaluation, Throughput
 from widenet_keras.evaluation.routing import RoutingCounter
 from widenet_keras.models.image_checks import check_images, check_labels
 from widenet_keras.models.needs_classes import check_has_classes
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.plain_errors import plain_errors
 
 # With fewer classes the true one is almost always among the first five.
 _FEWEST_FOR_TOP5 = 6
 
 
-def evaluate_classifier(model, batches, class_names=None, progress=True):
+def evaluate_classifier(
+    model: WideNet,
+    batches: Iterable,
+    class_names: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Evaluation:
     """Returns how a classifier does on batches of images and labels.
 
     ```python

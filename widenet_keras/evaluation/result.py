@@ -1,6 +1,8 @@
 """The result of an evaluation: numbers to read, to store and to draw."""
 
 import dataclasses
+import os
+from typing import Any
 
 from widenet_keras.evaluation.picture import draw
 from widenet_keras.evaluation.report import markdown
@@ -55,15 +57,15 @@ class Evaluation:
     routing: RoutingStatistics | None
     throughput: Throughput
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns everything as a dict that JSON can hold."""
         return dataclasses.asdict(self)
 
-    def to_markdown(self):
+    def to_markdown(self) -> str:
         """Returns everything as tables in Markdown."""
         return markdown(self)
 
-    def plot(self, path=None):
+    def plot(self, path: str | os.PathLike | None = None) -> Any:
         """Draws reliability, accuracy per class, mistakes and the experts' load.
 
         Args:

@@ -4,5 +4,10 @@ All but the last go through TensorFlow. A model that lives on JAX or torch is sa
 and a second process opens and exports it there.
 """
 
-from widenet_keras.exports.export import export as export
-from widenet_keras.exports.report import ExportReport as ExportReport
+from widenet_keras.exports.export import export
+from widenet_keras.exports.export_report import ExportReport
+
+__all__ = [
+    "ExportReport",
+    "export",
+]

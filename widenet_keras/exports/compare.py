@@ -5,8 +5,8 @@ from math import exp, fsum, lgamma, log, log1p
 
 import numpy as np
 
-from widenet_keras.exports.report import ExportReport
-from widenet_keras.inference.readers import open_predictor
+from widenet_keras.exports.export_report import ExportReport
+from widenet_keras.inference.opening import open_predictor
 from widenet_keras.utils.memory import weight_of
 
 # Floats differ by the order of their sums; what is rounded keeps its top classes.

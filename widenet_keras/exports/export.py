@@ -1,13 +1,16 @@
 """The export function, on any backend, with a check of what was written."""
 
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
 
 from widenet_keras.data.pixels import as_floats, scale_pixels, whole_pixels
 from widenet_keras.exports.compare import check, report_on
+from widenet_keras.exports.export_report import ExportReport
 from widenet_keras.exports.keras_file import write_keras
 from widenet_keras.exports.options import Options
 from widenet_keras.exports.own_process import write_in_tensorflow
@@ -24,18 +27,18 @@ _SAMPLES = 8
 
 
 def export(
-    model,
-    path,
-    format="saved_model",
+    model: WideNet,
+    path: str | os.PathLike,
+    format: Literal["saved_model", "litert", "onnx", "keras"] = "saved_model",
     *,
-    quantize="none",
-    batch="dynamic",
-    input="float",
-    images=None,
-    class_names=None,
-    min_agreement=None,
-    say=print,
-):
+    quantize: Literal["none", "float16", "dynamic_int8", "int8"] = "none",
+    batch: int | Literal["dynamic"] = "dynamic",
+    input: Literal["float", "uint8", "jpeg"] = "float",
+    images: np.ndarray | None = None,
+    class_names: Sequence[str] | None = None,
+    min_agreement: float | None = None,
+    say: Callable[[str], object] = print,
+) -> ExportReport:
     """Writes a model as one file that runs elsewhere, and checks it.
 
     Nothing is left behind if the check fails (`widenet_keras.exports.compare.check`

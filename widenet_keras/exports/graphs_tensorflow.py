@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from widenet_keras.exports.int8 import SMALLEST
+from widenet_keras.models import preprocessing
 from widenet_keras.utils.execution import execution
 from widenet_keras.utils.roles import role_of
-
-# Smaller weights cost nothing.
-_SMALLEST_QUANTIZED = 1024
+from widenet_keras.utils.rounding import in_float16, in_int8
 
 
 class StoredWeight(tf.Module):
@@ -26,13 +26,11 @@ class StoredWeight(tf.Module):
         value = keras.ops.convert_to_numpy(weight)
         self.scale = None
         if quantize == "float16" and value.dtype == np.float32:
-            value = value.astype("float16")
+            value = in_float16(value)
         elif quantize == "dynamic_int8" and _is_large(weight):
             # One scale for each output channel, and for each expert.
-            largest = np.abs(value).max(axis=-2, keepdims=True)
-            scale = np.maximum(largest, 1e-12) / 127.0
-            value = np.rint(value / scale).astype("int8")
-            self.scale = tf.Variable(scale.astype("float32"), trainable=False)
+            value, scale = in_int8(value, axis=-2)
+            self.scale = tf.Variable(scale, trainable=False)
         self.dtype = weight.dtype
         self.stored = tf.Variable(value, trainable=False)
 
@@ -69,7 +67,7 @@ class Network(tf.Module):
 
 def scaled(pixels):
     """Returns uint8 pixels as the floats that models take, in [-1, 1]."""
-    return tf.cast(pixels, tf.float32) / 127.5 - 1.0
+    return preprocessing.scaled(tf.cast(pixels, tf.float32))
 
 
 def counted(names):
@@ -80,7 +78,7 @@ def counted(names):
 def _is_large(weight):
     return (
         len(weight.shape) >= 2
-        and np.prod(weight.shape) >= _SMALLEST_QUANTIZED
+        and np.prod(weight.shape) >= SMALLEST
         and weight.dtype == "float32"
         and not role_of(weight).exact
     )

@@ -9,6 +9,7 @@ import h5py
 from widenet_keras.files.checksums import LABELS, MANIFEST
 from widenet_keras.files.manifest import labels_content
 from widenet_keras.models.class_names import if_named
+from widenet_keras.utils.rounding import in_float16
 
 _WEIGHTS = "model.weights.h5"
 
@@ -49,13 +50,13 @@ def _store_in_float16(path):
     """
     with zipfile.ZipFile(path) as archive:
         parts = {name: archive.read(name) for name in archive.namelist()}
-    parts[_WEIGHTS] = _in_float16(parts[_WEIGHTS])
+    parts[_WEIGHTS] = _with_float16(parts[_WEIGHTS])
     with zipfile.ZipFile(path, "w") as archive:
         for name, content in parts.items():
             archive.writestr(name, content)
 
 
-def _in_float16(content):
+def _with_float16(content):
     """Returns the bytes of an HDF5 file whose float32 arrays are float16."""
     result = io.BytesIO()
     with (
@@ -67,8 +68,9 @@ def _in_float16(content):
             if isinstance(entry, h5py.Group):
                 made = target.require_group(name)
             else:
-                kind = "float16" if entry.dtype == "float32" else entry.dtype
-                made = target.create_dataset(name, data=entry[()].astype(kind))
+                value = entry[()]
+                value = in_float16(value) if value.dtype == "float32" else value
+                made = target.create_dataset(name, data=value)
             made.attrs.update(entry.attrs)
 
         source.visititems(copy)

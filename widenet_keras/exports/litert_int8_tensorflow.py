@@ -2,8 +2,11 @@
 
 import tensorflow as tf
 
-from widenet_keras.exports.calibration import calibration_batches
-from widenet_keras.exports.routers import is_router, router_kernels
+from widenet_keras.exports.int8 import (
+    calibration_batches,
+    is_router,
+    router_kernels,
+)
 from widenet_keras.inference.litert import (
     interpreter_of,
     operations_of,
@@ -15,12 +18,11 @@ from widenet_keras.inference.litert import (
 _PRODUCTS = ("FULLY_CONNECTED", "CONV_2D")
 
 
-def quantized(converter, model, options, images):
+def calibrated_litert(converter, model, options, images):
     """Returns the bytes of a model whose products with weights are int8.
 
     Weights have a scale per output channel, and activations the ranges that they
-    have on the images. Routers stay in float: one that rounds sends tokens
-    elsewhere.
+    have on the images. Routers stay in float.
 
     Args:
         converter: `tf.lite.TFLiteConverter` that optimizes.

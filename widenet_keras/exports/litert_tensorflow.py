@@ -7,7 +7,7 @@ import tensorflow as tf
 from tensorflow.lite.tools import flatbuffer_utils
 
 from widenet_keras.exports.graphs_tensorflow import Network, counted, scaled
-from widenet_keras.exports.litert_int8_tensorflow import quantized
+from widenet_keras.exports.litert_int8_tensorflow import calibrated_litert
 from widenet_keras.files.checksums import sealed_with_zip
 from widenet_keras.inference.litert import operations_of
 
@@ -59,7 +59,7 @@ def converted(model, options, images, engine="listed"):
         if options.quantize == "float16":
             converter.target_spec.supported_types = [tf.float16]
         if options.quantize == "int8":
-            return _without_names(quantized(converter, model, options, images))
+            return _without_names(calibrated_litert(converter, model, options, images))
         return _without_names(converter.convert())
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import onnx
 
 from widenet_keras.exports import onnx_weights
-from widenet_keras.exports.calibration import calibration_batches
+from widenet_keras.exports.int8 import calibration_batches
 from widenet_keras.utils.quiet import quiet
 
 
-def quantized(model, options, images, kernels):
+def calibrated_onnx(model, options, images, kernels):
     """Returns a model whose products are int8.
 
     Args:

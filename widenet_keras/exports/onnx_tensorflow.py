@@ -12,7 +12,7 @@ from widenet_keras.exports.graphs_tensorflow import (
     counted,
     scaled,
 )
-from widenet_keras.exports.routers import router_kernels
+from widenet_keras.exports.int8 import router_kernels
 from widenet_keras.files.checksums import sealed_onnx
 from widenet_keras.inference.onnx import KEY
 from widenet_keras.utils.quiet import quiet
@@ -39,9 +39,9 @@ def write_onnx(model, path, options, manifest, images):
     if options.quantize in ("float16", "dynamic_int8"):
         onnx_weights.stored_smaller(proto, options.quantize, kernels)
     elif options.quantize == "int8":
-        from widenet_keras.exports.onnx_int8 import quantized
+        from widenet_keras.exports.onnx_int8 import calibrated_onnx
 
-        proto = quantized(proto, options, images, kernels)
+        proto = calibrated_onnx(proto, options, images, kernels)
     onnx_weights.named_shortly(proto)
     content = onnx_weights.with_metadata(proto, {KEY: json.dumps(manifest)})
     Path(path).write_bytes(sealed_onnx(content))

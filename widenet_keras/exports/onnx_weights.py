@@ -1,13 +1,10 @@
 """What ONNX models store: weights once and in few bytes, names short."""
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from widenet_keras.exports.routers import is_router
-
-# Smaller weights cost nothing.
-_SMALLEST = 1024
+from widenet_keras.exports.int8 import SMALLEST, is_router
+from widenet_keras.utils.rounding import in_float16, in_int8
 
 
 def stored_once(model):
@@ -50,19 +47,17 @@ def stored_smaller(model, quantize, kept):
     nodes, tensors = [], []
     for tensor in graph.initializer:
         value = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or value.size < _SMALLEST:
+        if tensor.data_type != TensorProto.FLOAT or value.size < SMALLEST:
             tensors.append(tensor)
         elif quantize == "float16":
             stored = f"{tensor.name}_float16"
-            tensors.append(numpy_helper.from_array(value.astype("float16"), stored))
+            tensors.append(numpy_helper.from_array(in_float16(value), stored))
             nodes.append(_cast(stored, tensor.name))
         elif value.ndim < 2 or is_router(value, kept):
             tensors.append(tensor)
         else:
-            largest = np.abs(value).max(axis=-2, keepdims=True)
-            scale = (np.maximum(largest, 1e-12) / 127.0).astype("float32")
             stored = f"{tensor.name}_int8"
-            rounded = np.rint(value / scale).astype("int8")
+            rounded, scale = in_int8(value, axis=-2)
             tensors.append(numpy_helper.from_array(rounded, stored))
             tensors.append(numpy_helper.from_array(scale, f"{stored}_scale"))
             nodes.append(_cast(stored, f"{stored}_float"))

@@ -8,7 +8,7 @@ import keras
 
 from widenet_keras.files.hdf5 import check_hdf5
 from widenet_keras.files.safe_config import check_classes, dicts_in
-from widenet_keras.models.memory import built_size
+from widenet_keras.models.memory_use import built_size
 from widenet_keras.utils.memory import check_memory
 from widenet_keras.utils.printable import printable
 

@@ -6,8 +6,10 @@ Keras opens a file in safe mode, after it has been looked at.
 import contextlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -25,7 +27,9 @@ from widenet_keras.utils.memory import MAX_MEMORY, check_memory
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
 
-def load_model(path, *, max_memory: int = MAX_MEMORY, **kwargs):
+def load_model(
+    path: str | os.PathLike, *, max_memory: int = MAX_MEMORY, **kwargs: Any
+) -> keras.Model:
     """Returns the model saved at `path`, on whatever backend runs now.
 
     The checksums of the archive are compared first, then what it would take in memory:

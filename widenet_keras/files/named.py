@@ -1,5 +1,6 @@
 """Classifiers of `.keras` files, with the names of their classes."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -7,10 +8,11 @@ from widenet_keras.files.checksums import LABELS, MANIFEST
 from widenet_keras.files.loading import load_classifier
 from widenet_keras.files.manifest import read_manifest
 from widenet_keras.models.class_names import if_named
+from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.memory import MAX_MEMORY
 
 
-def named_classifier(path, max_memory: int = MAX_MEMORY):
+def named_classifier(path: str | os.PathLike, max_memory: int = MAX_MEMORY) -> WideNet:
     """Returns the classifier of a `.keras` file, not compiled, with its class names.
 
     Files of version 0.1.0 have no names of their own: they get those that

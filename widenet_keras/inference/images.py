@@ -1,10 +1,8 @@
 """Image files as the pixels that models are given, in the crop of evaluation."""
 
-import importlib
 import os
 from pathlib import Path
 
-from widenet_keras.data.array_augmentation import evaluated
 from widenet_keras.data.broken_images import reason_of
 from widenet_keras.data.image_files import (
     SUFFIXES,
@@ -13,9 +11,11 @@ from widenet_keras.data.image_files import (
     kinds_of,
     say_left_out,
 )
+from widenet_keras.data.layout import Layout
 from widenet_keras.data.pillow_images import decoded
-from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
+from widenet_keras.data.requirements import has_tensorflow
 from widenet_keras.models.preprocessing import usual_preprocessing
+from widenet_keras.models.resizing import evaluated
 
 
 def image_files(path):
@@ -82,13 +82,9 @@ def read_pixels(path, image_shape, preprocessing=None):
 
 
 def _with_tensorflow(content, size, channels, preprocessing):
-    tf = require_tensorflow("Images are")
-    decoding = importlib.import_module("widenet_keras.data.pipeline.decoding")
-    layout = importlib.import_module("widenet_keras.data.layout").Layout(
-        size, channels, 1, 1, preprocessing
-    )
-    with tf.device("CPU"):
-        return decoding.evaluation_pixels(tf.constant(content), layout).numpy()
+    from widenet_keras.data.pipeline.decoding import pixels_of_file
+
+    return pixels_of_file(content, Layout(size, channels, 1, 1, preprocessing))
 
 
 def _with_pillow(content, size, channels, preprocessing):

@@ -8,6 +8,7 @@ import warnings
 
 import numpy as np
 
+from widenet_keras.data.requirements import has_tensorflow
 from widenet_keras.files.checksums import open_with_zip
 from widenet_keras.files.manifest import Interface, damaged
 from widenet_keras.inference.litert_graph import check_litert_graph
@@ -24,12 +25,14 @@ def interpreter_class():
     """
     if importlib.util.find_spec("ai_edge_litert") is not None:
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
-    if importlib.util.find_spec("tensorflow") is None:
+    if not has_tensorflow():
         raise ImportError(
             "LiteRT files need ai-edge-litert, which is not installed; run "
             f"{install_command('litert')}."
         )
-    return importlib.import_module("tensorflow").lite.Interpreter
+    from widenet_keras.inference.litert_tensorflow import Interpreter
+
+    return Interpreter
 
 
 @contextlib.contextmanager

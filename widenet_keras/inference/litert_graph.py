@@ -71,4 +71,6 @@ def _schema():
     """Returns the module that reads such models, of LiteRT or of TensorFlow."""
     if importlib.util.find_spec("ai_edge_litert") is not None:
         return importlib.import_module("ai_edge_litert.schema_py_generated")
-    return importlib.import_module("tensorflow.lite.python.schema_py_generated")
+    from widenet_keras.inference.litert_tensorflow import schema
+
+    return schema

@@ -1,9 +1,12 @@
 """What every exported file can do, whatever its format."""
 
+import os
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.data.pixels import as_floats, whole_pixels
-from widenet_keras.files.manifest import check_fits, outputs_of
+from widenet_keras.files.manifest import Interface, check_fits, outputs_of
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.plain_errors import first_line
 
@@ -34,7 +37,13 @@ class Predictor:
     input = "float"
     batch_size = None
 
-    def __init__(self, path, manifest, interface, max_memory):
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        manifest: dict[str, Any],
+        interface: Interface,
+        max_memory: int,
+    ):
         check_fits(path, manifest, interface, max_memory)
         self.path = path
         self.manifest = manifest
@@ -44,7 +53,7 @@ class Predictor:
         if manifest["batch"] != "dynamic":
             self.batch_size = manifest["batch"]
 
-    def run(self, images):
+    def run(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits of one batch that fits the file, as NumPy.
 
         Args:
@@ -52,7 +61,7 @@ class Predictor:
         """
         raise NotImplementedError
 
-    def logits(self, images):
+    def logits(self, images: np.ndarray) -> np.ndarray:
         """Returns the logits (B, classes) float32; features without classes.
 
         Args:
@@ -92,7 +101,7 @@ class Predictor:
             )
         return logits
 
-    def features(self, images):
+    def features(self, images: np.ndarray) -> np.ndarray:
         """Returns the features (B, D) float32 of a model without classes.
 
         Args:
@@ -108,7 +117,7 @@ class Predictor:
             )
         return self.logits(images)
 
-    def probabilities(self, images):
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the softmax of `logits`, (B, classes).
 
         Raises:

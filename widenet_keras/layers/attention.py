@@ -1,6 +1,6 @@
 """Multi-head self-attention: a layer that holds weights, a function that computes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -9,10 +9,11 @@ from widenet_keras.layers.groups import ONE_GROUP
 from widenet_keras.layers.heads import Heads, made_apart, split, with_more
 from widenet_keras.layers.linear import Linear, Product, built_linear, linear
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number
 from widenet_keras.utils.roles import Role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 
 class AttentionSpec(NamedTuple):
@@ -125,7 +126,14 @@ class Attention(keras.layers.Layer):
 
     role = Role("core", "attention")
 
-    def __init__(self, num_heads, dropout=0.0, key_dim=None, value_dim=None, **kwargs):
+    def __init__(
+        self,
+        num_heads: int,
+        dropout: float = 0.0,
+        key_dim: int | None = None,
+        value_dim: int | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         check_integer("Attention", "num_heads", num_heads, 1)
         check_number("Attention", "dropout", dropout, 0.0, below=1.0)
@@ -137,7 +145,7 @@ class Attention(keras.layers.Layer):
         self.key_dim = key_dim
         self.value_dim = value_dim
 
-    def size_for(self, width):
+    def size_for(self, width: int) -> None:
         """Says what is static about it for tokens of width D, `spec`; no weights."""
         if self.key_dim is None and width % self.num_heads:
             raise ValueError(
@@ -148,7 +156,7 @@ class Attention(keras.layers.Layer):
         value_dim = self.value_dim or key_dim
         self.spec = AttentionSpec(self.num_heads, key_dim, value_dim, self.dropout)
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes the four products for tokens of shape (B, T, D)."""
         width = tokens_shape[-1]
         self.size_for(width)
@@ -165,7 +173,7 @@ class Attention(keras.layers.Layer):
             built_linear(product, shape, self.role)
             setattr(self, f"{name}_projection", product)
 
-    def read(self, read):
+    def read(self, read: Read) -> AttentionWeights:
         """Returns the `AttentionWeights`.
 
         Args:
@@ -177,7 +185,7 @@ class Attention(keras.layers.Layer):
             self.output_projection.read(read),
         )
 
-    def call(self, tokens, draws=SILENT):
+    def call(self, tokens: Tensor, draws: RandomDraws = SILENT) -> Tensor:
         """Returns the attended tokens, (B, T, D).
 
         Args:
@@ -187,11 +195,11 @@ class Attention(keras.layers.Layer):
         with numerics.weights_as_stored() as read:
             return attention(tokens, self.read(read), self.spec, draws)[0]
 
-    def compute_output_shape(self, tokens_shape, **kwargs):
+    def compute_output_shape(self, tokens_shape: Shape, **kwargs: Any) -> Shape:
         """Returns the shape of the tokens."""
         return tokens_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),

@@ -1,6 +1,6 @@
 """Pooling by attention: one learned query that looks at all tokens, then an MLP."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -13,6 +13,7 @@ from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_integer, check_positive
 from widenet_keras.utils.roles import Role, built_with_role, weight_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 ROLE = Role("head", "head")
 
@@ -87,11 +88,11 @@ class AttentionPooling(keras.layers.Layer):
 
     def __init__(
         self,
-        num_heads,
-        mlp_dim,
-        activation="gelu_tanh",
-        norm_epsilon=EPSILON,
-        **kwargs,
+        num_heads: int,
+        mlp_dim: int,
+        activation: str = "gelu_tanh",
+        norm_epsilon: float = EPSILON,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         owner = "AttentionPooling"
@@ -107,7 +108,7 @@ class AttentionPooling(keras.layers.Layer):
             epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm"
         )
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes query, products and norm for tokens of shape (B, T, D)."""
         width, heads = tokens_shape[-1], self.spec.heads
         if width % heads:
@@ -141,7 +142,7 @@ class AttentionPooling(keras.layers.Layer):
             )
         )
 
-    def read(self, read):
+    def read(self, read: Read) -> AttentionPoolingWeights:
         """Returns the `AttentionPoolingWeights`.
 
         Args:
@@ -156,16 +157,16 @@ class AttentionPooling(keras.layers.Layer):
             (self.hidden.read(read), self.outer.read(read)),
         )
 
-    def call(self, tokens):
+    def call(self, tokens: Tensor) -> Tensor:
         """Returns what was pooled, (B, D), of tokens (B, T, D)."""
         with numerics.weights_as_stored() as read:
             return attention_pooled(tokens, self.read(read), self.spec)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         """Returns (B, D)."""
         return tokens_shape[0], tokens_shape[-1]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),

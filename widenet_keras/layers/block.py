@@ -1,18 +1,21 @@
 """One transformer block: attention and a feed-forward part, with residuals."""
 
+from typing import Any, Self
+
 import keras
 
 from widenet_keras.layers.block_math import BlockSpec, BlockWeights, block
 from widenet_keras.layers.heads import joined_inner
-from widenet_keras.layers.normalization import EPSILON
+from widenet_keras.layers.normalization import EPSILON, StepNorms
 from widenet_keras.layers.parallel_paths import ParallelPaths, paths_of
 from widenet_keras.layers.pieces.piece import Sizes
 from widenet_keras.layers.routed_experts import RoutedExperts
-from widenet_keras.routing.random_draws import SILENT
-from widenet_keras.routing.record import record_of
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
+from widenet_keras.routing.record import RoutingRecord, record_of
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_number, check_positive
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -28,7 +31,12 @@ class Block(keras.layers.Layer):
     """
 
     def __init__(
-        self, attention, feed_forward, dropout=0.0, norm_epsilon=EPSILON, **kwargs
+        self,
+        attention: keras.layers.Layer,
+        feed_forward: keras.layers.Layer,
+        dropout: float = 0.0,
+        norm_epsilon: float = EPSILON,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_number("Block", "dropout", dropout, 0.0, below=1.0)
@@ -39,28 +47,28 @@ class Block(keras.layers.Layer):
         self.norm_epsilon = norm_epsilon
 
     @property
-    def is_routed(self):
+    def is_routed(self) -> bool:
         """Whether the feed-forward part is a mixture of experts."""
         return isinstance(self.feed_forward, RoutedExperts)
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Builds both parts for tokens of shape (B, T, D)."""
         build_once(self.attention, tokens_shape)
         build_once(self.feed_forward, tokens_shape)
 
     @property
-    def hidden_dim(self):
+    def hidden_dim(self) -> int:
         """F, hidden width of the dense MLP or of each expert."""
         if self.is_routed:
             return self.feed_forward.experts.hidden_dim
         return _one_of(self.feed_forward).hidden_dim
 
     @property
-    def paths(self):
+    def paths(self) -> int:
         """The most parallel paths that a part has; 1 without any."""
         return max(len(paths_of(part)) for part in (self.attention, self.feed_forward))
 
-    def sizes(self, width, tokens=0):
+    def sizes(self, width: int, tokens: int = 0) -> Sizes:
         """Returns the `Sizes` that pieces of this block may depend on.
 
         Args:
@@ -77,7 +85,7 @@ class Block(keras.layers.Layer):
         part = _one_of(self.feed_forward)
         return sizes._replace(hidden=part.hidden_dim, gated=part.gated)
 
-    def spec(self, training, hands_out=True):
+    def spec(self, training: bool | None, hands_out: bool = True) -> BlockSpec:
         """Returns the `BlockSpec` of a forward pass.
 
         Args:
@@ -90,7 +98,7 @@ class Block(keras.layers.Layer):
             self.attention.spec, part, self.dropout, self.norm_epsilon, self.hidden_dim
         )
 
-    def read_attention(self, read, joins=False):
+    def read_attention(self, read: Read, joins: bool = False) -> Any:
         """Returns the `AttentionWeights`, or the `PathsWeights` of parallel paths.
 
         Args:
@@ -104,7 +112,9 @@ class Block(keras.layers.Layer):
             return own._replace(paths=tuple(map(joined_inner, own.paths)))
         return joined_inner(own)
 
-    def read_feed_forward(self, read, training, changes=False, share=()):
+    def read_feed_forward(
+        self, read: Read, training: bool | None, changes: bool = False, share: Any = ()
+    ) -> Any:
         """Returns the `RoutedWeights`, or the `Product`s or `PathsWeights` of MLPs.
 
         Args:
@@ -119,7 +129,14 @@ class Block(keras.layers.Layer):
             return part.read(read)
         return part.read_stacked(read) if changes else part.read(read, training, share)
 
-    def call(self, tokens, norms, draws=SILENT, drop_path=0.0, training=None):
+    def call(
+        self,
+        tokens: Tensor,
+        norms: StepNorms,
+        draws: RandomDraws = SILENT,
+        drop_path: float = 0.0,
+        training: bool | None = None,
+    ) -> tuple[Tensor, RoutingRecord | tuple]:
         """Returns the tokens after this block and its routing record.
 
         Args:
@@ -139,13 +156,13 @@ class Block(keras.layers.Layer):
             tokens, facts, _ = block(tokens, norms, weights, spec, draws, drop_path)
         return tokens, record_of(facts, self.feed_forward.softmaxes) if facts else ()
 
-    def compute_output_spec(self, tokens, *args, **kwargs):
+    def compute_output_spec(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Returns the specs of the tokens and of the record."""
         if self.is_routed:
             return self.feed_forward.compute_output_spec(tokens)
         return keras.KerasTensor(tokens.shape, dtype=self.compute_dtype), ()
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -156,7 +173,7 @@ class Block(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the block and its parts."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])

@@ -16,7 +16,6 @@ from torch._inductor.exc import InductorError
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
 
 from widenet_keras.layers.block_math import BlockSpec
-from widenet_keras.layers.depth_torch import remat
 from widenet_keras.layers.plan import Plan
 from widenet_keras.layers.sharing import ranks
 from widenet_keras.layers.step import step
@@ -51,7 +50,7 @@ class _Key(NamedTuple):
     parts: tuple[tuple[int, ...], tuple[int, ...]]
 
 
-def in_programs(tokens, private, weights, plans, depth):
+def in_programs(tokens, private, weights, plans, depth, remat):
     """Returns the tokens after some steps, and a list of the `Outputs` of each.
 
     Args:
@@ -60,6 +59,7 @@ def in_programs(tokens, private, weights, plans, depth):
         weights: `BlockWeights` of every unique block.
         plans: `Plan` of each of these steps.
         depth: `Depth`.
+        remat: `remat` of `depth_torch`, which imports this file.
     """
     found, first = [], 0
     for some in _cut(tuple(plans), depth):

@@ -66,9 +66,8 @@ def _through(tokens, private, weights, depth):
             continue
         if rows is None:
             rows = rows_of(private, len(depth.plans), numerics.rows_of)
-        run, mine = _in_turn, rows[segment.first : segment.end]
-        if steps_are_compiled():
-            from widenet_keras.layers.compiled_torch import in_programs as run
+        run = _backend.in_programs if steps_are_compiled() else _in_turn
+        mine = rows[segment.first : segment.end]
         plans = depth.plans[segment.first : segment.end]
         tokens, outputs = run(tokens, mine, weights, plans, depth)
         alone += outputs

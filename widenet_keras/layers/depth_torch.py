@@ -20,3 +20,10 @@ def remat(function, tokens, private, weights):
     return torch.utils.checkpoint.checkpoint(
         function, tokens, private, weights, use_reentrant=False
     )
+
+
+def in_programs(tokens, private, weights, plans, depth):
+    """Returns what `in_programs` of `compiled_torch` does, whose import is slow."""
+    from widenet_keras.layers import compiled_torch
+
+    return compiled_torch.in_programs(tokens, private, weights, plans, depth, remat)

@@ -1,6 +1,6 @@
 """Patch embedding with a position table that follows the image size."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,6 +10,7 @@ from widenet_keras.layers.normalization import EPSILON, layer_norm
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_flag, check_integer, check_positive
 from widenet_keras.utils.roles import Role, built_with_role, weight_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 ROLE = Role("embedding", "embedding")
 
@@ -87,13 +88,13 @@ class PatchEmbedding(keras.layers.Layer):
 
     def __init__(
         self,
-        width,
-        patch_size,
-        class_token=True,
-        registers=0,
-        norm=False,
-        norm_epsilon=EPSILON,
-        **kwargs,
+        width: int,
+        patch_size: int,
+        class_token: bool = True,
+        registers: int = 0,
+        norm: bool = False,
+        norm_epsilon: float = EPSILON,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_integer("PatchEmbedding", "width", width, 1)
@@ -121,7 +122,7 @@ class PatchEmbedding(keras.layers.Layer):
                 epsilon=norm_epsilon, dtype=self.dtype_policy, name="norm"
             )
 
-    def grid(self, images_shape):
+    def grid(self, images_shape: Shape) -> tuple[int, int]:
         """Returns (rows, columns) of the patches of (B, height, width, channels)."""
         rows, columns = images_shape[1:3]
         if rows % self.patch_size or columns % self.patch_size:
@@ -131,7 +132,7 @@ class PatchEmbedding(keras.layers.Layer):
             )
         return rows // self.patch_size, columns // self.patch_size
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         """Makes projection and position table for the size of these images."""
         rows, columns = self.grid(images_shape)
         built_with_role(self.projection, images_shape, ROLE)
@@ -155,12 +156,12 @@ class PatchEmbedding(keras.layers.Layer):
             tokens_shape = self.compute_output_shape(images_shape)
             built_with_role(self.norm, tokens_shape, ROLE._replace(exact=True))
 
-    def call(self, images):
+    def call(self, images: Tensor) -> Tensor:
         """Returns tokens (B, T, D) of images (B, height, width, channels)."""
         with numerics.weights_as_stored() as read:
             return embedded(images, self.read(read), self.norm_epsilon)
 
-    def read(self, read):
+    def read(self, read: Read) -> EmbeddingWeights:
         """Returns the `EmbeddingWeights`.
 
         Args:
@@ -178,13 +179,13 @@ class PatchEmbedding(keras.layers.Layer):
             () if self.norm is None else (read(self.norm.gamma), read(self.norm.beta)),
         )
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """Returns (B, T, D)."""
         rows, columns = self.grid(images_shape)
         tokens = int(self.class_token) + self.num_registers + rows * columns
         return images_shape[0], tokens, self.width
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -197,7 +198,9 @@ class PatchEmbedding(keras.layers.Layer):
         }
 
 
-def resample_positions(table, from_grid, to_grid):
+def resample_positions(
+    table: np.ndarray, from_grid: tuple[int, int], to_grid: tuple[int, int]
+) -> np.ndarray:
     """Returns a position table for another grid of patches.
 
     Rows before the patches (the class token) are kept; the patches' rows are

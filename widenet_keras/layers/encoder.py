@@ -1,35 +1,30 @@
 """The encoder: L steps over U unique blocks. Only it and its parts know of sharing."""
 
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Self
+
 import keras
 
 from widenet_keras.layers import depth
+from widenet_keras.layers import shared_parts as parts
 from widenet_keras.layers.groups import GroupsOfSteps
 from widenet_keras.layers.normalization import StepNorms
 from widenet_keras.layers.pieces.kinds import as_dicts, pieces_of
+from widenet_keras.layers.pieces.piece import Piece, change_mixtures
 from widenet_keras.layers.plan import check_looked_at, plans_of
 from widenet_keras.layers.private import Private
 from widenet_keras.layers.ring_of_steps import ring_of_steps, weights_of_steps
-from widenet_keras.layers.shared_parts import (
-    blocks_as_dicts,
-    blocks_of_dicts,
-    check_mixtures,
-    norm_rows,
-    parts_of,
-    read_blocks,
-    sizes_of,
-    stacked_norms,
-    stacked_pieces,
-)
 from widenet_keras.layers.sharing import BLOCK_PLANS, block_of_step, check_sharing
-from widenet_keras.layers.step import outputs_spec
+from widenet_keras.layers.step import Outputs, specs_of_steps
 from widenet_keras.layers.widths import Widths
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
-from widenet_keras.routing.record import record_of, record_spec
+from widenet_keras.routing.record import RoutingRecord, record_of, record_spec
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_choice, check_flag, check_number
 from widenet_keras.utils.execution import must_unroll
 from widenet_keras.utils.trees import mapped
+from widenet_keras.utils.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -49,6 +44,7 @@ class Encoder(keras.layers.Layer):
         scan: As for `WideNetConfig`: "auto", "always" or "never".
         remat: "full" computes each step again in the backward pass instead of
             keeping its activations; "none" keeps them.
+        seed: Seed of noise, dropout and dropped paths.
         pieces: What the steps keep for themselves besides norms: `LoRA` and others,
             or dicts of them, as for `WideNetConfig`.
         step_widths: As for `WideNetConfig`, and so the next three.
@@ -58,7 +54,6 @@ class Encoder(keras.layers.Layer):
         ring_size: N, if the steps read their kernels from one `Ring`; then there is one
             block, whose sizes and settings count, and which gets no weights.
         ring_seed: Seed of that ring.
-        seed: Seed of noise, dropout and dropped paths.
         **kwargs: Passed to `keras.layers.Layer`.
 
     Raises:
@@ -67,22 +62,22 @@ class Encoder(keras.layers.Layer):
 
     def __init__(
         self,
-        blocks,
-        steps,
-        sharing="all",
-        shared_norms=False,
-        stochastic_depth=0.0,
-        scan="auto",
-        remat="none",
-        seed=None,
-        pieces=(),
-        step_widths=None,
-        nested_widths=(),
-        nested_probabilities=None,
-        attention_groups=1,
-        ring_size=None,
-        ring_seed=0,
-        **kwargs,
+        blocks: Sequence[keras.layers.Layer],
+        steps: int,
+        sharing: str = "all",
+        shared_norms: bool = False,
+        stochastic_depth: float = 0.0,
+        scan: str = "auto",
+        remat: str = "none",
+        seed: int | None = None,
+        pieces: Iterable[Piece | dict] = (),
+        step_widths: Sequence[int] | None = None,
+        nested_widths: Sequence[float] = (),
+        nested_probabilities: Sequence[float] | None = None,
+        attention_groups: int | Sequence[int] = 1,
+        ring_size: int | None = None,
+        ring_seed: int = 0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_sharing("Encoder", sharing, steps, len(blocks), BLOCK_PLANS)
@@ -105,18 +100,19 @@ class Encoder(keras.layers.Layer):
         given = attention_groups, self.kernels_of_step
         self.groups = GroupsOfSteps.of("Encoder", *given)
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._norm_rows = norm_rows(blocks, self.block_of_step)
-        self._parts = parts_of(blocks)
+        self._norm_rows = parts.norm_rows(blocks, self.block_of_step)
+        self._parts = parts.parts_of(blocks)
         rows = self._norm_rows if shared_norms else (range(steps),) * 2
-        self.norm1, self.norm2 = stacked_norms(blocks, rows, self.dtype_policy)
+        self.norm1, self.norm2 = parts.stacked_norms(blocks, rows, self.dtype_policy)
         self.pieces = pieces_of("Encoder", pieces)
         of_steps = [blocks[block] for block in self.block_of_step], self.kernels_of_step
-        self.stacked_pieces = stacked_pieces(self.pieces, *of_steps, self.dtype_policy)
+        of_all = self.pieces, *of_steps, self.dtype_policy
+        self.stacked_pieces = parts.stacked_pieces(*of_all)
 
     # Of the tokens, which `summary` shows.
     output_shape = property(lambda self: self._build_shapes_dict["tokens_shape"])
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Builds blocks, norms and pieces for tokens of shape (B, T, D)."""
         if len({each.norm_epsilon for each in self.blocks}) > 1:
             raise ValueError("Encoder: all blocks must have one norm_epsilon.")
@@ -124,12 +120,12 @@ class Encoder(keras.layers.Layer):
         if self.ring_size is not None:
             ring = self.ring_size, self.ring_seed, self.dtype_policy
             self.ring = ring_of_steps(self.blocks, self.steps, tokens_shape[-1], *ring)
-        parts = [self.ring] if self.ring else self.blocks
-        for layer in (*parts, self.norm1, self.norm2):
+        holders = [self.ring] if self.ring else self.blocks
+        for layer in (*holders, self.norm1, self.norm2):
             build_once(layer, tokens_shape)
-        check_mixtures(self.blocks)
+        parts.check_mixtures(self.blocks)
         if self.pieces:
-            sizes = sizes_of(self.blocks, tokens_shape, self.pieces)
+            sizes = parts.sizes_of(self.blocks, tokens_shape, self.pieces)
             build_once(self.stacked_pieces, sizes)
 
     def __call__(self, tokens, *args, look_at=(), **kwargs):
@@ -139,7 +135,9 @@ class Encoder(keras.layers.Layer):
         look = {"look_at": tuple(look_at)} if look_at else {}
         return super().__call__(tokens, *args, **look, **kwargs)
 
-    def call(self, tokens, training=None, look_at=()):
+    def call(
+        self, tokens: Tensor, training: bool | None = None, look_at: Sequence[int] = ()
+    ) -> tuple:
         """Returns the encoded tokens and the routing record of all steps.
 
         Args:
@@ -153,14 +151,22 @@ class Encoder(keras.layers.Layer):
             also the `Seen` of these steps, in the order of the depth.
         """
         tokens, outputs = self.run(tokens, training, look_at)
-        record = self.record(outputs)
-        return (tokens, record, outputs.seen) if look_at else (tokens, record)
+        seen = [outputs.seen] if look_at else []
+        return tokens, self.record(outputs), *seen
 
-    def draws(self, training):
+    def draws(self, training: bool | None) -> RandomDraws:
         """Returns the `RandomDraws` of a forward pass."""
         return RandomDraws.begin(self.seed_generator) if training else SILENT
 
-    def run(self, tokens, training, look_at=(), hands_out=True, draws=None, steps=None):
+    def run(
+        self,
+        tokens: Tensor,
+        training: bool | None,
+        look_at: Sequence[int] = (),
+        hands_out: bool = True,
+        draws: RandomDraws | None = None,
+        steps: int | None = None,
+    ) -> tuple[Tensor, Outputs]:
         """Returns the encoded tokens and the `Outputs` of the steps, stacked.
 
         As `call`; without `hands_out` for who has no use for a record, with `draws`
@@ -171,11 +177,11 @@ class Encoder(keras.layers.Layer):
         with numerics.weights_as_stored() as read:
             private = self.private(read, draws, tokens.shape[1])
             # What steps do to experts for themselves is done to their stacks.
-            changes = any(piece.changes_mixtures for piece in self.pieces)
+            changes = change_mixtures(self.pieces)
             changes |= self.widths.step_widths is not None
             how_read = (read, training, tokens.shape[-1], changes, private.share)
             given = (self.blocks, self.block_of_step, *how_read)
-            weights = [()] if self.ring else read_blocks(*given)
+            weights = [()] if self.ring else parts.read_blocks(*given)
             if steps is not None:
                 how = how._replace(plans=how.plans[:steps])
                 private = mapped(lambda leaf: leaf[:steps], private)
@@ -192,26 +198,24 @@ class Encoder(keras.layers.Layer):
             bool(self.remat == "full" and training),
         )
 
-    def record(self, outputs):
+    def record(self, outputs: Outputs) -> RoutingRecord | tuple:
         """Returns the `RoutingRecord` of `Outputs`, or `()` if no block is routed."""
         if not outputs.facts:
             return ()
         [part, *_] = [each.feed_forward for each in self.blocks if each.is_routed]
         return record_of(outputs.facts, part.softmaxes)
 
-    def compute_output_spec(self, tokens, training=None, look_at=()):
+    def compute_output_spec(
+        self, tokens: Tensor, training: bool | None = None, look_at: Sequence[int] = ()
+    ) -> tuple:
         """Returns the specs of the tokens and of the stacked record."""
         result = keras.KerasTensor(tokens.shape, self.compute_dtype)
         how = self._depth(training, look_at)
-        found = [outputs_spec(result, how.specs[p.block], p) for p in how.plans]
-        facts = [outputs.facts for outputs in found if outputs.facts]
+        facts, seen = specs_of_steps(result, how.plans, how.specs)
         record = record_spec(facts[0], len(facts)) if facts else ()
-        if not look_at:
-            return result, record
-        seen = [outputs.seen for outputs in found if outputs.seen]
-        return result, record, depth.stacked_specs(seen)
+        return result, record, *([depth.stacked_specs(seen)] if look_at else [])
 
-    def private(self, read, draws, tokens):
+    def private(self, read: Callable, draws: RandomDraws, tokens: int) -> Private:
         """Returns the `Private` of all steps, with a leading axis L."""
         one, other = self._norm_rows if self.shared_norms else (None, None)
         norms = StepNorms(*self.norm1.read(read, one), *self.norm2.read(read, other))
@@ -223,18 +227,15 @@ class Encoder(keras.layers.Layer):
         return private if draws.silent else private.drawn(draws, *steps)
 
     def _clear_losses(self):
-        """Does nothing: no part of an encoder adds losses.
+        """Does nothing: no part adds losses; Keras' walk takes as long as a step."""
 
-        Keras walks all parts at every call of a model, which takes as long as a step.
-        """
-
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         names = ("steps", "sharing", "shared_norms", "stochastic_depth", "scan")
         names += ("remat", "seed", "ring_size", "ring_seed")
         return {
             **super().get_config(),
-            "blocks": blocks_as_dicts(self.blocks),
+            "blocks": parts.blocks_as_dicts(self.blocks),
             **{name: getattr(self, name) for name in names},
             "pieces": as_dicts(self.pieces),
             **self.widths._asdict(),
@@ -242,6 +243,6 @@ class Encoder(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the encoder and its blocks."""
-        return cls(**{**config, "blocks": blocks_of_dicts(config["blocks"])})
+        return cls(**{**config, "blocks": parts.blocks_of_dicts(config["blocks"])})

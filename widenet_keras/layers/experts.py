@@ -3,17 +3,20 @@
 Experts know nothing about routing: they turn rows into rows.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from widenet_keras.layers.expert_runs import run_by_expert
 from widenet_keras.layers.feed_forward import FeedForwardBase, bias_initializer
-from widenet_keras.layers.int8_weights import in_int8
+from widenet_keras.layers.int8_weights import stored_in_int8
 from widenet_keras.layers.mlp import Bank, ExpertWeights
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.roles import Role, weight_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 ROLE = Role("core", "experts", stacked="experts")
 
@@ -53,19 +56,17 @@ class Experts(FeedForwardBase):
     Args:
         num_experts: E.
         hidden_dim: F, width of each expert.
-        activation: As for `FeedForward`.
-        output_activation: As for `FeedForward`.
-        dropout: As for `FeedForward`.
-        **kwargs: Passed to `keras.layers.Layer`.
+        **kwargs: `activation`, `output_activation` and `dropout`, as for `FeedForward`,
+            and what `keras.layers.Layer` takes.
     """
 
-    def __init__(self, num_experts, hidden_dim, **kwargs):
+    def __init__(self, num_experts: int, hidden_dim: int, **kwargs: Any):
         super().__init__(hidden_dim, **kwargs)
         check_integer("Experts", "num_experts", num_experts, 1)
         self.num_experts = num_experts
         self._is_quantized = False
 
-    def build(self, rows_shape):
+    def build(self, rows_shape: Shape) -> None:
         """Makes the stacked weights for rows of shape (E, N, D)."""
         width = rows_shape[-1]
         # Keras counts the leading axis of a 3-D kernel into its fans, which
@@ -95,7 +96,12 @@ class Experts(FeedForwardBase):
         self.outer_kernel = kernel("outer_kernel", self.hidden_dim, width)
         self.outer_bias = bias("outer_bias", width)
 
-    def call(self, rows, sizes=None, draws=SILENT):
+    def call(
+        self,
+        rows: Tensor | list[Tensor],
+        sizes: Tensor = None,
+        draws: RandomDraws = SILENT,
+    ) -> Tensor | list[Tensor]:
         """Applies expert e to its own rows.
 
         Args:
@@ -119,7 +125,7 @@ class Experts(FeedForwardBase):
                 rows = ops.cast(rows, self.compute_dtype)
             return experts(rows, sizes, Bank(weights, each), self.mlp, draws)
 
-    def read(self, read):
+    def read(self, read: Read) -> ExpertWeights:
         """Returns the stacked `ExpertWeights`.
 
         Args:
@@ -144,7 +150,7 @@ class Experts(FeedForwardBase):
             stored("outer_bias"),
         )
 
-    def quantize(self, mode, type_check=True, config=None):
+    def quantize(self, mode: str, type_check: bool = True, config: Any = None) -> None:
         """Stores the kernels as int8 with a scale per expert and output channel.
 
         `keras.Model.quantize` calls it. Products are computed in the layer's dtype.
@@ -161,17 +167,17 @@ class Experts(FeedForwardBase):
             raise NotImplementedError(f"Experts: mode={mode!r}; use 'int8'.")
         for name in ("hidden", "outer"):
             float_kernel = getattr(self, f"{name}_kernel")
-            kernel, scale = in_int8(self, float_kernel, 1, f"{name}_scale")
+            kernel, scale = stored_in_int8(self, float_kernel, 1, f"{name}_scale")
             setattr(self, f"{name}_kernel", kernel)
             setattr(self, f"{name}_scale", scale)
         self._is_quantized = True
 
-    def compute_output_shape(self, rows_shape, **kwargs):
+    def compute_output_shape(self, rows_shape: Shape, **kwargs: Any) -> Shape:
         """Returns (E, N, D), or (N, D) for rows sorted by expert."""
         if len(rows_shape) == 2:
             return rows_shape
         return (self.num_experts, *rows_shape[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "num_experts": self.num_experts}

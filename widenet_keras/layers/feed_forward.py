@@ -1,11 +1,13 @@
 """The dense feed-forward part: one MLP, the same for every token."""
 
+from typing import Any
+
 import keras
 
-from widenet_keras.layers.linear import Linear, built_linear, linear
+from widenet_keras.layers.linear import Linear, Product, built_linear, linear
 from widenet_keras.layers.mlp import Mlp
 from widenet_keras.layers.pieces.step_pieces import NO_PIECES
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import (
     check_choice,
@@ -14,6 +16,7 @@ from widenet_keras.utils.checks import (
     check_number,
 )
 from widenet_keras.utils.roles import Role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 # Biases start at almost zero, as in the authors' network.
 BIAS_INITIALIZER = {
@@ -72,11 +75,11 @@ class FeedForwardBase(keras.layers.Layer):
 
     def __init__(
         self,
-        hidden_dim,
-        activation="gelu_tanh",
-        output_activation=None,
-        dropout=0.0,
-        **kwargs,
+        hidden_dim: int,
+        activation: str = "gelu_tanh",
+        output_activation: str | None = None,
+        dropout: float = 0.0,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         owner, known = type(self).__name__, tuple(numerics.ACTIVATIONS)
@@ -91,7 +94,7 @@ class FeedForwardBase(keras.layers.Layer):
         self.dropout = dropout
         self.mlp = Mlp(activation, output_activation, dropout)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -124,23 +127,23 @@ class FeedForward(FeedForwardBase):
 
     def __init__(
         self,
-        hidden_dim,
-        activation="gelu_tanh",
-        output_activation=None,
-        dropout=0.0,
-        gated=False,
-        **kwargs,
+        hidden_dim: int,
+        activation: str = "gelu_tanh",
+        output_activation: str | None = None,
+        dropout: float = 0.0,
+        gated: bool = False,
+        **kwargs: Any,
     ):
         super().__init__(hidden_dim, activation, output_activation, dropout, **kwargs)
         check_flag("FeedForward", "gated", gated)
         self.gated = gated
 
     @property
-    def spec(self):
+    def spec(self) -> Mlp:
         """What is static about it, a `Mlp`."""
         return self.mlp
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes the two products for tokens of shape (B, T, D)."""
 
         def product(name, units, shape):
@@ -158,7 +161,7 @@ class FeedForward(FeedForwardBase):
         if self.gated:
             self.gate = product("gate", self.hidden_dim, tokens_shape)
 
-    def read(self, read):
+    def read(self, read: Read) -> tuple[Product, ...]:
         """Returns the `Product`s of the hidden and the outer layer, and of a gate.
 
         Args:
@@ -167,15 +170,15 @@ class FeedForward(FeedForwardBase):
         products = self.hidden, self.outer, *([self.gate] if self.gated else [])
         return tuple(product.read(read) for product in products)
 
-    def call(self, tokens, draws=SILENT):
+    def call(self, tokens: Tensor, draws: RandomDraws = SILENT) -> Tensor:
         """Returns (B, T, D) for tokens (B, T, D); `draws` as for `Attention`."""
         with numerics.weights_as_stored() as read:
             return feed_forward(tokens, self.read(read), self.mlp, draws)
 
-    def compute_output_shape(self, tokens_shape, **kwargs):
+    def compute_output_shape(self, tokens_shape: Shape, **kwargs: Any) -> Shape:
         """Returns the shape of the tokens."""
         return tokens_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "gated": self.gated}

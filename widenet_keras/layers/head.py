@@ -1,6 +1,6 @@
 """The classifier's head: final norm, pooling, representation, logits."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 
@@ -19,6 +19,7 @@ from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_flag, check_integer, check_positive
 from widenet_keras.utils.roles import Role, built_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 ROLE = Role("head", "head")
 _ATTENTIONS = {"attention": AttentionPooling, "token_attention": TokenAttentionPooling}
@@ -82,14 +83,14 @@ class ClassifierHead(keras.layers.Layer):
 
     def __init__(
         self,
-        num_classes,
-        pooling="mean",
-        representation=True,
-        leading_tokens=1,
-        norm_after_pooling=False,
-        norm_epsilon=EPSILON,
-        attention=None,
-        **kwargs,
+        num_classes: int,
+        pooling: str = "mean",
+        representation: bool = True,
+        leading_tokens: int = 1,
+        norm_after_pooling: bool = False,
+        norm_epsilon: float = EPSILON,
+        attention: keras.layers.Layer | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         owner = "ClassifierHead"
@@ -117,7 +118,7 @@ class ClassifierHead(keras.layers.Layer):
         if num_classes:
             self.logits = Linear(num_classes, dtype=self.dtype_policy, name="logits")
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes norm, pooling, representation and logits for tokens (B, T, D)."""
         width = tokens_shape[-1]
         pooled_shape = tokens_shape[0], POOLINGS[self.spec.kind] * width
@@ -133,7 +134,7 @@ class ClassifierHead(keras.layers.Layer):
         if self.logits is not None:
             built_linear(self.logits, pooled_shape, ROLE)
 
-    def read(self, read):
+    def read(self, read: Read) -> HeadWeights:
         """Returns the `HeadWeights`.
 
         Args:
@@ -145,26 +146,26 @@ class ClassifierHead(keras.layers.Layer):
         logits = () if self.logits is None else self.logits.read(read)
         return HeadWeights(self.read_pooling(read), representation, logits)
 
-    def read_pooling(self, read):
+    def read_pooling(self, read: Read) -> PoolingWeights:
         """Returns the `PoolingWeights`; `read` as for `read`."""
         attention = () if self.attention is None else self.attention.read(read)
         return PoolingWeights(read(self.norm.gamma), read(self.norm.beta), attention)
 
-    def call(self, tokens):
+    def call(self, tokens: Tensor) -> Tensor:
         """Returns the logits, (B, classes), of tokens (B, T, D)."""
         with numerics.weights_as_stored() as read:
             return head(tokens, self.read(read), self.spec)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         """Returns (B, classes), or (B, features) without classes."""
         features = POOLINGS[self.spec.kind] * tokens_shape[-1]
         return tokens_shape[0], self.num_classes or features
 
-    def compute_output_spec(self, tokens):
+    def compute_output_spec(self, tokens: Tensor) -> keras.KerasTensor:
         """Returns the spec of the logits."""
         return keras.KerasTensor(self.compute_output_shape(tokens.shape), "float32")
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -178,7 +179,7 @@ class ClassifierHead(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the head and its pooling."""
         attention = keras.saving.deserialize_keras_object(config.get("attention"))
         return cls(**{**config, "attention": attention})

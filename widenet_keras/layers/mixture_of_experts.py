@@ -1,5 +1,7 @@
 """The mixture of experts as one layer for anybody's Keras model."""
 
+from typing import Any
+
 import keras
 
 from widenet_keras.layers.experts import Experts
@@ -8,6 +10,7 @@ from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.router import ROUTERS
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_choice, check_flag, check_number
+from widenet_keras.utils.types import Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -52,22 +55,22 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def __init__(
         self,
-        num_experts,
-        expert_dim,
-        top_k=2,
-        capacity_factor=1.2,
-        images_per_group=1,
-        engine="auto",
-        router="top_k",
-        router_noise=1.0,
-        activation="gelu_tanh",
-        output_activation=None,
-        dropout=0.0,
-        balance_loss_weight=0.01,
-        router_z_loss_weight=0.0,
-        add_losses=True,
-        seed=None,
-        **kwargs,
+        num_experts: int,
+        expert_dim: int,
+        top_k: int = 2,
+        capacity_factor: float | None = 1.2,
+        images_per_group: int = 1,
+        engine: str = "auto",
+        router: str = "top_k",
+        router_noise: float = 1.0,
+        activation: str = "gelu_tanh",
+        output_activation: str | None = None,
+        dropout: float = 0.0,
+        balance_loss_weight: float = 0.01,
+        router_z_loss_weight: float = 0.0,
+        add_losses: bool = True,
+        seed: int | None = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         owner = "MixtureOfExperts"
@@ -111,7 +114,7 @@ class MixtureOfExperts(keras.layers.Layer):
             "seed": seed,
         }
 
-    def __call__(self, tokens, *args, **kwargs):
+    def __call__(self, tokens: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Checks the rank of the tokens, then calls the layer as Keras does."""
         # Checked here because Keras wraps what `call` raises in many lines.
         shape = tuple(getattr(tokens, "shape", ()))
@@ -123,11 +126,11 @@ class MixtureOfExperts(keras.layers.Layer):
             )
         return super().__call__(tokens, *args, **kwargs)
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Builds router and experts for tokens of shape (B, T, D)."""
         build_once(self.routed_experts, tokens_shape)
 
-    def call(self, tokens, training=None):
+    def call(self, tokens: Tensor, training: bool | None = None) -> Tensor:
         """Returns the mixed tokens, (B, T, D), and adds the losses in training.
 
         Args:
@@ -145,11 +148,11 @@ class MixtureOfExperts(keras.layers.Layer):
             )
         return mixed
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape) -> Shape:
         """Returns the shape of the tokens."""
         return tokens_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), **self._arguments}
 

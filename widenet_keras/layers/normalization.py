@@ -1,20 +1,29 @@
 """Layer normalisation whose scale and offset are stacked over the steps."""
 
 import functools
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import keras
 
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_positive
 from widenet_keras.utils.roles import Role, weight_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 EPSILON = 1e-6
 ROLE = Role("norms", "norms of the steps", decayed=False, stacked="steps", exact=True)
 
 
 class StepNorms(NamedTuple):
-    """Scale and offset of the two norms of one step, each (D,)."""
+    """Scale and offset of the two norms of one step, each (D,).
+
+    Attributes:
+        gamma1: Scale of the norm before attention.
+        beta1: Offset of that.
+        gamma2: Scale of the norm before the feed-forward part.
+        beta2: Offset of that.
+    """
 
     gamma1: object
     beta1: object
@@ -48,14 +57,14 @@ class StackedNorms(keras.layers.Layer):
         **kwargs: Passed to `keras.layers.Layer`.
     """
 
-    def __init__(self, rows, epsilon=EPSILON, **kwargs):
+    def __init__(self, rows: int, epsilon: float = EPSILON, **kwargs: Any):
         super().__init__(**kwargs)
         check_integer("StackedNorms", "rows", rows, 1)
         check_positive("StackedNorms", "epsilon", epsilon)
         self.rows = rows
         self.epsilon = epsilon
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes gamma and beta for tokens of shape (B, T, D)."""
         shape = (self.rows, tokens_shape[-1])
         # Not autocast: `layer_norm` computes in float32 under every policy.
@@ -71,7 +80,7 @@ class StackedNorms(keras.layers.Layer):
             for name, start in (("gamma", "ones"), ("beta", "zeros"))
         )
 
-    def read(self, read, rows=None):
+    def read(self, read: Read, rows: Sequence[int] | None = None) -> tuple:
         """Returns gamma and beta, (L, D) each.
 
         Args:
@@ -84,14 +93,14 @@ class StackedNorms(keras.layers.Layer):
         index = keras.ops.convert_to_tensor(rows, dtype="int32")
         return tuple(keras.ops.take(leaf, index, axis=0) for leaf in stored)
 
-    def call(self, tokens, row):
+    def call(self, tokens: Tensor, row: int) -> Tensor:
         """Returns the tokens, (B, T, D), normalised with the given row."""
         return layer_norm(tokens, self.gamma[row], self.beta[row], self.epsilon)
 
-    def compute_output_spec(self, tokens, row):
+    def compute_output_spec(self, tokens: Tensor, row: int) -> keras.KerasTensor:
         """Returns the spec of the tokens."""
         return keras.KerasTensor(tokens.shape, dtype=self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {**super().get_config(), "rows": self.rows, "epsilon": self.epsilon}

@@ -1,6 +1,7 @@
 """A layer of parallel paths: several sub-layers read the same tokens."""
 
 from collections.abc import Sequence
+from typing import Any, Self
 
 import keras
 
@@ -15,11 +16,12 @@ from widenet_keras.layers.paths_math import (
     feed_forward_of_paths,
 )
 from widenet_keras.layers.pieces.piece import Piece
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_choice, check_positive
 from widenet_keras.utils.roles import Role, weight_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 CHEAP_FEATURES = ("none", "maximum")
 _OWNER = "ParallelPaths"
@@ -55,7 +57,7 @@ class ParallelPaths(keras.layers.Layer):
         layers: Sequence[keras.layers.Layer],
         cheap_features: str = "none",
         norm_epsilon: float = EPSILON,
-        **kwargs,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_choice(_OWNER, "cheap_features", cheap_features, CHEAP_FEATURES)
@@ -65,7 +67,7 @@ class ParallelPaths(keras.layers.Layer):
         self.cheap_features = cheap_features
         self.norm_epsilon = norm_epsilon
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Builds the paths and what mixes them for tokens of shape (B, T, D)."""
         for path in self.paths:
             build_once(path, tokens_shape)
@@ -90,11 +92,11 @@ class ParallelPaths(keras.layers.Layer):
             self.mixture_pairs = weight("mixture_pairs", of_all, shape, "zeros")
 
     @property
-    def spec(self):
+    def spec(self) -> PathsSpec:
         """What is static about it, a `PathsSpec`."""
         return PathsSpec(tuple(path.spec for path in self.paths), self.norm_epsilon)
 
-    def read(self, read):
+    def read(self, read: Read) -> PathsWeights:
         """Returns the `PathsWeights`.
 
         Args:
@@ -107,7 +109,7 @@ class ParallelPaths(keras.layers.Layer):
             Mixture(*map(read, own), pairs),
         )
 
-    def call(self, tokens, draws=SILENT):
+    def call(self, tokens: Tensor, draws: RandomDraws = SILENT) -> Tensor:
         """Returns (B, T, D) for tokens (B, T, D); `draws` as for `Attention`."""
         with numerics.weights_as_stored() as read:
             weights = self.read(read)
@@ -115,11 +117,11 @@ class ParallelPaths(keras.layers.Layer):
                 return attention_of_paths(tokens, weights, self.spec, draws)[0]
             return feed_forward_of_paths(tokens, weights, self.spec, draws)
 
-    def compute_output_shape(self, tokens_shape, **kwargs):
+    def compute_output_shape(self, tokens_shape: Shape, **kwargs: Any) -> Shape:
         """Returns the shape of the tokens."""
         return tokens_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -131,7 +133,7 @@ class ParallelPaths(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the layer and its paths."""
         layers = [keras.saving.deserialize_keras_object(e) for e in config["layers"]]
         return cls(**{**config, "layers": layers})

@@ -1,6 +1,8 @@
 """The kernels of many products, all read from one vector: a ring."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,6 +14,7 @@ from widenet_keras.layers.pieces.lora import FEED_FORWARD_MAPS
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.roles import Role, making, weight_with_role
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 _ROLE = Role("core", "ring")
 
@@ -86,7 +89,13 @@ class Ring(keras.layers.Layer):
         ValueError: If an argument is out of range, or the ring longer than T.
     """
 
-    def __init__(self, size, shapes, seed=0, **kwargs):
+    def __init__(
+        self,
+        size: int,
+        shapes: dict[str, Sequence[int]],
+        seed: int | None = 0,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         check_integer("Ring", "size", size, 1)
         check_integer("Ring", "seed", seed, 0)
@@ -106,11 +115,11 @@ class Ring(keras.layers.Layer):
         check_size("Ring", "size", size, self.count)
 
     @property
-    def count(self):
+    def count(self) -> int:
         """T, how many entries the kernels have."""
         return sum(map(math.prod, self.shapes.values()))
 
-    def build(self, x_shape=None):
+    def build(self, x_shape: Shape | None = None) -> None:
         """Makes ring and biases; the shape of what is multiplied does not matter."""
         self.ring = weight_with_role(
             self,
@@ -132,7 +141,7 @@ class Ring(keras.layers.Layer):
         where = self.size, self.count, self.seed
         self._places = _Unseen(self.count, lambda: places(*where))
 
-    def read(self, read):
+    def read(self, read: Read) -> dict[str, Product]:
         """Returns the `Product`s by name, each of kernels (L, Din, Dout), a dict.
 
         Args:
@@ -152,7 +161,7 @@ class Ring(keras.layers.Layer):
             found[name] = Product(kernels, read(bias))
         return found
 
-    def call(self, x, which, step):
+    def call(self, x: Tensor, which: str, step: int) -> Tensor:
         """Returns x @ kernel + bias, (..., Dout).
 
         Args:
@@ -164,12 +173,14 @@ class Ring(keras.layers.Layer):
             kernels, biases, _ = self.read(read)[which]
             return linear(x, Product(kernels[step], biases[step]))
 
-    def compute_output_spec(self, x, which, step):
+    def compute_output_spec(
+        self, x: Tensor, which: str, step: int
+    ) -> keras.KerasTensor:
         """Returns the spec of the product."""
         shape = (*x.shape[:-1], self.shapes[which][-1])
         return keras.KerasTensor(shape, self.compute_dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         shapes = {name: list(shape) for name, shape in self.shapes.items()}
         config = {"size": self.size, "shapes": shapes, "seed": self.seed}

@@ -1,18 +1,19 @@
 """A router in front of a bank of experts, without state or hidden losses."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 import keras
 from keras import ops
 
 from widenet_keras.layers.expert_runs import bank_of
-from widenet_keras.layers.experts import experts
+from widenet_keras.layers.experts import Experts, experts
 from widenet_keras.layers.mlp import Bank, Mlp
 from widenet_keras.routing.capacity import check_capacity, demand_of
 from widenet_keras.routing.engines import check_engine, engine_named
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.routing.record import (
     RoutingFacts,
+    RoutingRecord,
     facts_spec,
     record_of,
     record_spec,
@@ -21,6 +22,7 @@ from widenet_keras.routing.router import Router, RouterSpec, choices_of
 from widenet_keras.utils import numerics
 from widenet_keras.utils.building import build_once
 from widenet_keras.utils.checks import check_integer
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 if keras.backend.backend() == "torch":
     from widenet_keras.layers import routed_experts_torch as fast
@@ -121,12 +123,12 @@ class RoutedExperts(keras.layers.Layer):
 
     def __init__(
         self,
-        router,
-        experts,
-        capacity_factor=1.2,
-        images_per_group=1,
-        engine="auto",
-        **kwargs,
+        router: Router,
+        experts: Experts,
+        capacity_factor: float | None = 1.2,
+        images_per_group: int = 1,
+        engine: str = "auto",
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         check_capacity("RoutedExperts", capacity_factor)
@@ -148,13 +150,13 @@ class RoutedExperts(keras.layers.Layer):
         self.images_per_group = images_per_group
         self.engine = engine
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Builds router and experts for tokens of shape (B, T, D)."""
         rows_shape = (self.experts.num_experts, None, tokens_shape[-1])
         build_once(self.router, tokens_shape)
         build_once(self.experts, rows_shape)
 
-    def spec(self, training, hands_out=True):
+    def spec(self, training: bool | None, hands_out: bool = True) -> RoutedSpec:
         """Returns the `RoutedSpec` of a forward pass.
 
         Args:
@@ -171,7 +173,7 @@ class RoutedExperts(keras.layers.Layer):
             hands_out,
         )
 
-    def read(self, read, training, share=()):
+    def read(self, read: Read, training: bool | None, share: Any = ()) -> RoutedWeights:
         """Returns the `RoutedWeights`.
 
         Args:
@@ -185,7 +187,7 @@ class RoutedExperts(keras.layers.Layer):
             stacked = stacked.masked(share)
         return RoutedWeights(read(self.router.kernel), bank_of(stacked, engine))
 
-    def read_stacked(self, read):
+    def read_stacked(self, read: Read) -> RoutedWeights:
         """Returns the `RoutedWeights` with a `Bank` that is not taken apart.
 
         Args:
@@ -194,11 +196,13 @@ class RoutedExperts(keras.layers.Layer):
         return RoutedWeights(read(self.router.kernel), Bank(self.experts.read(read)))
 
     @property
-    def softmaxes(self):
+    def softmaxes(self) -> int:
         """How many softmaxes the probabilities of a token consist of."""
         return self.router.softmaxes(self.router.top_k)
 
-    def call(self, tokens, draws=SILENT, training=None):
+    def call(
+        self, tokens: Tensor, draws: RandomDraws = SILENT, training: bool | None = None
+    ) -> tuple[Tensor, RoutingRecord]:
         """Returns the mixed tokens (B, T, D) and a `RoutingRecord` of one step.
 
         Args:
@@ -211,13 +215,15 @@ class RoutedExperts(keras.layers.Layer):
             mixed, facts = routed_experts(tokens, weights, self.spec(training), draws)
         return mixed, record_of(facts, self.softmaxes)
 
-    def compute_output_spec(self, tokens, draws=SILENT, training=None):
+    def compute_output_spec(
+        self, tokens: Tensor, draws: RandomDraws = SILENT, training: bool | None = None
+    ) -> tuple[keras.KerasTensor, RoutingRecord]:
         """Returns the specs of the mixed tokens and of the record."""
         facts = facts_spec(*tokens.shape[:2], self.router.spec, training)
         mixed = keras.KerasTensor(tokens.shape, self.compute_dtype)
         return mixed, record_spec(facts)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -229,7 +235,7 @@ class RoutedExperts(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Rebuilds the layer and its parts."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name])

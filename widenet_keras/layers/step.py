@@ -101,3 +101,17 @@ def outputs_spec(tokens, spec, plan):
         )
         seen = Seen(keras.KerasTensor((batch, length, width), dtype), heads)
     return Outputs(facts, seen)
+
+
+def specs_of_steps(tokens, plans, specs):
+    """Returns what some steps hand out as `keras.KerasTensor`s: all facts, all seen.
+
+    Args:
+        tokens: As for `outputs_spec`.
+        plans: `Plan`s of the steps.
+        specs: `BlockSpec` of each block.
+    """
+    found = [outputs_spec(tokens, specs[plan.block], plan) for plan in plans]
+    return [each.facts for each in found if each.facts], [
+        each.seen for each in found if each.seen
+    ]

@@ -1,11 +1,14 @@
 """Pooling by attention of the class token, whose query looks at all tokens."""
 
+from typing import Any
+
 import keras
 
 from widenet_keras.layers.attention import Attention
 from widenet_keras.layers.linear import linear
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role
+from widenet_keras.utils.types import Shape, Tensor
 
 
 def token_attention_pooled(tokens, weights, spec):
@@ -42,11 +45,11 @@ class TokenAttentionPooling(Attention):
 
     role = Role("head", "head")
 
-    def call(self, tokens):
+    def call(self, tokens: Tensor) -> Tensor:  # type: ignore[override]
         """Returns what was pooled, (B, D), of tokens (B, T, D)."""
         with numerics.weights_as_stored() as read:
             return token_attention_pooled(tokens, self.read(read), self.spec)
 
-    def compute_output_shape(self, tokens_shape):
+    def compute_output_shape(self, tokens_shape: Shape, **kwargs: Any) -> Shape:
         """Returns (B, D)."""
         return tokens_shape[0], tokens_shape[-1]

@@ -2,10 +2,12 @@
 
 import dataclasses
 
+import keras
 import numpy as np
 
 from widenet_keras.layers.attention_weights import attention_weights
 from widenet_keras.models.image_checks import batches_of
+from widenet_keras.models.routing_map import answered
 from widenet_keras.utils import numerics
 
 # Poolings of heads that read other tokens than the class token by itself.
@@ -27,6 +29,8 @@ class AttentionMap:
         class_token: Whether token 0 is the class token, before the patches.
         registers: How many registers follow it, before the patches.
         readers: First and end of the tokens that the head of the model reads.
+        logits: (B, classes) float32, what the model answered; None without classes.
+        class_names: Names of the classes; None if the model knows none.
     """
 
     weights: np.ndarray
@@ -35,6 +39,13 @@ class AttentionMap:
     class_token: bool
     registers: int
     readers: tuple
+    logits: np.ndarray | None = None
+    class_names: tuple | None = None
+
+    @property
+    def count(self):
+        """B, number of images."""
+        return self.weights.shape[1]
 
     def received(self, image: int) -> np.ndarray:
         """Returns what the tokens that the head reads look at, (L, rows, columns).
@@ -70,15 +81,17 @@ def attention_of(model, images: np.ndarray, batch_size: int) -> AttentionMap:
     heads = tuple(count for count, *_ in of_steps)
     shape = config.steps, len(images), max(heads), tokens, tokens
     weights = np.zeros(shape, "float32")
+    logits = np.zeros((len(images), config.outputs), "float32")
     for start, batch in batches_of("attention", images, config.image_shape, batch_size):
+        place = slice(start, start + len(batch))
         # What steps hand out is stacked, so those of one size are looked at together.
         for size in dict.fromkeys(of_steps):
             steps = tuple(s for s, each in enumerate(of_steps) if each == size)
             with numerics.without_gradients():
-                _, seen = model(batch, training=False, look_at=steps)
+                answers, seen = model(batch, training=False, look_at=steps)
+            logits[place] = keras.ops.convert_to_numpy(answers)
             each_step = attention_weights(model.encoder, seen, steps)
             for step, found in zip(steps, each_step, strict=True):
-                place = slice(start, start + len(batch))
                 weights[step, place, : heads[step]] = found
     return AttentionMap(
         weights=weights,
@@ -87,6 +100,7 @@ def attention_of(model, images: np.ndarray, batch_size: int) -> AttentionMap:
         class_token=config.class_token,
         registers=config.registers,
         readers=_readers(config),
+        **answered(model, logits),
     )
 
 

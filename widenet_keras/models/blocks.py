@@ -4,6 +4,7 @@ from widenet_keras.layers.attention import Attention
 from widenet_keras.layers.attention_pooling import AttentionPooling
 from widenet_keras.layers.block import Block
 from widenet_keras.layers.embedding import PatchEmbedding
+from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.feed_forward import FeedForward
 from widenet_keras.layers.head import ClassifierHead
 from widenet_keras.layers.mixture_of_experts import routed_experts
@@ -107,6 +108,29 @@ def embedding_of(config, policy):
         norm_epsilon=config.norm_epsilon,
         dtype=policy,
         name="embedding",
+    )
+
+
+def encoder_of(config, policy, seed):
+    """Returns the `Encoder` of a config; `policy` as for `blocks_of`."""
+    return Encoder(
+        blocks_of(config, policy),
+        config.steps,
+        sharing=config.encoder_sharing,
+        shared_norms=config.shared_norms,
+        stochastic_depth=config.stochastic_depth,
+        scan=config.scan,
+        remat=config.remat,
+        pieces=config.pieces,
+        step_widths=config.step_widths,
+        nested_widths=config.nested_widths,
+        nested_probabilities=config.nested_probabilities,
+        attention_groups=config.attention_groups,
+        ring_size=config.ring_size,
+        ring_seed=config.ring_seed,
+        seed=seed,
+        dtype=policy,
+        name="encoder",
     )
 
 

@@ -63,11 +63,11 @@ def distinct_names(names: Iterable[str]) -> tuple[str, ...]:
             for number, name in enumerate(found)
         )
 
-    names = numbered(lambda name: counts[_key(name)] > 1 or name == "class")
-    if len(set(map(_key, names))) < len(names):
+    unique = numbered(lambda name: counts[_key(name)] > 1 or name == "class")
+    if len(set(map(_key, unique))) < len(unique):
         # Some of them are called as what has a number now.
-        names = numbered(lambda name: True)
-    return names
+        unique = numbered(lambda name: True)
+    return unique
 
 
 def positions(

@@ -1,6 +1,7 @@
 """The one description of a model: a frozen dataclass that validates itself."""
 
 import dataclasses
+from typing import Any, Self
 
 from widenet_keras.layers.normalization import EPSILON
 from widenet_keras.layers.pieces import Piece, as_dicts, pieces_of
@@ -175,37 +176,37 @@ class WideNetConfig(Steps):
         check_config(self)
 
     @property
-    def grid(self):
+    def grid(self) -> tuple[int, int]:
         """(rows, columns) of the patches of an image."""
         side = self.image_size // self.patch_size
         return side, side
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """(height, width, channels) of an image."""
         return self.image_size, self.image_size, self.channels
 
     @property
-    def leading_tokens(self):
+    def leading_tokens(self) -> int:
         """Number of tokens before the patches: a class token, and registers."""
         return self.class_token + self.registers
 
     @property
-    def tokens(self):
+    def tokens(self) -> int:
         """T, number of tokens."""
         return self.leading_tokens + self.grid[0] * self.grid[1]
 
     @property
-    def outputs(self):
+    def outputs(self) -> int:
         """Numbers that the model gives per image: of each class, or features."""
         return self.num_classes or POOLINGS[self.pooling] * self.width
 
     @property
-    def output_name(self):
+    def output_name(self) -> str:
         """What the numbers that the model gives are called in its files."""
         return "logits" if self.num_classes else "features"
 
-    def replace(self, **fields):
+    def replace(self, **fields: Any) -> Self:
         """Returns a copy with some fields changed.
 
         Raises:
@@ -221,7 +222,7 @@ class WideNetConfig(Steps):
                 )
         return dataclasses.replace(self, **fields)
 
-    def to_dict(self):
+    def to_dict(self) -> dict[str, Any]:
         """Returns the fields as a dict that JSON can hold."""
         fields = dataclasses.asdict(self)
         for name in _TUPLES:

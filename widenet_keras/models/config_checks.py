@@ -12,7 +12,7 @@ from widenet_keras.layers.widths import Widths
 from widenet_keras.models.block_sizes import check_block_sizes
 from widenet_keras.routing.capacity import check_capacity
 from widenet_keras.routing.engines import check_engine
-from widenet_keras.routing.router import ROUTERS, check_groups
+from widenet_keras.routing.router import ROUTERS
 from widenet_keras.utils import checks
 from widenet_keras.utils.numerics import ACTIVATIONS
 
@@ -104,7 +104,7 @@ def _check_fit(config):
         )
     checks.check_top_k(OWNER, config.top_k, config.num_experts)
     if config.router == "grouped_top_1":
-        check_groups(OWNER, config.top_k, config.num_experts)
+        checks.check_groups(OWNER, config.top_k, config.num_experts)
     check_sharing(OWNER, config.sharing, config.steps, config.unique_blocks)
     _check_moe_blocks(config)
     if config.gated and config.routed_blocks:

@@ -10,23 +10,23 @@ class Steps:
     """What follows from the fields of a `WideNetConfig` for blocks and steps."""
 
     @property
-    def num_unique_blocks(self):
+    def num_unique_blocks(self) -> int:
         """U, the number of unique blocks."""
         return max(self.block_of_step) + 1
 
     @property
-    def encoder_sharing(self):
+    def encoder_sharing(self) -> str:
         """How the blocks of the encoder are shared: of a ring it has a single one."""
         if self.ring_size is not None:
             return "all"
         return "none" if self.sharing in PART_PLANS else self.sharing
 
     @property
-    def block_of_step(self):
+    def block_of_step(self) -> tuple[int, ...]:
         """The unique block that each step reads, a tuple of length L."""
         return block_of_step(self.sharing, self.steps, self.unique_blocks)
 
-    def holders(self, part):
+    def holders(self, part: str) -> tuple[int, ...]:
         """Returns the unique block that holds a part of each one, a tuple of length U.
 
         Args:
@@ -34,7 +34,7 @@ class Steps:
         """
         return holders(part, self.sharing, self.steps, self.unique_blocks)
 
-    def norm_rows(self, part):
+    def norm_rows(self, part: str) -> tuple[int, ...]:
         """Returns which row of the norms before a part each step reads, L of them.
 
         Args:
@@ -46,7 +46,7 @@ class Steps:
         return tuple(rows[block] for block in self.block_of_step)
 
     @property
-    def routed_blocks(self):
+    def routed_blocks(self) -> tuple[int, ...]:
         """Indices of the unique blocks that are mixtures of experts, sorted."""
         unique = self.num_unique_blocks
         if self.moe_blocks == "all":
@@ -56,24 +56,24 @@ class Steps:
         return tuple(sorted({block % unique for block in self.moe_blocks}))
 
     @property
-    def routed_steps(self):
+    def routed_steps(self) -> tuple[int, ...]:
         """Indices of the steps whose block is a mixture of experts."""
         routed = self.routed_blocks
         return tuple(s for s, b in enumerate(self.block_of_step) if b in routed)
 
     @property
-    def routed_banks(self):
+    def routed_banks(self) -> tuple[int, ...]:
         """The block that holds the experts of each routed step."""
         banks = self.holders("feed_forward")
         return tuple(banks[self.block_of_step[step]] for step in self.routed_steps)
 
     @property
-    def groups_of_steps(self):
+    def groups_of_steps(self) -> GroupsOfSteps:
         """The `GroupsOfSteps` in which tokens attend."""
         return GroupsOfSteps.of(OWNER, self.attention_groups, self.block_of_step)
 
     @property
-    def sizes(self):
+    def sizes(self) -> tuple[BlockSize, ...]:
         """The `BlockSize` of each unique block, a tuple of length U."""
         if self.block_sizes is not None:
             return self.block_sizes
@@ -89,7 +89,7 @@ class Steps:
         )
 
     @property
-    def sizes_of_steps(self):
+    def sizes_of_steps(self) -> tuple[BlockSize, ...]:
         """The `BlockSize` of what each step computes with, a tuple of length L."""
         sizes = self.sizes
         found = tuple(sizes[block] for block in self.block_of_step)

@@ -2,16 +2,18 @@
 
 import math
 
+import keras
+
 from widenet_keras.layers.ring_of_steps import kernel_weights
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.block_sizes import BlockSize
 from widenet_keras.models.flops import forward_flops
 from widenet_keras.models.frozen import trained_parameters
-from widenet_keras.models.memory import parameter_count
+from widenet_keras.models.memory_use import parameter_count
 from widenet_keras.utils.roles import PARTS, role_of
 
 
-def describe(model):
+def describe(model: keras.Model) -> str:
     """Returns a table of a model's parts, their parameters, and its cost.
 
     Args:

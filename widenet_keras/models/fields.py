@@ -1,12 +1,16 @@
 """Fields of a configuration as words of a command line."""
 
 import ast
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.utils.checks import suggest
 
 
-def parse_fields(words, settled=()):
+def parse_fields(
+    words: Mapping[str, str], settled: Iterable[str] = ()
+) -> dict[str, Any]:
     """Returns a dict of fields for `WideNetConfig` from their spelling as text.
 
     Args:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from os import PathLike
+from typing import Any, Self
 
 from widenet_keras.models.presets import preset_config
 from widenet_keras.utils.memory import MAX_MEMORY
@@ -17,11 +18,11 @@ class FromPreset:
         *,
         seed: int | None = None,
         name: str | None = None,
-        dtype=None,
+        dtype: Any = None,
         frozen: Iterable[str] | None = None,
         max_memory: int = MAX_MEMORY,
-        **fields,
-    ):
+        **fields: Any,
+    ) -> Self:
         """Returns a freshly initialised model of a preset, or the one in a folder.
 
         Nothing that a folder holds is run, as `load_model` has it. The model is not
@@ -58,7 +59,7 @@ class FromPreset:
             model.frozen = frozen
         return model
 
-    def save_to_preset(self, preset_dir: str | PathLike):
+    def save_to_preset(self, preset_dir: str | PathLike) -> None:
         """Saves the model as a folder that `from_preset` reads, in KerasHub's form.
 
         `config.json`, `model.weights.h5` and `metadata.json` have what a `.keras` file

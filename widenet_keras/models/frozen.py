@@ -39,7 +39,7 @@ class Freezing:
         return (*groups, *(layer for layer, some in layers.items() if not any(some)))
 
     @frozen.setter
-    def frozen(self, parts: Iterable[str]):
+    def frozen(self, parts: Iterable[str]) -> None:
         parts = checked_parts(self.name, parts)
         chosen = {part: weights_of_part(self, part) for part in parts}
         for part, weights in chosen.items():

@@ -5,12 +5,15 @@ import numpy as np
 from widenet_keras.models.attention_map import AttentionMap, attention_of
 from widenet_keras.models.features import Features
 from widenet_keras.models.routing_map import RoutingMap, routing_of
+from widenet_keras.utils.types import Tensor
 
 
 class Inside:
     """Mixin with the methods of a `WideNet` that look inside it."""
 
-    def features(self, images, step: int | None = None, pooled: bool = False):
+    def features(
+        self, images: Tensor, step: int | None = None, pooled: bool = False
+    ) -> Tensor:
         """Returns what the network sees in images, for other models to build on.
 
             inputs = keras.Input(model.config.image_shape)

@@ -1,5 +1,7 @@
 """What a model without classes cannot do, told in one line."""
 
+from typing import Any
+
 
 def check_has_classes(owner: str, model):
     """Raises `ValueError` if a model gives features and no logits.
@@ -19,7 +21,7 @@ def check_has_classes(owner: str, model):
 class NeedsClasses:
     """Mixin with the methods of `keras.Model` that lead to training."""
 
-    def compile(self, *args, **kwargs):
+    def compile(self, *args: Any, **kwargs: Any) -> None:
         """Configures training; as `keras.Model.compile`.
 
         Raises:

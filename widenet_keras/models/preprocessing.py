@@ -1,4 +1,4 @@
-"""How an image of any size becomes what a model is given."""
+"""How an image of any size and colour becomes what a model is given."""
 
 import dataclasses
 from typing import Literal
@@ -12,6 +12,45 @@ EVALUATION_CROP = 0.875
 # Smaller images are not cropped where nothing says how the model was trained.
 SMALLEST_CROPPED = 64
 _SCALE = "pixels / 127.5 - 1"
+# Of ITU-R BT.601 in 65536ths, as Pillow takes them; grey stays the grey it is.
+_GREY_WEIGHTS = (19595, 38470, 7471)
+
+
+def scaled(pixels):
+    """Returns pixels 0..255 in [-1, 1], the only scale there is.
+
+    Args:
+        pixels: Array or tensor of floats, any shape.
+    """
+    return pixels / 127.5 - 1.0
+
+
+def unscaled(images):
+    """Returns pixels 0..255, not rounded; undoes `scaled`."""
+    return (images + 1.0) * 127.5
+
+
+def with_channels(pixels, channels, concatenate):
+    """Returns images with another number of channels: as grey, or grey in colour.
+
+    Args:
+        pixels: Array or tensor (..., C) of whole pixels 0 to 255, float32.
+        channels: 1 or 3 if it is not C.
+        concatenate: Function of such arrays and an axis.
+
+    Returns:
+        float32 (..., channels), whole pixels.
+    """
+    if pixels.shape[-1] == channels:
+        return pixels
+    if channels == 3:
+        return concatenate([pixels] * 3, -1)
+    red, green, blue = (
+        pixels[..., each : each + 1] * weight
+        for each, weight in enumerate(_GREY_WEIGHTS)
+    )
+    # All sums of whole pixels are below 2^24, so nothing is lost.
+    return (red + green + blue + 32768.0) // 65536.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ from widenet_keras.models.image_checks import dtype_name
 from widenet_keras.models.preprocessing import (
     Preprocessing,
     checked_preprocessing,
+    scaled,
     usual_preprocessing,
+    with_channels,
 )
 from widenet_keras.models.resizing import interpolated, whole
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer
-from widenet_keras.utils.grey import with_channels
 
 # How far pixels that another program resized may lie outside of 0 to 255.
 _OVERSHOOT = 128
@@ -97,7 +98,7 @@ class Preprocessor(keras.layers.Layer):
             ops,
             numerics.product_of_float32,
         )
-        return ops.cast(whole(pixels, ops) / 127.5 - 1.0, self.compute_dtype)
+        return ops.cast(scaled(whole(pixels, ops)), self.compute_dtype)
 
     def compute_output_shape(self, images_shape):
         """Returns the shape of the result."""

@@ -1,5 +1,7 @@
 """The presets: a table of data. A preset is a config, never a class."""
 
+from typing import Any
+
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.utils.checks import suggest
 
@@ -131,12 +133,12 @@ PRESETS = {
 }
 
 
-def presets():
+def presets() -> list[str]:
     """Returns the names of all presets."""
     return list(PRESETS)
 
 
-def preset_config(preset, **fields):
+def preset_config(preset: str, **fields: Any) -> WideNetConfig:
     """Returns the `WideNetConfig` of a preset.
 
     Args:

@@ -41,7 +41,9 @@ columns (TFRecord labels 1..1000), so build the model with `num_classes=1001`.
 """  # noqa: E501
 
 import re
+from collections.abc import Mapping
 
+import keras
 import numpy as np
 
 from widenet_keras.layers.sharing import PART_PLANS
@@ -52,7 +54,9 @@ _KINDS = ("conv2d", "embedding", "layer_normalization", "multi_head_attention", 
 _LAYER = re.compile(rf"(?:^|/)({'|'.join(_KINDS)})(?:_(\d+))?(?=/)")
 
 
-def convert_reference_weights(arrays, model):
+def convert_reference_weights(
+    arrays: Mapping[str, np.ndarray], model: keras.Model
+) -> None:
     """Loads weights of the authors' TensorFlow network into a model.
 
     ```python

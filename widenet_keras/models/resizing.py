@@ -23,6 +23,21 @@ def resized(images, size, interpolation="bilinear", antialias=False):
     return whole(interpolated(pixels, size, interpolation, antialias)).astype("uint8")
 
 
+def evaluated(images, size, preprocessing):
+    """Returns what evaluation sees of an image or of each of many.
+
+    Args:
+        images: uint8 (..., height, width, C).
+        size: As for `resized`.
+        preprocessing: `Preprocessing`.
+
+    Returns:
+        uint8 (..., size, size, C).
+    """
+    how = preprocessing.interpolation, preprocessing.antialias
+    return resized(preprocessing.cut(images), size, *how)
+
+
 def interpolated(
     pixels, size, interpolation="bilinear", antialias=False, ops=np, product=None
 ):

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from widenet_keras.utils.grey import with_channels
+from widenet_keras.models.preprocessing import scaled, with_channels
 
 
 def window_of(preprocessing):
@@ -71,4 +71,4 @@ def prepared(images, size, channels, preprocessing, dtype):
         images = images[..., top : top + height, left : left + width, :]
     pixels = with_channels(tf.cast(images, tf.float32), channels, tf.concat)
     pixels = resized(pixels, size, preprocessing.interpolation, preprocessing.antialias)
-    return tf.cast(whole(pixels) / 127.5 - 1.0, dtype)
+    return tf.cast(scaled(whole(pixels)), dtype)

@@ -20,6 +20,8 @@ class RoutingMap:
         grid: (rows, columns) of the patches.
         class_token: Whether token 0 is the class token, before the patches.
         registers: How many registers follow it, before the patches.
+        logits: (B, classes) float32, what the model answered; None without classes.
+        class_names: Names of the classes; None if the model knows none.
     """
 
     experts: np.ndarray
@@ -29,12 +31,29 @@ class RoutingMap:
     grid: tuple
     class_token: bool
     registers: int = 0
+    logits: np.ndarray | None = None
+    class_names: tuple | None = None
+
+    @property
+    def count(self):
+        """B, number of images."""
+        return self.experts.shape[1]
 
     def load(self):
         """Returns the fraction of choices of each expert at each step, (S, E)."""
         index = np.arange(self.num_experts)
         chosen = self.experts[..., None] == index
         return chosen.mean(axis=(1, 2, 3))
+
+    def of_image(self, image):
+        """Returns the map of one image alone, (S, 1, T, K).
+
+        Args:
+            image: Index of the image.
+        """
+        experts, gates = self.experts[:, [image]], self.gates[:, [image]]
+        logits = None if self.logits is None else self.logits[[image]]
+        return dataclasses.replace(self, experts=experts, gates=gates, logits=logits)
 
     def patch_experts(self, image, choice=0):
         """Returns which expert each patch went to, (S, rows, columns).
@@ -62,11 +81,12 @@ def routing_of(model, images, batch_size):
             f"{model.config.moe_blocks!r}), so there is no routing to show; use a "
             "model with experts."
         )
-    experts, gates = [], []
+    experts, gates, logits = [], [], []
     for _, batch in batches_of("routing", images, model.config.image_shape, batch_size):
-        _, record = model(batch, training=False, return_routing=True)
+        answers, record = model(batch, training=False, return_routing=True)
         experts.append(keras.ops.convert_to_numpy(record.experts))
         gates.append(keras.ops.convert_to_numpy(record.gates))
+        logits.append(keras.ops.convert_to_numpy(answers))
     # (S, B, K, T) -> (S, B, T, K)
     return RoutingMap(
         experts=np.swapaxes(np.concatenate(experts, axis=1), 2, 3),
@@ -76,4 +96,20 @@ def routing_of(model, images, batch_size):
         grid=model.config.grid,
         class_token=model.config.class_token,
         registers=model.config.registers,
+        **answered(model, np.concatenate(logits)),
     )
+
+
+def answered(model, outputs):
+    """Returns the fields of a map that say what the model answered, a dict.
+
+    Args:
+        model: A `WideNet`.
+        outputs: (B, classes), or (B, features) of a model without classes.
+    """
+    if not model.config.num_classes:
+        return {}
+    # A network for other programs to build on has no names.
+    names = getattr(model, "class_names", None)
+    names = None if names is None else tuple(names)
+    return {"logits": outputs, "class_names": names}

@@ -1,6 +1,8 @@
 """Saving models so that a crash never costs the file that was there."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
@@ -11,7 +13,9 @@ from widenet_keras.utils.files import replaced_when_done
 class Saved:
     """Mixin with the methods of `keras.Model` that write files."""
 
-    def save(self, filepath, overwrite=True, **kwargs):
+    def save(
+        self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any
+    ) -> None:
         """Saves the whole model; an older file is replaced only when it is done.
 
         Args:
@@ -24,7 +28,9 @@ class Saved:
         """
         _save_beside(super().save, filepath, ".keras", overwrite, **kwargs)
 
-    def save_weights(self, filepath, overwrite=True, **kwargs):
+    def save_weights(
+        self, filepath: str | os.PathLike, overwrite: bool = True, **kwargs: Any
+    ) -> None:
         """Saves the weights; an older file is replaced only when it is done.
 
         Args:
@@ -42,7 +48,9 @@ class Saved:
         else:
             _save_beside(save, filepath, ".weights.h5", overwrite, **kwargs)
 
-    def export(self, filepath, format="tf_saved_model", **kwargs):
+    def export(
+        self, filepath: str | os.PathLike, format: str = "tf_saved_model", **kwargs: Any
+    ) -> None:
         """Writes a SavedModel as `keras.Model.export`, on TensorFlow.
 
         `widenet_keras.export` writes more formats, on any backend, and checks them.

@@ -1,12 +1,15 @@
 """The network: embedding, encoder, head. One model for WideNet, ViT and ViT-MoE."""
 
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
 import keras
 
 from widenet_keras.layers.embedding import embedded
-from widenet_keras.layers.encoder import Encoder
 from widenet_keras.layers.head import head
 from widenet_keras.layers.plan import check_looked_at
-from widenet_keras.models.blocks import blocks_of, embedding_of, head_of
+from widenet_keras.layers.step import Outputs
+from widenet_keras.models.blocks import embedding_of, encoder_of, head_of
 from widenet_keras.models.config import WideNetConfig
 from widenet_keras.models.from_preset import FromPreset
 from widenet_keras.models.frozen import Freezing
@@ -17,6 +20,7 @@ from widenet_keras.models.origin import Origin
 from widenet_keras.models.quantization import quantize_in_place
 from widenet_keras.models.saving import Saved
 from widenet_keras.utils import numerics
+from widenet_keras.utils.types import Read, Shape, Tensor
 
 
 @keras.saving.register_keras_serializable("widenet_keras")
@@ -36,7 +40,13 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
     """
 
     def __init__(
-        self, config, seed=None, quantization=None, origin=None, frozen=(), **kwargs
+        self,
+        config: WideNetConfig | dict,
+        seed: int | None = None,
+        quantization: str | None = None,
+        origin: dict | None = None,
+        frozen: Iterable[str] = (),
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         if isinstance(config, str):
@@ -54,25 +64,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         self.embedding_dropout = keras.layers.Dropout(
             config.dropout, seed=seed, dtype=policy, name="embedding_dropout"
         )
-        self.encoder = Encoder(
-            blocks_of(config, policy),
-            config.steps,
-            sharing=config.encoder_sharing,
-            shared_norms=config.shared_norms,
-            stochastic_depth=config.stochastic_depth,
-            scan=config.scan,
-            remat=config.remat,
-            pieces=config.pieces,
-            step_widths=config.step_widths,
-            nested_widths=config.nested_widths,
-            nested_probabilities=config.nested_probabilities,
-            attention_groups=config.attention_groups,
-            ring_size=config.ring_size,
-            ring_seed=config.ring_seed,
-            seed=seed,
-            dtype=policy,
-            name="encoder",
-        )
+        self.encoder = encoder_of(config, policy, seed)
         self.head = head_of(config, policy)
         self.quantization = None
         self.build((None, *config.image_shape))
@@ -80,7 +72,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
             self.quantize(quantization)
         self.frozen = frozen
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         """Builds all weights; the constructor calls it."""
         if self.built:
             return
@@ -100,7 +92,13 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
             kwargs["look_at"] = tuple(look_at)
         return super().__call__(images, *args, **kwargs)
 
-    def call(self, images, training=None, return_routing=False, look_at=()):
+    def call(
+        self,
+        images: Tensor,
+        training: bool | None = None,
+        return_routing: bool = False,
+        look_at: Sequence[int] = (),
+    ) -> Any:
         """Returns the logits, and the routing record if asked for.
 
         Args:
@@ -126,7 +124,15 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         more += [outputs.seen] if look_at else []
         return (logits, *more) if more else logits
 
-    def run(self, images, training, read, hands_out=True, steps=None, look_at=()):
+    def run(
+        self,
+        images: Tensor,
+        training: bool | None,
+        read: Read,
+        hands_out: bool = True,
+        steps: int | None = None,
+        look_at: Sequence[int] = (),
+    ) -> tuple[Tensor, Outputs]:
         """Returns the tokens before the head, (B, T, D), and the encoder's `Outputs`.
 
         Args:
@@ -145,7 +151,13 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         tokens = draws.dropout(tokens, self.embedding_dropout.rate)
         return self.encoder.run(tokens, training, look_at, hands_out, draws, steps)
 
-    def adapted(self, dtype=None, class_names=None, frozen=None, **fields):
+    def adapted(
+        self,
+        dtype: Any = None,
+        class_names: Iterable[str] | None = None,
+        frozen: Iterable[str] | None = None,
+        **fields: Any,
+    ) -> Self:
         """Returns a copy with some fields changed and all weights that fit.
 
         See `widenet_keras.conversions.adapt.adapted`: for another `image_size` the
@@ -163,7 +175,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
 
         return adapted(self, dtype, class_names, frozen, **fields)
 
-    def with_image_size(self, image_size):
+    def with_image_size(self, image_size: int) -> Self:
         """Returns a copy for images of another size, positions resampled (bicubic).
 
         Args:
@@ -171,7 +183,9 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         """
         return self.adapted(image_size=image_size)
 
-    def quantize(self, mode="int8", config=None, filters=None, **kwargs):
+    def quantize(
+        self, mode: str = "int8", config: Any = None, filters: Any = None, **kwargs: Any
+    ) -> None:
         """Stores kernels as int8, for inference.
 
         See `widenet_keras.models.quantization.quantize_in_place`. Dense kernels are
@@ -185,13 +199,17 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         """
         quantize_in_place(self, super().quantize, mode, config, filters)
 
-    def compute_output_shape(self, images_shape):
+    def compute_output_shape(self, images_shape: Shape) -> Shape:
         """Returns (B, classes), or (B, features) without classes."""
         return images_shape[0], self.config.outputs
 
     def compute_output_spec(
-        self, images, training=None, return_routing=False, look_at=()
-    ):
+        self,
+        images: Tensor,
+        training: bool | None = None,
+        return_routing: bool = False,
+        look_at: Sequence[int] = (),
+    ) -> Any:
         """Returns the spec of what `call` returns; logits are always float32."""
         logits = keras.KerasTensor(self.compute_output_shape(images.shape), "float32")
         if not return_routing and not look_at:
@@ -201,7 +219,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         more = self.encoder.compute_output_spec(tokens, training, look_at)[1:]
         return logits, *(more if return_routing else more[1:])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             "name": self.name,
@@ -215,7 +233,9 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         }
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict | None = None
+    ) -> Self:
         """Rebuilds the model from `get_config`."""
         config = {**config}
         config["dtype"] = keras.saving.deserialize_keras_object(config["dtype"])

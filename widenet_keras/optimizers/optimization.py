@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+import keras
+
 from widenet_keras.optimizers.optimizers import OPTIMIZERS
 from widenet_keras.optimizers.parameter_groups import checked_rates
 from widenet_keras.optimizers.schedules import DECAYS, WarmupDecay
@@ -70,7 +72,7 @@ class Optimization:
         check_integer(OWNER, "accumulate", self.accumulate, 1)
         checked_rates(OWNER, self.rates)
 
-    def build(self, batches, batches_per_epoch):
+    def build(self, batches: int, batches_per_epoch: int) -> keras.optimizers.Optimizer:
         """Returns the Keras optimizer of a run.
 
         Args:

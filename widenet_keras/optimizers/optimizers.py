@@ -5,6 +5,9 @@ weights are those of Keras (`global_clipnorm`, `gradient_accumulation_steps`,
 `use_ema`). Learning-rate schedules count batches, accumulated ones too.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -15,6 +18,7 @@ from widenet_keras.optimizers.parameter_groups import (
     is_stacked,
 )
 from widenet_keras.utils.checks import check_choice, check_number
+from widenet_keras.utils.types import Tensor
 
 if keras.backend.backend() == "torch":
     from widenet_keras.optimizers import optimizers_torch as _at_once
@@ -28,14 +32,13 @@ class _Grouped(_AllAtOnce):
     """Mixin: learning rates by group, and decay of what should decay."""
 
     def _take_settings(self, weight_decay, rates):
-        owner = type(self).__name__
-        check_number(owner, "weight_decay", weight_decay, 0.0)
-        self.rates = checked_rates(owner, rates)
+        check_number(type(self).__name__, "weight_decay", weight_decay, 0.0)
+        self.rates = checked_rates(type(self).__name__, rates)
         # Keras' own decay stays off: it has one rate for all variables, and
         # forgets when saved which of them it leaves out.
         self.decay = float(weight_decay)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the state for the trainable variables of a model."""
         if self.built:
             return
@@ -48,7 +51,7 @@ class _Grouped(_AllAtOnce):
         factor = self._factors[self._get_variable_index(variable)]
         return ops.cast(learning_rate, variable.dtype) * factor
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -60,7 +63,9 @@ class _Grouped(_AllAtOnce):
 class _Decoupled(_Grouped):
     """Mixin: weight decay beside the update, w <- w - rate * decay * w."""
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         """Updates one variable, decay first."""
         rate = self._rate(variable, learning_rate)
         decay = self._decays[self._get_variable_index(variable)]
@@ -85,11 +90,17 @@ class AdamW(_Decoupled, keras.optimizers.Adam):
         ValueError: If a value is out of range; the line says what is allowed.
     """
 
-    def __init__(self, learning_rate=1e-3, weight_decay=0.05, rates=None, **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 1e-3,
+        weight_decay: float = 0.05,
+        rates: Mapping[str, float] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(learning_rate=learning_rate, **kwargs)
         self._take_settings(weight_decay, rates)
 
-    def update_all(self, *arguments):
+    def update_all(self, *arguments: Any) -> bool:
         """Updates all variables, on torch; as `update_step` does one."""
         return _at_once.adam_update(self, *arguments)
 
@@ -107,12 +118,17 @@ class SGD(_Decoupled, keras.optimizers.SGD):
     """
 
     def __init__(
-        self, learning_rate=0.03, momentum=0.9, weight_decay=0.0, rates=None, **kwargs
+        self,
+        learning_rate: Any = 0.03,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        rates: Mapping[str, float] | None = None,
+        **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
         self._take_settings(weight_decay, rates)
 
-    def update_all(self, *arguments):
+    def update_all(self, *arguments: Any) -> bool:
         """Updates all variables, on torch; as `update_step` does one."""
         return _at_once.sgd_update(self, *arguments)
 
@@ -151,31 +167,29 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
 
     def __init__(
         self,
-        learning_rate=1e-2,
-        weight_decay=0.1,
-        beta_1=0.9,
-        beta_2=0.999,
-        epsilon=1e-6,
-        rates=None,
-        adapt="all",
-        **kwargs,
+        learning_rate: Any = 1e-2,
+        weight_decay: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-6,
+        rates: Mapping[str, float] | None = None,
+        adapt: str = "all",
+        **kwargs: Any,
     ):
         super().__init__(learning_rate=learning_rate, **kwargs)
         check_number("Lamb", "beta_1", beta_1, 0.0, below=1.0)
         check_number("Lamb", "beta_2", beta_2, 0.0, below=1.0)
         check_number("Lamb", "epsilon", epsilon, 0.0)
         check_choice("Lamb", "adapt", adapt, ("all", "decayed"))
-        self.beta_1 = beta_1
-        self.beta_2 = beta_2
-        self.epsilon = epsilon
-        self.adapt = adapt
+        self.beta_1, self.beta_2 = beta_1, beta_2
+        self.epsilon, self.adapt = epsilon, adapt
         self._take_settings(weight_decay, rates)
 
-    def update_all(self, *arguments):
+    def update_all(self, *arguments: Any) -> bool:
         """Updates all variables, on torch; as `update_step` does one."""
         return _at_once.lamb_update(self, *arguments)
 
-    def build(self, variables):
+    def build(self, variables: Sequence[keras.Variable]) -> None:
         """Makes the two moments of every variable."""
         if self.built:
             return
@@ -185,7 +199,9 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
             variables, ["momentum", "velocity"]
         )
 
-    def update_step(self, gradient, variable, learning_rate):
+    def update_step(
+        self, gradient: Tensor, variable: keras.Variable, learning_rate: Tensor
+    ) -> None:
         """Updates one variable."""
         index = self._get_variable_index(variable)
         dtype = variable.dtype
@@ -206,7 +222,7 @@ class Lamb(_Grouped, keras.optimizers.Optimizer):
             rate = rate * _trust_ratio(variable, update, self._stacked[index])
         self.assign_sub(variable, update * rate)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),

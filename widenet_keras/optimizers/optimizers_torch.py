@@ -5,8 +5,12 @@ a ViT of 196 tensors ten times what the arithmetic does. The numbers are those o
 `update_step`, up to the order of a product.
 """
 
+from collections.abc import Sequence
+
 import torch
 from keras.src.backend.common.stateless_scope import in_stateless_scope
+
+from widenet_keras.utils.types import Tensor
 
 
 class AllAtOnce:
@@ -16,7 +20,13 @@ class AllAtOnce:
     Keras also does one by one, are those of Keras otherwise.
     """
 
-    def update_all(self, gradients, weights, index, learning_rate):
+    def update_all(
+        self,
+        gradients: Sequence[Tensor],
+        weights: Sequence[Tensor],
+        index: Sequence[int],
+        learning_rate: Tensor,
+    ) -> bool:
         """Updates all weights in place; returns False if it cannot.
 
         Args:

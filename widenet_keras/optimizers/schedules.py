@@ -1,11 +1,13 @@
 """Learning rates over the batches of a run."""
 
 import math
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from widenet_keras.utils.checks import check_choice, check_integer, check_number
+from widenet_keras.utils.types import Tensor
 
 DECAYS = ("linear", "cosine", "constant")
 # What files of version 0.1.0 call the arguments.
@@ -33,7 +35,14 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         ValueError: If a value is out of range; the line says what is allowed.
     """
 
-    def __init__(self, peak, batches, warmup_batches=0, decay="linear", final=0.0):
+    def __init__(
+        self,
+        peak: float,
+        batches: int,
+        warmup_batches: int = 0,
+        decay: str = "linear",
+        final: float = 0.0,
+    ):
         super().__init__()
         check_number("WarmupDecay", "peak", peak, 0.0)
         check_number("WarmupDecay", "final", final, 0.0)
@@ -51,7 +60,7 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.decay = decay
         self.final = final
 
-    def __call__(self, batch):
+    def __call__(self, batch: Tensor) -> Tensor:
         """Returns the learning rate of a batch, counted from 0."""
         batch = ops.cast(batch, "float32")
         rest = max(self.batches - self.warmup_batches, 1)
@@ -68,11 +77,11 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(batch < self.warmup_batches, warming, rate)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """Returns the schedule of a `get_config`, of version 0.1.0 too."""
         return cls(**{_FORMERLY.get(name, name): config[name] for name in config})
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             "peak": self.peak,

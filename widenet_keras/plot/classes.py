@@ -1,18 +1,29 @@
 """Which classes use which experts."""
 
+import os
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from widenet_keras.plot.figure import (
     PANELS_IN_A_ROW,
-    expert_colors,
+    color_names,
     load_matplotlib,
     panels_of_steps,
+    short,
+    written,
 )
 
 _MOST_CLASSES = 40
 
 
-def plot_class_experts(routing, labels, class_names=None, path=None):
+def plot_class_experts(
+    routing: Any,
+    labels: np.ndarray,
+    class_names: Sequence[str] | None = None,
+    path: str | os.PathLike | None = None,
+) -> Any:
     """Draws how much more, or less, each class uses an expert than all images do.
 
     A panel per mixture-of-experts step, a row per class, a column per expert. 1.0
@@ -39,7 +50,7 @@ def plot_class_experts(routing, labels, class_names=None, path=None):
                 f"plot_class_experts: {len(class_names)} class names and the label "
                 f"{max(present)}; give one name per class."
             )
-        names = list(class_names)
+        names = [short(name) for name in class_names]
     figure_class = load_matplotlib()
     from matplotlib.colors import TwoSlopeNorm
 
@@ -53,26 +64,21 @@ def plot_class_experts(routing, labels, class_names=None, path=None):
             min(0.45 * experts, 4.0) * columns + 2.6,
             (0.26 * len(present) + 0.7) * rows,
         ),
-        layout="constrained",
     )
     panels = panels_of_steps(figure, steps)
     norm = TwoSlopeNorm(1.0, 0.0, max(2.0, float(usage.max())))
-    colors = expert_colors(experts)
     ticks = range(0, experts, -(-experts // 16))
     for axis, step, of_step in zip(panels, routing.steps, usage, strict=True):
         mesh = axis.imshow(of_step, aspect="auto", cmap="RdBu_r", norm=norm)
         axis.set_title(f"step {step}", fontsize=9)
-        axis.set_xticks(ticks)
-        axis.set_yticks(range(len(present)), [names[each] for each in present])
+        axis.set_xticks(ticks, ticks)
+        drawn = [names[each] for each in present]
+        axis.set_yticks(range(len(present)), drawn, parse_math=False)
         axis.tick_params(labelsize=8)
-        for place, tick in zip(ticks, axis.get_xticklabels(), strict=False):
-            tick.set_color(colors(place % colors.N))
-            tick.set_fontweight("bold")
+        color_names(axis.get_xticklabels(), experts)
     figure.supxlabel("expert", fontsize=9)
     figure.colorbar(mesh, ax=list(panels), label="use, over that of all images")
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return written(figure, path)
 
 
 def deviating_most(usage, count):
@@ -101,10 +107,10 @@ def class_usage(routing, labels):
         ValueError: If there is not one label per image of the map.
     """
     labels = np.asarray(labels)
-    if labels.shape != (routing.experts.shape[1],):
+    if labels.shape != (routing.count,):
         raise ValueError(
             f"plot_class_experts: labels of shape {labels.shape}, map of "
-            f"{routing.experts.shape[1]} images; give one whole number per image."
+            f"{routing.count} images; give one whole number per image."
         )
     chosen = routing.experts[..., None] == np.arange(routing.num_experts)
     # (S, B, E): every image has the same number of choices.

@@ -1,11 +1,44 @@
-"""What all pictures are made with."""
+"""What all pictures are made with: figures, files, and the colours of experts."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from typing import Any
 
 from widenet_keras.utils.install import install_command
+from widenet_keras.utils.printable import printable
 
-PANELS_IN_A_ROW = 6
+# As many as fit side by side where a page shows a picture 800 pixels wide.
+PANELS_IN_A_ROW = 4
+# An expert has one colour in all pictures. The first seven are told apart by people
+# who see no red or no green: Okabe and Ito, "Color Universal Design"
+# (jfly.uni-koeln.de/color). Those after them are of Paul Tol's schemes and greys.
+EXPERT_COLORS = (
+    "#0072B2",
+    "#E69F00",
+    "#009E73",
+    "#CC79A7",
+    "#56B4E9",
+    "#D55E00",
+    "#F0E442",
+    "#332288",
+    "#882255",
+    "#44AA99",
+    "#999933",
+    "#AA4499",
+    "#88CCEE",
+    "#117733",
+    "#DDCC77",
+    "#CC6677",
+    "#666666",
+    "#BBBBBB",
+    "#661100",
+    "#222222",
+)
+_DOTS_PER_INCH = 120
 
 
-def load_matplotlib():
+def load_matplotlib() -> Any:
     """Returns what makes a figure; it needs no display."""
     try:
         from matplotlib import figure
@@ -17,27 +50,82 @@ def load_matplotlib():
         ) from None
 
     def figure_class(**kwargs):
-        made = figure.Figure(**kwargs)
+        made = figure.Figure(layout="constrained", facecolor="white", **kwargs)
         backend_agg.FigureCanvasAgg(made)
         return made
 
     return figure_class
 
 
-def expert_colors(num_experts):
+def written(figure: Any, path: str | os.PathLike | None = None) -> Any:
+    """Returns a figure, which is in a file then.
+
+    Args:
+        figure: A matplotlib figure.
+        path: Where to write a PNG, or what its name ends in; None writes none.
+    """
+    if path is not None:
+        with warnings.catch_warnings():
+            # Names are in any script, and a font has not all: it draws boxes then.
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(path, dpi=_DOTS_PER_INCH)
+    return figure
+
+
+def short(name: object, longest: int = 18) -> str:
+    """Returns a name for a picture: visible, and without its middle if too long.
+
+    Args:
+        name: Anything, such as the name of a class.
+        longest: Characters.
+    """
+    name, half = printable(name), longest // 2
+    return name if len(name) <= longest else f"{name[:half]}…{name[1 - half :]}"
+
+
+def expert_colors(num_experts: int) -> Any:
     """Returns the colour map of the experts; beyond 20 experts colours repeat."""
-    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
 
-    return colormaps["tab10" if num_experts <= 10 else "tab20"]
+    return ListedColormap(EXPERT_COLORS[: max(1, num_experts)])
 
 
-def label_experts(figure, num_experts):
-    """Draws a legend under a figure: the colour of every expert."""
+def color_names(labels: Sequence[Any], num_experts: int) -> None:
+    """Lays the colour of every expert under its name.
+
+    Args:
+        labels: Texts that name experts from 0 on, of an axis.
+        num_experts: E.
+    """
+    colors = expert_colors(num_experts)
+    for label in labels:
+        color = colors(int(label.get_text()) % colors.N)
+        label.set_color(ink_on(color))
+        label.set_bbox(
+            {"boxstyle": "round,pad=0.25", "facecolor": color, "edgecolor": "none"}
+        )
+
+
+def ink_on(color: Sequence[float]) -> str:
+    """Returns "black" or "white", which can be read on a colour, (R, G, B) to 1."""
+    red, green, blue, *_ = color
+    # Luma of Rec. 601.
+    return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "white"
+
+
+def label_experts(figure: Any, num_experts: int) -> None:
+    """Draws a legend under a figure: the colour of every expert.
+
+    Args:
+        figure: A matplotlib figure, or a part of one.
+        num_experts: E.
+    """
     from matplotlib.patches import Patch
 
     colors = expert_colors(num_experts)
-    # An entry is about 0.95 inches wide.
-    columns = max(1, min(num_experts, int(figure.get_figwidth() / 0.95)))
+    inches = figure.bbox.width / figure.dpi
+    # An entry is about an inch wide.
+    columns = max(1, min(num_experts, int(inches / 1.02)))
     figure.legend(
         handles=[
             Patch(color=colors(expert % colors.N), label=f"expert {expert}")
@@ -48,14 +136,18 @@ def label_experts(figure, num_experts):
         columnspacing=1.0,
         handlelength=1.2,
         frameon=False,
-        fontsize=8,
+        fontsize=9,
     )
-    rows = -(-num_experts // columns)
-    figure.set_figheight(figure.get_figheight() + 0.22 * rows)
 
 
-def panels_of_steps(figure, count):
-    """Returns a panel per step, at most six in a row, with the same axes.
+def legend_inches(num_experts: int, inches: float) -> float:
+    """Returns how high the legend of experts is under a figure of some width."""
+    columns = max(1, min(num_experts, int(inches / 1.02)))
+    return 0.25 * -(-num_experts // columns)
+
+
+def panels_of_steps(figure: Any, count: int) -> Sequence[Any]:
+    """Returns a panel per step, `PANELS_IN_A_ROW` at most in one, with the same axes.
 
     Args:
         figure: What to draw on.

@@ -1,11 +1,21 @@
 """Curves of a training run."""
 
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from widenet_keras.plot.figure import load_matplotlib
+from widenet_keras.plot.figure import EXPERT_COLORS, load_matplotlib, written
+
+_COLORS = EXPERT_COLORS[0], EXPERT_COLORS[5], EXPERT_COLORS[2]
 
 
-def plot_history(history, path=None, validation_freq=None):
+def plot_history(
+    history: Mapping[str, Sequence[float]],
+    path: str | os.PathLike | None = None,
+    validation_freq: int | Sequence[int] | None = None,
+) -> Any:
     """Draws the curves of a training run: losses, accuracy, routing.
 
     Args:
@@ -37,20 +47,18 @@ def plot_history(history, path=None, validation_freq=None):
             f"plot_history: nothing to draw in {sorted(history)}; give "
             "the `history` of what model.fit() returned."
         )
-    figure = figure_class(figsize=(4 * len(panels), 3.2), layout="constrained")
+    figure = figure_class(figsize=(4 * len(panels), 3.2))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, names) in zip(axes, panels, strict=True):
-        for name in names:
+        for name, color in zip(names, _COLORS, strict=False):
             values = np.asarray(history[name], float)
             every = 1
             if len(values) < len(history["loss"]):
                 every = validation_freq or len(history["loss"]) // len(values)
             epochs, taken = every * np.arange(1, len(values) + 1), np.isfinite(values)
-            axis.plot(epochs[taken], values[taken], label=name)
+            axis.plot(epochs[taken], values[taken], color=color, label=name)
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
-    if path is not None:
-        figure.savefig(path, dpi=120)
-    return figure
+    return written(figure, path)

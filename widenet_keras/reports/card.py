@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+from widenet_keras.evaluation import Evaluation
 from widenet_keras.evaluation.report import summary
 from widenet_keras.models.needs_classes import check_has_classes
 from widenet_keras.reports.facts import (
@@ -16,6 +17,7 @@ from widenet_keras.reports.facts import (
     training_facts,
 )
 from widenet_keras.reports.run_record import RunRecord, read_run
+from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.digests import sha256_of
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.printable import printable
@@ -26,11 +28,11 @@ _MARKUP = re.compile(r"([\\`*_{}\[\]#~])")
 
 
 def write_model_card(
-    model,
+    model: ImageClassifier,
     path: str | os.PathLike,
     *,
-    evaluation=None,
-    run: str | os.PathLike | None = None,
+    evaluation: Evaluation | None = None,
+    run: str | os.PathLike | RunRecord | None = None,
     data: str | None = None,
     model_file: str | os.PathLike | None = None,
 ) -> None:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
+from widenet_keras.evaluation import Evaluation
 from widenet_keras.models.image_checks import check_images, check_labels
 from widenet_keras.models.needs_classes import check_has_classes
 from widenet_keras.reports.content import report_content
 from widenet_keras.reports.run_record import RunRecord, read_run
 from widenet_keras.reports.samples import sample_content
+from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import replaced_when_done
 
@@ -34,13 +36,13 @@ _PROGRAM = (
 
 
 def write_report(
-    model,
+    model: ImageClassifier,
     path: str | os.PathLike,
     *,
-    evaluation=None,
+    evaluation: Evaluation | None = None,
     images: np.ndarray | None = None,
     labels: np.ndarray | None = None,
-    run: str | os.PathLike | None = None,
+    run: str | os.PathLike | RunRecord | None = None,
     data: str | None = None,
     model_file: str | os.PathLike | None = None,
     samples: int = 16,

@@ -6,10 +6,17 @@ of an expert (its capacity), L steps, U unique blocks, H heads. Inside the
 dispatch also: G groups of images that share a capacity, N tokens of a group.
 """
 
-from widenet_keras.routing.capacity import capacity_for as capacity_for
-from widenet_keras.routing.losses import balance_loss as balance_loss
-from widenet_keras.routing.losses import router_z_loss as router_z_loss
-from widenet_keras.routing.record import RoutingRecord as RoutingRecord
-from widenet_keras.routing.router import Choices as Choices
-from widenet_keras.routing.router import GroupedTop1Router as GroupedTop1Router
-from widenet_keras.routing.router import TopKRouter as TopKRouter
+from widenet_keras.routing.capacity import capacity_for
+from widenet_keras.routing.losses import balance_loss, router_z_loss
+from widenet_keras.routing.record import RoutingRecord
+from widenet_keras.routing.router import Choices, GroupedTop1Router, TopKRouter
+
+__all__ = [
+    "Choices",
+    "GroupedTop1Router",
+    "RoutingRecord",
+    "TopKRouter",
+    "balance_loss",
+    "capacity_for",
+    "router_z_loss",
+]

@@ -28,7 +28,9 @@ class Demand(NamedTuple):
     limit: object = None
 
 
-def capacity_for(tokens, num_experts, top_k, capacity_factor):
+def capacity_for(
+    tokens: int, num_experts: int, top_k: int, capacity_factor: float
+) -> int:
     """Returns ceil(C * K * T / E), the most tokens that an expert takes.
 
     The factor is read as the decimal it is written as: in binary floating

@@ -2,6 +2,8 @@
 
 from keras import ops
 
+from widenet_keras.utils.types import Tensor
+
 
 def expert_fraction(experts, num_experts):
     """Returns the fraction of all choices that went to each expert, (..., E).
@@ -17,7 +19,7 @@ def expert_fraction(experts, num_experts):
     return ops.stop_gradient(ops.mean(chosen, axis=(-4, -3, -2)))
 
 
-def balance_loss(probabilities, fraction, softmaxes=1):
+def balance_loss(probabilities: Tensor, fraction: Tensor, softmaxes: int = 1) -> Tensor:
     """Returns E * sum_i f_i * P_i: 1.0 at perfect balance, at most E/K.
 
     Source: "Go Wider Instead of Deeper", balance loss of one step; the same as
@@ -56,7 +58,7 @@ def balance_of(fraction, probability):
     return fraction.shape[-1] * ops.sum(fraction * probability, axis=-1)
 
 
-def router_z_loss(logits):
+def router_z_loss(logits: Tensor) -> Tensor:
     """Returns mean(logsumexp(logits)^2) over the tokens, (...,).
 
     Source: "ST-MoE: Designing Stable and Transferable Sparse Expert Models",

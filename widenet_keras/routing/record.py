@@ -109,6 +109,27 @@ def _dropped(facts):
     return facts.dropped
 
 
+def over_replicas(record, share, total):
+    """Returns a record with the routing of the global batch.
+
+    The balance loss is not linear in the images, so that the mean of the
+    replicas' own losses would be another one. With f of all images and P of
+    its own, each replica's loss is its part of the whole.
+
+    Args:
+        record: `RoutingRecord` of this replica's images, or `()`.
+        share: Part of the global batch's images that this replica has.
+        total: Function that sums a tensor over the replicas.
+    """
+    if not record:
+        return record
+    fraction = total(share * record.expert_fraction)
+    return record._replace(
+        expert_fraction=fraction,
+        balance_loss=balance_of(fraction, record.mean_probability),
+    )
+
+
 def record_spec(facts, steps=None):
     """Returns the `RoutingRecord` of facts as `keras.KerasTensor`s.
 

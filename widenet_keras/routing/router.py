@@ -3,16 +3,17 @@
 A router knows nothing about experts: it returns `Choices`, and others act on it.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
-from widenet_keras.utils.checks import check_integer, check_number, check_top_k
+from widenet_keras.utils.checks import check_groups, check_number, check_top_k
 from widenet_keras.utils.numerics import softmax
 from widenet_keras.utils.roles import Role, weight_with_role
+from widenet_keras.utils.types import Shape, Tensor
 
 ROLE = Role("core", "router", exact=True)
 
@@ -49,7 +50,7 @@ class Choices(NamedTuple):
     gates: object
     mask: object
 
-    def experts(self):
+    def experts(self) -> Tensor:
         """Returns the chosen experts, (B, K, T) int32."""
         return expert_of_choice(self.mask)
 
@@ -116,7 +117,14 @@ class Router(keras.layers.Layer):
         ValueError: If an argument is out of range; the line says what is allowed.
     """
 
-    def __init__(self, num_experts, top_k=2, noise=1.0, dtype=None, **kwargs):
+    def __init__(
+        self,
+        num_experts: int,
+        top_k: int = 2,
+        noise: float = 1.0,
+        dtype: Any = None,
+        **kwargs: Any,
+    ):
         del dtype
         super().__init__(dtype="float32", **kwargs)
         owner = type(self).__name__
@@ -128,11 +136,11 @@ class Router(keras.layers.Layer):
         self.spec = RouterSpec(type(self), num_experts, top_k, noise)
 
     @staticmethod
-    def softmaxes(top_k):
+    def softmaxes(top_k: int) -> int:
         """How many softmaxes the probabilities of a token consist of."""
         return 1
 
-    def build(self, tokens_shape):
+    def build(self, tokens_shape: Shape) -> None:
         """Makes the kernel for tokens of shape (B, T, D)."""
         self.kernel = weight_with_role(
             self,
@@ -144,7 +152,7 @@ class Router(keras.layers.Layer):
             autocast=False,
         )
 
-    def call(self, tokens, draws=SILENT):
+    def call(self, tokens: Tensor, draws: RandomDraws = SILENT) -> Choices:
         """Returns the `Choices` of (B, T, D) tokens.
 
         Args:
@@ -155,11 +163,11 @@ class Router(keras.layers.Layer):
             return choices_of(tokens, read(self.kernel), self.spec, draws)
 
     @staticmethod
-    def choose(logits, top_k):
+    def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         raise NotImplementedError
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return {
             **super().get_config(),
@@ -175,14 +183,18 @@ class TopKRouter(Router):
 
     Source: "Go Wider Instead of Deeper", routing; gates are the raw softmax
     values, not renormalised over the K chosen.
+
+    Args:
+        num_experts: E.
+        top_k: K, choices of a token.
+        **kwargs: As for `Router`.
     """
 
     @staticmethod
-    def choose(logits, top_k):
+    def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         probabilities = softmax(logits)
-        left = probabilities
-        masks = []
+        left, masks = probabilities, []
         for _ in range(top_k):
             chosen = ops.stop_gradient(first_maximum(left))
             masks.append(chosen)
@@ -206,22 +218,23 @@ class GroupedTop1Router(Router):
         **kwargs: Passed to `Router`.
     """
 
-    def __init__(self, num_experts, top_k=2, noise=1.0, **kwargs):
+    def __init__(
+        self, num_experts: int, top_k: int = 2, noise: float = 1.0, **kwargs: Any
+    ):
         super().__init__(num_experts, top_k, noise, **kwargs)
         check_groups("GroupedTop1Router", top_k, num_experts)
 
     @staticmethod
-    def softmaxes(top_k):
+    def softmaxes(top_k: int) -> int:
         """One softmax for each group."""
         return top_k
 
     @staticmethod
-    def choose(logits, top_k):
+    def choose(logits: Tensor, top_k: int) -> tuple[Tensor, Tensor]:
         """Returns probabilities (B, T, E) and the mask (B, K, T, E)."""
         tokens, experts = logits.shape[1:]
         size = experts // top_k
-        grouped = ops.reshape(logits, (-1, tokens, top_k, size))
-        grouped = softmax(grouped)
+        grouped = softmax(ops.reshape(logits, (-1, tokens, top_k, size)))
         chosen = ops.stop_gradient(first_maximum(grouped))
         masks = [
             ops.pad(
@@ -232,16 +245,6 @@ class GroupedTop1Router(Router):
         ]
         probabilities = ops.reshape(grouped, (-1, tokens, experts))
         return probabilities, ops.stack(masks, axis=1)
-
-
-def check_groups(owner, top_k, num_experts):
-    """Raises `ValueError` unless E experts split evenly into K groups."""
-    check_integer(owner, "top_k", top_k, 1)
-    if num_experts % top_k:
-        raise ValueError(
-            f"{owner}: num_experts={num_experts} does not split into top_k={top_k} "
-            "equal groups; use a top_k that divides num_experts."
-        )
 
 
 ROUTERS = {"top_k": TopKRouter, "grouped_top_1": GroupedTop1Router}

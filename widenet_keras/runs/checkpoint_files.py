@@ -13,7 +13,7 @@ from widenet_keras.utils.plain_errors import first_line
 _PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
 
 
-class Progress(NamedTuple):
+class Reached(NamedTuple):
     """How far a run has come.
 
     Attributes:
@@ -31,12 +31,12 @@ class State(NamedTuple):
     """What a checkpoint says beside weights and optimizer.
 
     Attributes:
-        progress: `Progress`.
+        progress: `Reached`.
         random: The random states as lists of whole numbers.
         config: Keras' configuration of the model and its optimizer.
     """
 
-    progress: Progress
+    progress: Reached
     random: list
     config: dict
 
@@ -47,7 +47,7 @@ def write_state(path, model, progress):
     Args:
         path: The .keras file.
         model: The model, for its random states.
-        progress: `Progress`.
+        progress: `Reached`.
     """
     states = [keras.ops.convert_to_numpy(each) for each in _random_states(model)]
     random = [state.tolist() for state in states]
@@ -73,7 +73,7 @@ def read_state(path) -> State:
                 raise ValueError(f"{wrong} has changed")
             told = json.loads(archive.read(_PROGRESS))
             random = told.pop("random")
-            progress = Progress(**told)
+            progress = Reached(**told)
             if min(operator.index(count) for count in progress[:2]) < 0:
                 raise ValueError(f"{_PROGRESS} says {told}")
             return State(progress, random, json.loads(archive.read("config.json")))

@@ -7,18 +7,20 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Literal
 
 import keras
 
-from widenet_keras.distribution.single import ONE_DEVICE
+from widenet_keras.distribution.single import ONE_DEVICE, Distribution
 from widenet_keras.runs.averages import averaged_weights
 from widenet_keras.runs.checkpoint_files import (
-    Progress,
+    Reached,
     load_state,
     read_state,
     write_state,
 )
 from widenet_keras.runs.finite import what_is_not_finite
+from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.files import remove_leftovers, replaced_when_done
 
@@ -64,7 +66,11 @@ class Checkpoints(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, folder, monitor="val_accuracy", mode="max", distribution=ONE_DEVICE
+        self,
+        folder: str | os.PathLike,
+        monitor: str = "val_accuracy",
+        mode: Literal["max", "min"] = "max",
+        distribution: Distribution = ONE_DEVICE,
     ):
         super().__init__()
         check_choice("Checkpoints", "mode", mode, ("max", "min"))
@@ -76,9 +82,9 @@ class Checkpoints(keras.callbacks.Callback):
         self.best = kept / "best.keras"
         self.monitor = monitor
         self.mode = mode
-        self.progress = Progress()
+        self.progress = Reached()
 
-    def restore(self, model):
+    def restore(self, model: ImageClassifier) -> Reached:
         """Brings a compiled model to the state of the newest file that is whole.
 
         A `last.keras` that is damaged is put aside under another name, and one line
@@ -90,7 +96,7 @@ class Checkpoints(keras.callbacks.Callback):
                 schedule of the new length from the batch on where it goes on.
 
         Returns:
-            `Progress`, all zero in a fresh folder.
+            `Reached`, all zero in a fresh folder.
 
         Raises:
             ValueError: If the file is of another model or optimizer, or all that are
@@ -129,12 +135,12 @@ class Checkpoints(keras.callbacks.Callback):
             "have one, or start anew in another folder. Nothing was removed."
         )
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts."""
         done = self.progress.batches + self.model.steps_per_execution
         self.progress = self.progress._replace(batches=done)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Writes `best.keras` if the epoch is the best, then `last.keras`."""
         logs = logs or {}
         if what_is_not_finite(self.model, logs):

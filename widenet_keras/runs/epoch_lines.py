@@ -13,8 +13,8 @@ _PAUSE = 1.0
 class EpochLines(keras.callbacks.Callback):
     """Prints a line before what takes long at first, and one after every epoch.
 
-        compiling the first step ...
-        the first step took 12.4 s
+        compiling for the first batch ...
+        the first batch took 12.4 s
         epoch  1/56  loss 2.1934  accuracy 0.2606  4.1 s
         epoch 10/56  loss 0.7431  accuracy 0.9518  val_accuracy 0.9711  0.5 s
 
@@ -31,11 +31,11 @@ class EpochLines(keras.callbacks.Callback):
         self.compiles = False
 
     def on_train_begin(self, logs=None):
-        """Says that the first step is compiled, where one is."""
+        """Says that the first batch waits for a compiler, where it does."""
         self.compiles = _compiles(self.model)
         self.start = time.perf_counter()
         if self.compiles:
-            self._print("compiling the first step ...")
+            self._print("compiling for the first batch ...")
 
     def on_epoch_begin(self, epoch, logs=None):
         """Starts the clock."""
@@ -43,14 +43,14 @@ class EpochLines(keras.callbacks.Callback):
         self.epoch_start = self.looked
 
     def on_train_batch_end(self, batch, logs=None):
-        """Says how long the first step took, and on a terminal how far the epoch is."""
+        """Says how long the first batch took, on a terminal how far the epoch is."""
         now = time.perf_counter()
         if self.compiles:
             self.compiles = False
-            self._print(f"the first step took {now - self.start:.1f} s")
+            self._print(f"the first batch took {now - self.start:.1f} s")
         elif self.shown and sys.stdout.isatty() and now - self.looked >= _PAUSE:
-            steps = self.params.get("steps")
-            done = f"batch {batch + 1}" + (f"/{steps}" if steps else "")
+            batches = self.params.get("steps")
+            done = f"batch {batch + 1}" + (f"/{batches}" if batches else "")
             print(f"\r{self._line(logs)}  {done} ", end="", flush=True)
             self.looked = time.perf_counter()
 

@@ -2,30 +2,29 @@
 
 import importlib.util
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
+import numpy as np
 
-from widenet_keras.distribution.single import ONE_DEVICE
+from widenet_keras.distribution.single import ONE_DEVICE, Distribution
+from widenet_keras.evaluation import Evaluation
 from widenet_keras.files.checksums import LABELS
 from widenet_keras.files.manifest import labels_content
 from widenet_keras.plot import plot_history, plot_routing
 from widenet_keras.reports import write_model_card, write_report
 from widenet_keras.runs.averages import AveragedEvaluation
 from widenet_keras.runs.callbacks import HistoryTable, Rates, StopOnNaN
+from widenet_keras.runs.checkpoint_files import Reached
 from widenet_keras.runs.checkpoints import Checkpoints
 from widenet_keras.runs.epoch_lines import EpochLines
-from widenet_keras.runs.load_maps import (
-    LoadMaps,
-    draw_load_table,
-    read_load_table,
-)
+from widenet_keras.runs.load_maps import LoadMaps, draw_load_table, read_load_table
 from widenet_keras.runs.settings import EPOCHS, check_same_settings, named_as_now
-from widenet_keras.utils.files import (
-    check_folder,
-    remove_leftovers,
-    replaced_when_done,
-)
+from widenet_keras.training.image_classifier import ImageClassifier
+from widenet_keras.utils.files import check_folder, remove_leftovers, replaced_when_done
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.locks import lock_folder
 
@@ -70,7 +69,12 @@ class Run:
             if it is of a run with other settings, or a table in it is damaged.
     """
 
-    def __init__(self, folder, settings, distribution=ONE_DEVICE):
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        settings: dict[str, Any],
+        distribution: Distribution = ONE_DEVICE,
+    ):
         self.distribution = distribution
         self.folder = distribution.own_folder(folder)
         check_folder(self.folder)
@@ -93,7 +97,7 @@ class Run:
         self.table = HistoryTable(self.folder / "history.csv")
         read_load_table(self.folder / _LOAD)
 
-    def restore(self, model, epochs, batches):
+    def restore(self, model: ImageClassifier, epochs: int, batches: int) -> Reached:
         """Brings a compiled model to where the run is, and says where that is.
 
         With more epochs than before, or fewer, the learning rate is from then on that
@@ -106,7 +110,7 @@ class Run:
             batches: Batches of each.
 
         Returns:
-            `Progress`: what is done already, all zero in a fresh folder.
+            `Reached`: what is done already, all zero in a fresh folder.
 
         Raises:
             ValueError: If more is done than is asked for, or not in such epochs.
@@ -139,7 +143,9 @@ class Run:
             say(f"going on after epoch {done.epochs} of {epochs}")
         return done
 
-    def callbacks(self, model, batch_size, images=None):
+    def callbacks(
+        self, model: ImageClassifier, batch_size: int, images: np.ndarray | None = None
+    ) -> list[keras.callbacks.Callback]:
         """Returns the callbacks of a run, in the order that they need.
 
         One of them prints; `fit` takes `verbose=0` beside it.
@@ -163,21 +169,19 @@ class Run:
                 )
             )
         if images is not None and model.config.routed_steps:
-            maps = LoadMaps(
-                images, self.folder / "load", distribution=self.distribution
-            )
-            callbacks.append(maps)
+            where = self.folder / "load"
+            callbacks.append(LoadMaps(images, where, distribution=self.distribution))
         return [*callbacks, self.table, self.checkpoints]
 
     def finish(
         self,
-        model,
-        metrics,
-        images=None,
-        class_names=None,
-        labels=None,
-        evaluation=None,
-    ):
+        model: ImageClassifier,
+        metrics: dict[str, Any],
+        images: np.ndarray | None = None,
+        class_names: Sequence[str] | None = None,
+        labels: np.ndarray | None = None,
+        evaluation: Evaluation | None = None,
+    ) -> None:
         """Writes the model for use, the metrics, the pictures and the report.
 
         Args:

@@ -65,3 +65,10 @@ def as_arrays(name: str, values):
 
 def _as_numpy(value):
     return keras.ops.convert_to_numpy(value) if keras.ops.is_tensor(value) else value
+
+
+def no_labels():
+    """Returns the error for images that come alone."""
+    return ValueError(
+        "There are images and no labels; give y, one integer label per image."
+    )

@@ -13,7 +13,11 @@ import numpy as np
 
 from widenet_keras.data.pixels import check_extremes, extremes_of
 from widenet_keras.models.image_checks import check_images, check_labels
-from widenet_keras.training.batch_forms import as_arrays, images_labels_weights
+from widenet_keras.training.batch_forms import (
+    as_arrays,
+    images_labels_weights,
+    no_labels,
+)
 from widenet_keras.utils.host_copies import copied, copies_begun, is_on_accelerator
 
 # What checks inside a graph say, which TensorFlow wraps.
@@ -141,7 +145,7 @@ def _check_begun(batch, config, kind, needs_labels):
     weights = as_arrays("sample weights", weights)
     copies = copies_begun([extremes_of(images), labels, weights])
 
-    def finish():
+    def checked():
         extremes, found, shares = copies()
         check_extremes(extremes)
         if found is not None:
@@ -155,22 +159,15 @@ def _check_begun(batch, config, kind, needs_labels):
         _check_weights(shares, len(images))
         return images, labels, weights
 
-    return finish
-
-
-def no_labels():
-    """Returns the error for images that come alone."""
-    return ValueError(
-        "There are images and no labels; give y, one integer label per image."
-    )
+    return checked
 
 
 def _checked_stream(batches, how, most):
     """Yields the batches of a generator, checked.
 
     A batch on an accelerator is looked at before the one before it is handed out: its
-    check would otherwise wait for a whole step, and the next step for the check. It is
-    copied, since a generator may fill the same tensor again; and no batch is taken
+    check would otherwise wait for a whole batch, and the next batch for the check. It
+    is copied, since a generator may fill the same tensor again; and no batch is taken
     that nobody will ask for.
     """
     begun = collections.deque()
@@ -181,8 +178,8 @@ def _checked_stream(batches, how, most):
         begun.append(_check_begun(batch, *how))
         while len(begun) > (ahead and number != most):
             yield _for_keras(begun.popleft()())
-    for finish in begun:
-        yield _for_keras(finish())
+    for checked in begun:
+        yield _for_keras(checked())
 
 
 def _for_keras(batch):

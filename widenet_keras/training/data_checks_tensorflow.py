@@ -6,8 +6,7 @@ import tensorflow as tf
 
 from widenet_keras.data.pixels import FARTHEST
 from widenet_keras.models.image_checks import check_images, check_labels
-from widenet_keras.training.batch_forms import images_labels_weights
-from widenet_keras.training.data_checks import no_labels
+from widenet_keras.training.batch_forms import images_labels_weights, no_labels
 
 
 def checked_dataset(dataset, config, kind, needs_labels):

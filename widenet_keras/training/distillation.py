@@ -1,6 +1,6 @@
 """Distillation: a model learns the answers of another one, its teacher."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 from keras import ops
@@ -60,16 +60,16 @@ class Distillation(Taught):
         self.kind = kind
 
     @property
-    def task_factor(self):
+    def task_factor(self) -> float:  # type: ignore[override]
         """What the task loss is multiplied with."""
         return 1.0 - self.alpha
 
-    def check_teacher(self, model):
+    def check_teacher(self, model: keras.Model) -> None:
         """Raises `ValueError` unless the teacher has the classes of a model."""
         super().check_teacher(model)
         check_classes(self.teacher, model)
 
-    def check(self, model, loss):
+    def check(self, model: keras.Model, loss: Any) -> None:
         """Raises `ValueError` unless the teacher fits a model and its loss."""
         super().check(model, loss)
         if labels_kind(loss) == "yes or no":

@@ -2,6 +2,8 @@
 
 import functools
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,9 +25,10 @@ from widenet_keras.training.on_logits import (
     metrics_on_logits,
 )
 from widenet_keras.training.step import TrainStep
-from widenet_keras.training.terms import checked_terms
+from widenet_keras.training.terms import Term, checked_terms
 from widenet_keras.training.trainable_variables import FollowsTrainable
 from widenet_keras.utils.plain_errors import first_line, plain_errors, told_by
+from widenet_keras.utils.types import Shape, Tensor
 
 # Errors that a check in a graph made are its line.
 _plain_errors = functools.partial(plain_errors, data_message, broken_image_message)
@@ -49,7 +52,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         config: A `WideNetConfig`; `from_preset` builds one from a name.
         seed: Seed of noise, dropout and dropped paths. Initial weights follow
             `keras.utils.set_random_seed`.
-        **kwargs: `name` and `dtype`, as for `keras.Model`.
+        **kwargs: `frozen`, as for `WideNet`; `name` and `dtype`, as for `keras.Model`.
 
     Raises:
         ValueError: If the config is wrong; one line says what to change.
@@ -58,13 +61,19 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
     # What labels the loss takes, see `labels_kind`; `compile` says.
     labels_kind = None
 
-    def build(self, images_shape):
+    def build(self, images_shape: Shape) -> None:
         """Makes trackers and weights; the constructor calls it."""
         if not self.built:
             self.make_trackers()
             super().build(images_shape)
 
-    def call(self, images, training=None, return_routing=False, look_at=()):
+    def call(
+        self,
+        images: Tensor,
+        training: bool | None = None,
+        return_routing: bool = False,
+        look_at: Sequence[int] = (),
+    ) -> Any:
         """As that of the network; adds the auxiliary losses for a model around it."""
         routed = self.config.routed_steps and images.shape[0] != 0
         if return_routing or not training or not routed:
@@ -74,8 +83,13 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         return (logits, *seen) if seen else logits
 
     def compile(
-        self, optimizer="adamw", loss="auto", metrics="auto", terms=(), **kwargs
-    ):
+        self,
+        optimizer: Any = "adamw",
+        loss: Any = "auto",
+        metrics: Any = "auto",
+        terms: Sequence[Term] = (),
+        **kwargs: Any,
+    ) -> None:
         """Configures training; as `keras.Model.compile`, with defaults.
 
         Args:
@@ -116,7 +130,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             self.optimizer.build(self.trainable_variables)
         self._followed = self._traced = tuple(map(id, self.trainable_variables))
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as it was compiled when saved.
 
         A file whose loss or metrics are refused today opens without both.
@@ -132,7 +146,9 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             )
             self.compile(config["optimizer"], loss=None, metrics=None)
 
-    def fit(self, x=None, y=None, *args, **kwargs):
+    def fit(
+        self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any
+    ) -> keras.callbacks.History:
         """Trains the model; as `keras.Model.fit`, after checks of the data.
 
         Images and labels may be lists, batches dicts with "image" and "label". What was
@@ -161,7 +177,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             self.unshare_buffers()
         return history
 
-    def evaluate(self, x=None, y=None, *args, **kwargs):
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         self._assert_compile_called("evaluate")
         options = checked_options("evaluate", args, kwargs)
@@ -170,7 +186,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         with self.evaluates(), _plain_errors(), self.whole_batches():
             return super().evaluate(x, y, **options)
 
-    def predict(self, x, *args, **kwargs):
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
         """Returns the logits as NumPy; as `keras.Model.predict`, after checks."""
         options = checked_options("predict", args, kwargs)
         x, _ = self._checked(x, None, options, needs_labels=False)
@@ -180,7 +196,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         with self.evaluates(), _plain_errors(), self.whole_batches():
             return super().predict(x, **options)
 
-    def train_on_batch(self, x, y=None, *args, **kwargs):
+    def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains on one batch; as `keras.Model.train_on_batch`, after the checks."""
         self._assert_compile_called("train_on_batch")
         options = checked_options("train_on_batch", args, kwargs)
@@ -188,7 +204,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         self._follow_trainable(trains=True)
         return super().train_on_batch(x, y, **options)
 
-    def test_on_batch(self, x, y=None, *args, **kwargs):
+    def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates one batch; as `keras.Model.test_on_batch`, after the checks."""
         self._assert_compile_called("test_on_batch")
         options = checked_options("test_on_batch", args, kwargs)
@@ -197,7 +213,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         with self.without_terms():
             return super().test_on_batch(x, y, **options)
 
-    def predict_on_batch(self, x):
+    def predict_on_batch(self, x: Any) -> np.ndarray:
         """Returns the logits of one batch, as NumPy, after the checks."""
         x, _ = self._checked(x, None, needs_labels=False)
         if is_empty(x):

@@ -1,16 +1,18 @@
 """What is minimised, and what is reported beside it. The same on all backends."""
 
 import contextlib
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-from widenet_keras.routing.losses import balance_of
+from widenet_keras.routing.record import RoutingRecord
 from widenet_keras.training.teachers import answers
 from widenet_keras.training.terms import Forward, Term, looking, variables_of
+from widenet_keras.utils.types import Tensor
 
 
 class TrainingLoss(NamedTuple):
@@ -52,7 +54,7 @@ class Objective:
 
     _terms, _term_trackers, _trains = (), {}, True
 
-    def make_trackers(self):
+    def make_trackers(self) -> None:
         """Makes the trackers; `build` calls it once, before it locks the model."""
         names = ["task_loss"]
         if self.config.routed_steps:
@@ -62,14 +64,14 @@ class Objective:
         self.trackers = {name: keras.metrics.Mean(name=name) for name in names}
 
     @property
-    def metrics(self):
+    def metrics(self) -> list[keras.metrics.Metric]:
         """Those of Keras; none where only a model around this one is trained."""
         if not self.compiled:
             return []
         trackers = self._term_trackers.values() if self._trains else ()
         return [*super().metrics, *trackers]
 
-    def set_terms(self, terms: tuple[Term, ...]):
+    def set_terms(self, terms: tuple[Term, ...]) -> None:
         """Takes the terms of what is compiled, and makes their trackers.
 
         Args:
@@ -83,13 +85,13 @@ class Objective:
         }
 
     @property
-    def term_variables(self):
+    def term_variables(self) -> list[keras.Variable]:
         """Variables that training reads and that are not the model's: a teacher's."""
         trains = self.compiled and self._trains
         return variables_of(self._terms) if trains else []
 
     @contextlib.contextmanager
-    def without_terms(self):
+    def without_terms(self) -> Iterator[None]:
         """Context in which nothing is trained: no term is computed or reported."""
         before, vars(self)["_trains"] = self._trains, False
         try:
@@ -97,7 +99,7 @@ class Objective:
         finally:
             vars(self)["_trains"] = before
 
-    def get_state_tree(self, *args, **kwargs):
+    def get_state_tree(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """As that of Keras, which files are made of: without a teacher."""
         with self.without_terms():
             return super().get_state_tree(*args, **kwargs)
@@ -150,11 +152,11 @@ class Objective:
         total = sum(terms.values(), total + auxiliary)
         return TrainingLoss(total, loss, terms, first.logits, first.record)
 
-    def evaluates(self):
+    def evaluates(self) -> AbstractContextManager:
         """Context of evaluation and prediction; an error leaves the weights."""
         return self.without_terms()
 
-    def whole_batches(self, data_of_own_rows=None):
+    def whole_batches(self, data_of_own_rows: Any = None) -> AbstractContextManager:
         """Context in which several processes train or evaluate one model.
 
         Args:
@@ -163,10 +165,10 @@ class Objective:
         """
         return contextlib.nullcontext()
 
-    def unshare_buffers(self):
+    def unshare_buffers(self) -> None:
         """Gives every variable memory of its own; on most backends it has that."""
 
-    def auxiliary_loss(self, record):
+    def auxiliary_loss(self, record: RoutingRecord | tuple) -> Tensor:
         """Returns the weighted auxiliary losses of a record, a scalar.
 
         Args:
@@ -179,7 +181,7 @@ class Objective:
             loss += self.config.router_z_loss_weight * ops.sum(record.z_loss)
         return loss
 
-    def check_training(self, optimizer, loss):
+    def check_training(self, optimizer: Any, loss: Any) -> None:
         """Raises `ValueError` if optimizer or loss cannot train over these devices.
 
         Args:
@@ -187,34 +189,20 @@ class Objective:
             loss: A loss, or what Keras takes for one.
         """
 
-    def check_devices(self, term):
+    def check_devices(self, term: Term) -> None:
         """Raises `ValueError` if what a term reads is not where the model is.
 
         Args:
             term: A `Term`.
         """
 
-    def over_replicas(self, record, share, total):
-        """Returns a record with the routing of the global batch.
-
-        The balance loss is not linear in the images, so that the mean of the
-        replicas' own losses would be another one. With f of all images and P of
-        its own, each replica's loss is its part of the whole.
-
-        Args:
-            record: `RoutingRecord` of this replica's images, or `()`.
-            share: Part of the global batch's images that this replica has.
-            total: Function that sums a tensor over the replicas.
-        """
-        if not record:
-            return record
-        fraction = total(share * record.expert_fraction)
-        return record._replace(
-            expert_fraction=fraction,
-            balance_loss=balance_of(fraction, record.mean_probability),
-        )
-
-    def track(self, task_loss, record, batch_size, terms=None):
+    def track(
+        self,
+        task_loss: Tensor,
+        record: RoutingRecord | tuple,
+        batch_size: Any,
+        terms: dict[str, Tensor] | None = None,
+    ) -> None:
         """Updates the trackers with one batch.
 
         Args:

@@ -11,6 +11,7 @@ from widenet_keras.training.teachers import Taught
 from widenet_keras.training.terms import looking, mean_over_images
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number
+from widenet_keras.utils.types import Tensor
 
 # Rows whose squares add up to less have no direction.
 _NOTHING = 1e-24
@@ -34,7 +35,7 @@ class OfLastStep(Taught):
         check_number(self.owner, "weight", weight, 0.0)
         self.weight = float(weight)
 
-    def check_teacher(self, model):
+    def check_teacher(self, model: keras.Model) -> None:
         """Raises `ValueError` unless the teacher has the tokens of a model."""
         super().check_teacher(model)
         mine, theirs = (_tokens_of(each.config) for each in (model, self.teacher))
@@ -50,7 +51,7 @@ class OfLastStep(Taught):
         values = self.of_images(first.seen, answer_of(self.teacher).seen)
         return self.weight * mean_over_images(values, sample_weight)
 
-    def of_images(self, mine: Seen, theirs: Seen):
+    def of_images(self, mine: Seen, theirs: Seen) -> Tensor:
         """Returns what is minimised of every image, (B,) float32.
 
         Args:
@@ -103,7 +104,7 @@ class RelationDistillation(OfLastStep):
         check_integer(self.owner, "heads", heads, 1)
         self.heads = heads
 
-    def check_teacher(self, model):
+    def check_teacher(self, model: keras.Model) -> None:
         """Raises `ValueError` unless relation heads can be cut of both models."""
         super().check_teacher(model)
         channels = {}
@@ -126,7 +127,7 @@ class RelationDistillation(OfLastStep):
                 f"of the model; use a divisor of {every}."
             )
 
-    def of_images(self, mine, theirs):
+    def of_images(self, mine: Seen, theirs: Seen) -> Tensor:
         """Returns the cross-entropy of relations, (B,); see `OfLastStep`."""
         wanted = numerics.softmax(_relations(theirs, self.heads))
         found = ops.log_softmax(_relations(mine, self.heads), axis=-1)
@@ -156,7 +157,7 @@ class HiddenDistillation(OfLastStep):
     def __init__(self, teacher: WideNet, weight: float = 0.1):
         super().__init__(teacher, weight)
 
-    def of_images(self, mine, theirs):
+    def of_images(self, mine: Seen, theirs: Seen) -> Tensor:
         """Returns T times the mean squared difference, (B,); see `OfLastStep`."""
         difference = _angles(mine) - _angles(theirs)
         return difference.shape[-1] * ops.mean(ops.square(difference), axis=(1, 2))

@@ -1,6 +1,9 @@
 """Train and test step on JAX."""
 
 import contextlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from typing import Any
 
 import jax
 import keras
@@ -10,6 +13,8 @@ from widenet_keras.training.batches_jax import (
     on_every_device,
 )
 from widenet_keras.training.objective import Objective, TrainingLoss
+from widenet_keras.training.terms import Term
+from widenet_keras.utils.types import Tensor
 
 
 class TrainStep(Objective):
@@ -18,7 +23,7 @@ class TrainStep(Objective):
     _lent = ()
 
     @property
-    def non_trainable_variables(self):
+    def non_trainable_variables(self) -> list[keras.Variable]:
         """Those of the model, and in training what terms of the objective read.
 
         This is what the loops of Keras hand to a compiled program as its state, and
@@ -26,7 +31,7 @@ class TrainStep(Objective):
         """
         return [*super().non_trainable_variables, *self.term_variables]
 
-    def train_step(self, state, data):
+    def train_step(self, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
         """Trains on one batch; returns the logs and the new state."""
         trainable, non_trainable, optimizer_variables, metrics_variables = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -58,7 +63,7 @@ class TrainStep(Objective):
         )
         return logs, (trainable, non_trainable, optimizer_variables, metrics_variables)
 
-    def test_step(self, state, data):
+    def test_step(self, state: Any, data: Any) -> tuple[dict[str, Tensor], Any]:
         """Evaluates one batch; returns the logs, whose `loss` is the task loss."""
         trainable, non_trainable, metrics_variables = state
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
@@ -73,16 +78,16 @@ class TrainStep(Objective):
         )
         return logs, (trainable, non_trainable, metrics_variables)
 
-    def predict_step(self, state, data):
+    def predict_step(self, state: Any, data: Any) -> tuple[Tensor, Any]:
         """Returns the logits of one batch, and the model's state."""
         logits, non_trainable = super().predict_step(state, data)
         return on_every_device(logits), non_trainable
 
-    def whole_batches(self, data_of_own_rows=None):
+    def whole_batches(self, data_of_own_rows: Any = None) -> AbstractContextManager:
         """Context in which batches of any size go to the devices of a distribution."""
         return batches_on_all_devices(data_of_own_rows)
 
-    def check_devices(self, term):
+    def check_devices(self, term: Term) -> None:
         """Raises `ValueError` if what a term reads is not where the model is."""
         here = self.variables[0].value.sharding.device_set
         if any(v.value.sharding.device_set != here for v in term.variables):
@@ -92,7 +97,7 @@ class TrainStep(Objective):
                 "well."
             )
 
-    def unshare_buffers(self):
+    def unshare_buffers(self) -> None:
         """Gives every variable a buffer of its own, since training donates them.
 
         Keras 3.15 ends a `fit` with a moving average by pointing the weights at
@@ -106,7 +111,7 @@ class TrainStep(Objective):
             seen.add(id(variable.value))
 
     @contextlib.contextmanager
-    def evaluates(self):
+    def evaluates(self) -> Iterator[None]:
         """Context of evaluation and prediction; an error gives the weights back.
 
         Only `fit` does that by itself.
@@ -118,7 +123,7 @@ class TrainStep(Objective):
                 self.jax_state_sync()
                 raise
 
-    def jax_state_sync(self):
+    def jax_state_sync(self) -> None:
         """Gives the model what the loops of Keras have, as it was lent if need be.
 
         They lend it before the first batch, which may fail.

@@ -1,18 +1,21 @@
 """Train and test step on TensorFlow."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
+from widenet_keras.routing.record import over_replicas
 from widenet_keras.training.objective import Objective, TrainingLoss
-from widenet_keras.training.replica_batch import ReplicaBatch
-from widenet_keras.training.replica_checks import check_reduction
+from widenet_keras.training.replicas import ReplicaBatch, check_reduction
 from widenet_keras.utils.execution import execution
+from widenet_keras.utils.types import Tensor
 
 
 class TrainStep(Objective):
     """Mixin with `train_step` and `test_step` for `tf.function` and strategies."""
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         """Trains on one batch and returns the logs."""
         batch = _batch_of(data)
         with tf.GradientTape() as tape, self._execution():
@@ -29,7 +32,7 @@ class TrainStep(Objective):
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
         return self._logs(batch, loss)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Tensor]:
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = _batch_of(data)
         with self._execution():
@@ -37,12 +40,12 @@ class TrainStep(Objective):
         loss = self._task_loss(batch, logits, training=False)
         return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Tensor:
         """Returns the logits of one batch."""
         with execution(static_shapes=self.jit_compile):
             return super().predict_step(data)
 
-    def check_training(self, optimizer, loss):
+    def check_training(self, optimizer: Any, loss: Any) -> None:
         """Raises `ValueError` if optimizer or loss cannot train over these devices."""
         check_reduction(loss, _replicas())
         if _replicas() == 1 or optimizer is None:
@@ -68,9 +71,7 @@ class TrainStep(Objective):
         made = self.made_of(batch.x, training)
         if _replicas() == 1:
             return made
-        return made._replace(
-            record=self.over_replicas(made.record, batch.share, _total)
-        )
+        return made._replace(record=over_replicas(made.record, batch.share, _total))
 
     def _execution(self):
         """Context in which models compute a part of a batch."""

@@ -1,15 +1,18 @@
 """Train and test step on PyTorch."""
 
 import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import keras
 import torch
 
+from widenet_keras.routing.record import over_replicas
 from widenet_keras.training import processes_torch
 from widenet_keras.training.objective import Objective, TrainingLoss
-from widenet_keras.training.replica_batch import ReplicaBatch
-from widenet_keras.training.replica_checks import check_reduction
+from widenet_keras.training.replicas import ReplicaBatch, check_reduction
 from widenet_keras.utils.execution import execution
+from widenet_keras.utils.types import Tensor
 
 
 class TrainStep(Objective):
@@ -17,7 +20,13 @@ class TrainStep(Objective):
 
     _own_rows = False
 
-    def call(self, images, training=None, return_routing=False, look_at=()):
+    def call(
+        self,
+        images: Tensor,
+        training: bool | None = None,
+        return_routing: bool = False,
+        look_at: Sequence[int] = (),
+    ) -> Any:
         """As that of the model, with steps of the depth compiled if wanted."""
         with execution(compiled=self.jit_compile):
             return super().call(images, training, return_routing, look_at)
@@ -31,7 +40,7 @@ class TrainStep(Objective):
         # breaks into pieces.
         return False
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, Tensor]:
         """Trains on one batch and returns the logs."""
         batch = self._batch_of(data)
         with execution(replica=processes_torch.rank()):
@@ -63,7 +72,7 @@ class TrainStep(Objective):
             return super()._get_regularization_losses() if regularised else []
         return super()._get_regularization_losses()
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, Tensor]:
         """Evaluates one batch and returns the logs; `loss` is the task loss."""
         batch = self._batch_of(data)
         with execution(replica=processes_torch.rank()):
@@ -71,7 +80,7 @@ class TrainStep(Objective):
         loss = self._task_loss(batch, logits, training=False)
         return self._logs(batch, TrainingLoss(loss, loss, {}, logits, record))
 
-    def predict_step(self, data):
+    def predict_step(self, data: Any) -> Tensor:
         """Returns the logits of one batch, of which every process computes a part."""
         if processes_torch.processes() == 1:
             return super().predict_step(data)
@@ -81,11 +90,11 @@ class TrainStep(Objective):
         logits = self(mine, training=False)[: rows.stop - rows.start]
         return processes_torch.joined_rows(logits, len(x))
 
-    def check_training(self, optimizer, loss):
+    def check_training(self, optimizer: Any, loss: Any) -> None:
         """Raises `ValueError` if a loss cannot be shared by these processes."""
         check_reduction(loss, processes_torch.processes())
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, Any]:
         """Returns the metrics over the images of all processes."""
         if processes_torch.processes() == 1:
             return super().get_metrics_result()
@@ -101,7 +110,7 @@ class TrainStep(Objective):
                 variable.assign(value)
 
     @contextlib.contextmanager
-    def whole_batches(self, data_of_own_rows=None):
+    def whole_batches(self, data_of_own_rows: Any = None) -> Iterator[None]:
         """Context in which data are a process's own rows, or whole batches."""
         before, self._own_rows = self._own_rows, data_of_own_rows is not None
         try:
@@ -135,7 +144,7 @@ class TrainStep(Objective):
         if processes_torch.processes() == 1:
             return made
         total = processes_torch.total
-        return made._replace(record=self.over_replicas(made.record, batch.share, total))
+        return made._replace(record=over_replicas(made.record, batch.share, total))
 
     def _task_loss(self, batch, logits, training):
         return self.compute_loss(

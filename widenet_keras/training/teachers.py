@@ -2,7 +2,9 @@
 
 import functools
 from collections.abc import Callable, Iterable
+from typing import Any
 
+import keras
 from keras import ops
 
 from widenet_keras.models.widenet import WideNet
@@ -31,20 +33,20 @@ class Taught(Term):
         self.teacher = teacher
 
     @property
-    def owner(self):
+    def owner(self) -> str:
         """Name that starts messages."""
         return type(self).__name__
 
     @property
-    def variables(self):
+    def variables(self) -> list[keras.Variable]:  # type: ignore[override]
         """The variables of the teacher."""
         return self.teacher.variables
 
-    def check(self, model, loss):
+    def check(self, model: keras.Model, loss: Any) -> None:
         """Raises `ValueError` unless the teacher fits a model; see `Term`."""
         self.check_teacher(model)
 
-    def check_teacher(self, model: WideNet):
+    def check_teacher(self, model: WideNet) -> None:
         """Raises `ValueError` unless the teacher takes the images of a model.
 
         Args:

@@ -1,7 +1,7 @@
 """Terms of the objective: what `compile(terms=...)` adds to the loss of a batch."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -46,12 +46,12 @@ class Term:
     """
 
     name = "term"
-    task_factor = 1.0
+    task_factor: float = 1.0
     looks = False
-    teacher = None
-    variables = ()
+    teacher: Any = None
+    variables: Sequence[keras.Variable] = ()
 
-    def check(self, model: keras.Model, loss: object):
+    def check(self, model: keras.Model, loss: object) -> None:
         """Raises `ValueError` if it does not fit a model or its loss.
 
         Args:

@@ -4,6 +4,8 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
+import keras
+
 from widenet_keras.files.named import named_classifier
 from widenet_keras.training.consistency import Consistency
 from widenet_keras.training.distillation import Distillation, check_options
@@ -72,7 +74,7 @@ class Terms:
     def _compares_logits(self):
         return bool(self.alpha or not (self.relation or self.hidden))
 
-    def build(self, model) -> list[Term]:
+    def build(self, model: keras.Model) -> list[Term]:
         """Returns the terms, for `compile`.
 
         Args:
@@ -81,7 +83,7 @@ class Terms:
         Raises:
             ValueError: If the file of the teacher does not open, or it does not fit.
         """
-        terms = []
+        terms: list[Term] = []
         if self.teacher is not None:
             teacher = named_classifier(self.teacher)
             if self._compares_logits:

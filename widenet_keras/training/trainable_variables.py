@@ -10,7 +10,7 @@ from widenet_keras.models.frozen import check_trains
 class FollowsTrainable:
     """Part of a classifier: what was frozen or unfrozen since it was compiled."""
 
-    # Which weights were trainable when the optimizer, and when any step, was made.
+    # Which weights were trainable when the optimizer, and any train step, was made.
     _followed = _traced = None
 
     def _follow_trainable(self, trains=False):

@@ -111,3 +111,13 @@ def check_top_k(owner, top_k, num_experts):
             f"{owner}: top_k={top_k} is more than num_experts={num_experts}; "
             f"use a top_k from 1 to {num_experts}, or more experts."
         )
+
+
+def check_groups(owner, top_k, num_experts):
+    """Raises `ValueError` unless E experts split evenly into K groups."""
+    check_integer(owner, "top_k", top_k, 1)
+    if num_experts % top_k:
+        raise ValueError(
+            f"{owner}: num_experts={num_experts} does not split into top_k={top_k} "
+            "equal groups; use a top_k that divides num_experts."
+        )

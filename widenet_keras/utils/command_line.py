@@ -83,7 +83,8 @@ def _nobody_reads():
 def parse(kind, arguments, command):
     """Returns an instance of a dataclass made from command-line arguments.
 
-    `--help` prints the fields with their descriptions and ends the process.
+    `--help` prints the fields with their descriptions and ends the process. Fields of a
+    dataclass in it are flags like its own: `--mixup`, not `--augmentation.mixup`.
 
     Args:
         kind: The dataclass; tyro reads its annotations and docstrings.
@@ -93,10 +94,10 @@ def parse(kind, arguments, command):
     check_tyro(command)
     import tyro
 
-    frame = io.StringIO()
+    frame, flags = io.StringIO(), (tyro.conf.OmitArgPrefixes,)
     try:
         with contextlib.redirect_stderr(frame):
-            return tyro.cli(kind, args=list(arguments), prog=command)
+            return tyro.cli(kind, args=list(arguments), prog=command, config=flags)
     except SystemExit as end:
         if not end.code:
             raise

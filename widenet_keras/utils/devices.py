@@ -6,19 +6,18 @@ import keras
 
 _KINDS = ("cpu", "gpu", "tpu")
 
+if keras.backend.backend() == "torch":
+    from widenet_keras.utils.devices_torch import devices as devices
+else:
 
-def devices() -> list[str]:
-    """Returns the names of all devices, such as "cpu:0" and "gpu:0"; CPUs first."""
-    if keras.backend.backend() == "torch":
-        from widenet_keras.utils.devices_torch import devices
-
-        return devices()
-    found = []
-    for kind in _KINDS:
-        # JAX raises for a kind that it has none of.
-        with contextlib.suppress(RuntimeError):
-            found += keras.distribution.list_devices(kind)
-    return found
+    def devices() -> list[str]:
+        """Returns the names of all devices, such as "cpu:0" and "gpu:0"; CPUs first."""
+        found = []
+        for kind in _KINDS:
+            # JAX raises for a kind that it has none of.
+            with contextlib.suppress(RuntimeError):
+                found += keras.distribution.list_devices(kind)
+        return found
 
 
 def device_named(owner: str, name: str | None = None) -> str:

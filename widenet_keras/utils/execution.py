@@ -9,6 +9,14 @@ import threading
 
 import keras
 
+if keras.backend.backend() == "tensorflow":
+    from widenet_keras.utils.xla_tensorflow import is_traced_for_xla
+else:
+
+    def is_traced_for_xla():
+        """Whether TensorFlow compiles: not where another backend runs."""
+        return False
+
 
 class _Execution(threading.local):
     engine = None
@@ -60,10 +68,6 @@ def auto_engine():
 
 def shapes_are_static():
     """Whether the calls here are compiled for static shapes."""
-    if keras.backend.backend() != "tensorflow":
-        return _current.static_shapes
-    from widenet_keras.utils.xla_tensorflow import is_traced_for_xla
-
     return _current.static_shapes or is_traced_for_xla()
 
 

@@ -3,29 +3,31 @@
 import keras
 import numpy as np
 
-BACKEND = keras.backend.backend()
+if keras.backend.backend() == "torch":
+    from widenet_keras.utils.host_copies_torch import begun, copy, is_far
+else:
+    copy = keras.ops.copy
 
-if BACKEND == "torch":
-    from widenet_keras.utils import host_copies_torch as _torch
+    def begun(tensors):
+        """Returns the tensors, which are copied as they are read, and no wait."""
+        return tensors, lambda: None
+
+    def is_far(tensor):
+        """Whether a tensor is on a GPU or TPU."""
+        if keras.backend.backend() == "jax":
+            devices = getattr(tensor, "devices", set)()
+            return any(device.platform != "cpu" for device in devices)
+        return "GPU" in getattr(tensor, "device", "")
 
 
 def is_on_accelerator(values) -> bool:
     """Whether values are a tensor on a device that works while the host goes on."""
-    if not keras.ops.is_tensor(values):
-        return False
-    if BACKEND == "torch":
-        return values.device.type not in ("cpu", "meta")
-    if BACKEND == "jax":
-        devices = getattr(values, "devices", set)()
-        return any(device.platform != "cpu" for device in devices)
-    return "GPU" in getattr(values, "device", "")
+    return keras.ops.is_tensor(values) and is_far(values)
 
 
 def copied(values):
     """Returns a tensor as one of its own on the same device; anything else as it is."""
-    if not keras.ops.is_tensor(values):
-        return values
-    return values.clone() if BACKEND == "torch" else keras.ops.copy(values)
+    return copy(values) if keras.ops.is_tensor(values) else values
 
 
 def copies_begun(values):
@@ -40,17 +42,14 @@ def copies_begun(values):
         since.
     """
     far = [value for value in values if is_on_accelerator(value)]
-    copies, wait = far, None
-    if BACKEND == "torch" and far:
-        copies, wait = _torch.copies_begun(far)
+    copies, wait = begun(far)
     near = dict(zip(map(id, far), copies, strict=True))
 
-    def finish():
-        if wait:
-            wait()
+    def arrays():
+        wait()
         return [_as_numpy(near.get(id(value), value)) for value in values]
 
-    return finish
+    return arrays
 
 
 def _as_numpy(value):

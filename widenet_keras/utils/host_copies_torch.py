@@ -3,7 +3,17 @@
 import torch
 
 
-def copies_begun(tensors):
+def is_far(tensor):
+    """Whether a tensor is on a device that works while the host goes on."""
+    return tensor.device.type not in ("cpu", "meta")
+
+
+def copy(tensor):
+    """Returns a tensor of its own on the same device."""
+    return tensor.clone()
+
+
+def begun(tensors):
     """Begins to copy tensors of GPUs; returns the copies and what waits for them.
 
     To read a tensor at once is to wait for all that was asked of its GPU by then.

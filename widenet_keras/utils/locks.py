@@ -62,6 +62,29 @@ def lock_folder(folder):
     return lock
 
 
+@contextlib.contextmanager
+def in_turn(folder):
+    """Context in which one process at a time is; others wait until it has left.
+
+    For a few reads and writes. The lock is on the folder itself and leaves no file;
+    systems without such locks let everyone in.
+
+    Args:
+        folder: The folder, which exists.
+    """
+    if fcntl is None:
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        # Some network file systems have none.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def try_lock(file):
     """Locks an open file; the lock ends when the file is closed.
 

@@ -4,7 +4,6 @@ import os
 
 import tensorflow as tf
 
-from widenet_keras.data.arrays import ArraySource
 from widenet_keras.data.pipeline.decoding import (
     decoded,
     evaluation_pixels,
@@ -13,7 +12,6 @@ from widenet_keras.data.pipeline.decoding import (
 from widenet_keras.data.pipeline.guard import Guard
 from widenet_keras.data.pipeline.mixing import finish, finisher, is_mixed
 from widenet_keras.data.pipeline.randaugment import draws_per_image, image_function
-from widenet_keras.data.pipeline.readers import reader_of
 from widenet_keras.data.pipeline.seeds import seed_pair
 
 # Batches that are made at the same time, so that one's end is another's start.
@@ -35,7 +33,7 @@ class TrainingPipeline:
         self.layout = layout
         self.augmentation = augmentation
         self.seed = seed
-        self.reader = reader_of(source)
+        self.reader = source.tensorflow_reader()
         self.guard = _guard(self.reader, broken, layout, self._image)
         self.augment = image_function(augmentation)
         self.finished = finisher(layout, augmentation, seed)
@@ -111,7 +109,7 @@ def evaluation_dataset(source, layout, broken):
         layout: `Layout` of the batches.
         broken: `BrokenImages`.
     """
-    reader = reader_of(source)
+    reader = source.tensorflow_reader()
 
     def image(_, loaded):
         return evaluation_pixels(loaded, layout)
@@ -137,7 +135,7 @@ def evaluation_dataset(source, layout, broken):
     dataset = dataset.map(
         complete, num_parallel_calls=_BATCHES_AT_ONCE, deterministic=True
     )
-    if broken.on_error == "raise" or isinstance(source, ArraySource):
+    if broken.on_error == "raise" or source.in_memory:
         count = -(-source.count // layout.batch_size)
         dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
     else:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from widenet_keras.data.geometry import ASPECT_RATIOS
+from widenet_keras.data.augmentation import ASPECT_RATIOS
 from widenet_keras.data.pipeline import formats
 from widenet_keras.data.pipeline.orientation import (
     orientation_of,
@@ -10,7 +10,7 @@ from widenet_keras.data.pipeline.orientation import (
     upright,
 )
 from widenet_keras.models import resizing_tensorflow
-from widenet_keras.utils.grey import GREY_WEIGHTS
+from widenet_keras.models.preprocessing import with_channels
 
 # Nothing here is Python that AutoGraph would have to rewrite, which takes it seconds.
 plain = tf.autograph.experimental.do_not_convert
@@ -90,6 +90,17 @@ def evaluation_pixels(image, layout, exported=False):
         uint8 (image_size, image_size, channels).
     """
     return tf.cast(evaluation_crop(image, layout, exported) + 0.5, tf.uint8)
+
+
+def pixels_of_file(content, layout):
+    """Returns `evaluation_pixels` of one file as a NumPy array.
+
+    Args:
+        content: Bytes of the file.
+        layout: `Layout`.
+    """
+    with tf.device("CPU"):
+        return evaluation_pixels(tf.constant(content), layout).numpy()
 
 
 @plain
@@ -180,10 +191,8 @@ def _with_channels(image, channels):
     """Returns a decoded image as grey or colour."""
     if image.shape[-1] == channels:
         return image
-    if channels == 1:
-        sums = tf.reduce_sum(tf.cast(image, tf.int32) * GREY_WEIGHTS, -1, True)
-        return tf.cast(tf.bitwise.right_shift(sums + 32768, 16), tf.uint8)
-    return tf.image.grayscale_to_rgb(image)
+    found = with_channels(tf.cast(image, tf.float32), channels, tf.concat)
+    return tf.cast(found, tf.uint8)
 
 
 def _resized(image, layout, *how):

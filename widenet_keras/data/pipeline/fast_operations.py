@@ -6,8 +6,10 @@ All shapes are static.
 
 import tensorflow as tf
 
-from widenet_keras.data.geometry import LUMA
 from widenet_keras.data.pipeline.policy import GREY
+
+# Of ITU-R BT.601, as in `tf.image.rgb_to_grayscale`.
+_LUMA = (0.2989, 0.5870, 0.1140)
 
 
 def operation(name):
@@ -69,7 +71,7 @@ def _color(image, amount):
     if image.shape[-1] == 1:
         return image
     pixels = tf.cast(image, tf.float32)
-    grey = tf.reduce_sum(pixels * tf.constant(LUMA), -1, keepdims=True)
+    grey = tf.reduce_sum(pixels * tf.constant(_LUMA), -1, keepdims=True)
     return as_bytes(grey + amount * (pixels - grey))
 
 

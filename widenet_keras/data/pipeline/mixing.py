@@ -2,8 +2,9 @@
 
 import tensorflow as tf
 
-from widenet_keras.data.geometry import ERASED_AREA, ERASED_RATIO
+from widenet_keras.data.augmentation import ERASED_AREA, ERASED_RATIO
 from widenet_keras.data.pipeline.seeds import seed_pair
+from widenet_keras.models.preprocessing import scaled
 
 
 def finisher(layout, augmentation, seed):
@@ -110,7 +111,7 @@ def finish(images, labels, plan, num_classes, smoothing):
         (images float32 in [-1, 1], labels float32 (B, classes)).
     """
     # XLA multiplies by the inverse, which can end just above 1.
-    pixels = tf.minimum(tf.cast(images, tf.float32) / 127.5 - 1.0, 1.0)
+    pixels = tf.minimum(scaled(tf.cast(images, tf.float32)), 1.0)
     targets = tf.one_hot(labels, num_classes) * (1 - smoothing)
     targets += smoothing / num_classes
     if "erased" in plan:

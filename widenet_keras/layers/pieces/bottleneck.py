@@ -1,14 +1,16 @@
 """Bottleneck adapters behind the feed-forward part, and banks of them."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
 from widenet_keras.layers.pieces.bank import check_bank, copies, one_of_each
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
+from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_integer
+from widenet_keras.utils.types import Tensor
 
 INITS = ("identity", "published")
 _OWNER = "Bottleneck"
@@ -48,7 +50,7 @@ class Bottleneck(Piece):
         check_choice(_OWNER, "activation", self.activation, tuple(numerics.ACTIVATIONS))
         check_choice(_OWNER, "init", self.init, INITS)
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns down and up with their biases; see `Piece.weights`."""
         width, rank = sizes.width, self.rank
         down, up = (copies(side, self.bank, self.shared) for side in ("down", "up"))
@@ -63,12 +65,12 @@ class Bottleneck(Piece):
             "up_bias": Weight((*up, width), "zeros", False),
         }
 
-    def drawn(self, w, draws):
+    def drawn(self, w: Any, draws: RandomDraws) -> Any:
         """Returns one copy of each bank; see `Piece.drawn`."""
         parts = [(side, (side, f"{side}_bias")) for side in ("down", "up")]
         return one_of_each(w, self, parts, draws)
 
-    def feed_forward(self, w, output, draws):
+    def feed_forward(self, w: Any, output: Tensor, draws: RandomDraws) -> Tensor:
         """Adds the adapter; see `Piece.feed_forward`."""
         hidden = numerics.linear(output, w.down, w.down_bias)
         hidden = numerics.ACTIVATIONS[self.activation](hidden)

@@ -1,13 +1,14 @@
 """Head mixing: the heads of attention see each other, before and after the softmax."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice
+from widenet_keras.utils.types import Tensor
 
 INITS = ("identity", "published")
 _OWNER = "HeadMix"
@@ -46,7 +47,7 @@ class HeadMix(Piece):
     def __post_init__(self):
         check_choice(_OWNER, "init", self.init, INITS)
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns both mixes, (H, H), output heads first; see `Piece.weights`."""
 
         def start():
@@ -61,11 +62,11 @@ class HeadMix(Piece):
             for name in ("logits", "probabilities")
         }
 
-    def logits(self, w, logits, query):
+    def logits(self, w: Any, logits: Tensor, query: Tensor) -> Tensor:
         """Returns M_l logits; see `Piece.logits`."""
         return _mixed(w.logits, logits)
 
-    def probabilities(self, w, probabilities):
+    def probabilities(self, w: Any, probabilities: Tensor) -> Tensor:
         """Returns M_w probabilities; see `Piece.probabilities`."""
         return _mixed(w.probabilities, probabilities)
 

@@ -1,12 +1,13 @@
 """Key-value prompts: learned keys and values of every step."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
 from widenet_keras.utils.checks import check_flag, check_integer
+from widenet_keras.utils.types import Tensor
 
 _OWNER = "KeyValuePrompt"
 
@@ -34,7 +35,7 @@ class KeyValuePrompt(Piece):
         check_integer(_OWNER, "count", self.count, 1)
         check_flag(_OWNER, "shared", self.shared)
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns the pairs, or keys and values; see `Piece.weights`."""
         keys, values = sizes.heads * sizes.key_dim, sizes.heads * sizes.value_dim
         if self.shared and keys != values:
@@ -49,6 +50,6 @@ class KeyValuePrompt(Piece):
             for name, width in widths.items()
         }
 
-    def keys_and_values(self, w):
+    def keys_and_values(self, w: Any) -> tuple[Tensor, Tensor]:
         """Returns keys and values; see `Piece.keys_and_values`."""
         return (w.pair, w.pair) if self.shared else (w.key, w.value)

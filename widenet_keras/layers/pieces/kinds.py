@@ -1,6 +1,8 @@
 """The table of the kinds of pieces, and pieces as configurations write them."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 from widenet_keras.layers.pieces.bottleneck import Bottleneck
 from widenet_keras.layers.pieces.head_mix import HeadMix
@@ -28,7 +30,7 @@ _KINDS = (
 KINDS = {kind.kind: kind for kind in _KINDS}
 
 
-def pieces_of(owner, given):
+def pieces_of(owner: str, given: Iterable[Piece | dict]) -> tuple[Piece, ...]:
     """Returns pieces as a tuple of `Piece`s.
 
     Args:
@@ -71,8 +73,12 @@ def _piece_of(owner, given):
     return KINDS[kind](**settings)
 
 
-def as_dicts(pieces):
-    """Returns pieces as dicts that JSON can hold, a list."""
+def as_dicts(pieces: Iterable[Piece]) -> list[dict[str, Any]]:
+    """Returns pieces as dicts that JSON can hold, a list.
+
+    Args:
+        pieces: As for `WideNetConfig`.
+    """
     found = []
     for piece in pieces:
         settings = {

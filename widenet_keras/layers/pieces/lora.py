@@ -1,14 +1,16 @@
 """LoRA: a low-rank change of every product of a step, and of its experts."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
 from widenet_keras.layers.pieces.bank import check_bank, copies, one_of_each
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
+from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_flag, check_integer
+from widenet_keras.utils.types import Tensor
 
 ATTENTION_MAPS = ("query", "key", "value", "output")
 FEED_FORWARD_MAPS = ("hidden", "gate", "outer")
@@ -68,7 +70,7 @@ class LoRA(Piece):
         check_flag(_OWNER, "bias", self.bias)
         check_bank(_OWNER, self.bank, self.shared)
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns down, up and bias of every product; see `Piece.weights`."""
         dense, mixed = dense_maps(sizes), expert_maps(sizes)
         experts = (sizes.experts if self.experts == "each" else 1,)
@@ -113,7 +115,7 @@ class LoRA(Piece):
             found["bias"] = Weight((*up, after), "zeros", False, **kept)
         return {f"{name}_{part}": weight for part, weight in found.items()}
 
-    def drawn(self, w, draws):
+    def drawn(self, w: Any, draws: RandomDraws) -> Any:
         """Returns one copy of each bank; see `Piece.drawn`."""
         if self.bank == 1:
             return w
@@ -126,7 +128,9 @@ class LoRA(Piece):
         ]
         return one_of_each(w, self, parts, draws)
 
-    def linear(self, w, name, inputs, output, draws):
+    def linear(
+        self, w: Any, name: str, inputs: Tensor, output: Tensor, draws: RandomDraws
+    ) -> Tensor:
         """Adds inputs down up + bias; see `Piece.linear`."""
         if name not in self.on:
             return output
@@ -141,11 +145,11 @@ class LoRA(Piece):
         return output + numerics.product(rows, numerics.cast(up, output.dtype))
 
     @property
-    def changes_mixtures(self):
+    def changes_mixtures(self) -> bool:
         """Whether experts or a router have factors."""
         return not {"hidden", "outer", ROUTER}.isdisjoint(self.on)
 
-    def routed(self, w, router, experts):
+    def routed(self, w: Any, router: Tensor, experts: Any) -> tuple[Tensor, Any]:
         """Adds down up to the kernels; see `Piece.routed`."""
         if ROUTER in self.on:
             router = router + numerics.product_of_float32(w.router_down, w.router_up)

@@ -1,6 +1,10 @@
 """The base of the pieces: which weights a step has, and where they act."""
 
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple, Self
+
+from widenet_keras.routing.random_draws import RandomDraws
+from widenet_keras.utils.types import Tensor
 
 # Methods that act on products, keys and values, logits and probabilities.
 _INSIDE = ("linear", "prompts", "keys_and_values", "logits", "probabilities")
@@ -70,23 +74,31 @@ class Piece:
     needs_all_tokens: ClassVar[bool] = False
 
     @property
-    def changes_mixtures(self):
+    def changes_mixtures(self) -> bool:
         """Whether `routed` does anything, so that each step has weights of its own."""
         return type(self).routed is not Piece.routed
 
     @property
-    def sees_attention(self):
+    def sees_attention(self) -> bool:
         """Whether `logits` or `probabilities` does anything."""
         kind = type(self)
         return (kind.logits, kind.probabilities) != (Piece.logits, Piece.probabilities)
 
     @property
-    def acts_inside(self):
+    def acts_inside(self) -> bool:
         """Whether it acts inside attention or an MLP, not only on what they give."""
         kind = type(self)
         return any(getattr(kind, site) is not getattr(Piece, site) for site in _INSIDE)
 
-    def check(self, owner, config):
+    def of_each_step(self) -> Self:
+        """Returns the piece whose weights are each step's own, and none a block's."""
+        return self
+
+    def without_dropout(self) -> Self:
+        """Returns the piece that drops nothing in training."""
+        return self
+
+    def check(self, owner: str, config: Any) -> None:
         """Raises `ValueError` unless it fits a model; one line says what to change.
 
         Args:
@@ -94,7 +106,7 @@ class Piece:
             config: `WideNetConfig`, of which every other field is right.
         """
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns a dict from the names of the weights to their `Weight`s.
 
         Args:
@@ -105,7 +117,7 @@ class Piece:
         """
         raise NotImplementedError
 
-    def drawn(self, w, draws):
+    def drawn(self, w: Any, draws: RandomDraws) -> Any:
         """Returns the weights with which this pass computes the step.
 
         What it draws is drawn once, wherever the weights then act.
@@ -116,7 +128,9 @@ class Piece:
         """
         return w
 
-    def linear(self, w, name, inputs, output, draws):
+    def linear(
+        self, w: Any, name: str, inputs: Tensor, output: Tensor, draws: RandomDraws
+    ) -> Tensor:
         """Changes a product: "query", "key", "value", "output", "hidden", ...
 
         Those of experts are not among them: their rows are of many steps' tokens.
@@ -130,7 +144,7 @@ class Piece:
         """
         return output
 
-    def prompts(self, w, tokens, draws):
+    def prompts(self, w: Any, tokens: Tensor, draws: RandomDraws) -> Tensor | None:
         """Returns rows that are attended to like tokens, (B or 1, P, D), or None.
 
         The norm of the step is still to come; what is attended at them is not computed.
@@ -142,11 +156,11 @@ class Piece:
         """
         return None
 
-    def keys_and_values(self, w):
+    def keys_and_values(self, w: Any) -> tuple[Tensor, Tensor] | None:
         """Returns further keys and values of all heads, (p, H d) each, or None."""
         return None
 
-    def logits(self, w, logits, query):
+    def logits(self, w: Any, logits: Tensor, query: Tensor) -> Tensor:
         """Changes what the softmax of attention is of.
 
         Where tokens attend in groups, these are B G images of T/G tokens.
@@ -158,11 +172,11 @@ class Piece:
         """
         return logits
 
-    def probabilities(self, w, probabilities):
+    def probabilities(self, w: Any, probabilities: Tensor) -> Tensor:
         """Changes the softmax of attention, (B, H, T, S), before its dropout."""
         return probabilities
 
-    def routed(self, w, router, experts):
+    def routed(self, w: Any, router: Tensor, experts: Any) -> tuple[Tensor, Any]:
         """Changes the weights of a mixture of experts.
 
         Args:
@@ -172,7 +186,9 @@ class Piece:
         """
         return router, experts
 
-    def residual(self, w, site, tokens, branch):
+    def residual(
+        self, w: Any, site: str, tokens: Tensor, branch: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Changes the two addends of a residual, (B, T, D) each; returns both.
 
         Args:
@@ -183,14 +199,19 @@ class Piece:
         """
         return tokens, branch
 
-    def between(self, w, tokens):
+    def between(self, w: Any, tokens: Tensor) -> Tensor:
         """Changes the tokens (B, T, D) between attention and the feed-forward part."""
         return tokens
 
-    def feed_forward(self, w, output, draws):
+    def feed_forward(self, w: Any, output: Tensor, draws: RandomDraws) -> Tensor:
         """Changes what the feed-forward part gives, (B, T, D), before the residual."""
         return output
 
-    def after(self, w, tokens, draws):
+    def after(self, w: Any, tokens: Tensor, draws: RandomDraws) -> Tensor:
         """Changes the tokens (B, T, D) at the end of the step."""
         return tokens
+
+
+def change_mixtures(pieces: Iterable[Piece]) -> bool:
+    """Whether any of some pieces changes the weights of a mixture of experts."""
+    return any(piece.changes_mixtures for piece in pieces)

@@ -1,13 +1,15 @@
 """Visual prompts: learned rows of every step that its tokens attend to."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
+from widenet_keras.routing.random_draws import RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_integer, check_number
+from widenet_keras.utils.types import Tensor
 
 _OWNER = "Prompt"
 
@@ -43,7 +45,11 @@ class Prompt(Piece):
         check_number(_OWNER, "dropout", self.dropout, 0.0, below=1.0)
         check_integer(_OWNER, "segments", self.segments, 0)
 
-    def weights(self, sizes):
+    def without_dropout(self) -> Self:
+        """Returns it without dropout; see `Piece.without_dropout`."""
+        return dataclasses.replace(self, dropout=0.0)
+
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns the prompts and their mask; see `Piece.weights`."""
         if self.segments and sizes.width % self.segments:
             raise ValueError(
@@ -61,7 +67,7 @@ class Prompt(Piece):
             found["mask"] = Weight(shape, "ones", False, trainable=False, exact=True)
         return found
 
-    def prompts(self, w, tokens, draws):
+    def prompts(self, w: Any, tokens: Tensor, draws: RandomDraws) -> Tensor:
         """Returns the rows before the norm; see `Piece.prompts`."""
         rows = numerics.cast(w.prompt, tokens.dtype)
         count, width = rows.shape

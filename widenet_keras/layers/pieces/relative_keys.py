@@ -3,14 +3,15 @@
 import dataclasses
 import functools
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from keras import ops
 
 from widenet_keras.layers.pieces.grid import side_of
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_odd
+from widenet_keras.utils.types import Tensor
 
 _OWNER = "RelativeKeys"
 # A class token, or none.
@@ -49,7 +50,7 @@ class RelativeKeys(Piece):
         why = "as many to each side and one for no offset"
         check_odd(_OWNER, "buckets", self.buckets, 3, why)
 
-    def check(self, owner, config):
+    def check(self, owner: str, config: Any) -> None:
         """Refuses registers; see `Piece.check`."""
         start = f"{owner}: pieces has {self.kind!r}, which"
         if config.registers:
@@ -58,13 +59,13 @@ class RelativeKeys(Piece):
                 f"{config.registers} stand between; use registers=0, or leave it out."
             )
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns the table, (h, buckets^2), a column more with a class token."""
         side = side_of(_OWNER, sizes.tokens, _LEADING)
         rows = self.buckets**2 + sizes.tokens - side**2
         return {"table": Weight((sizes.key_dim, rows), "zeros", False)}
 
-    def logits(self, w, logits, query):
+    def logits(self, w: Any, logits: Tensor, query: Tensor) -> Tensor:
         """Adds to the logits of the tokens; see `Piece.logits`."""
         heads, tokens = query.shape[1:3]
         found = numerics.product(query, numerics.cast(w.table, query.dtype))

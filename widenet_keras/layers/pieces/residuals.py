@@ -2,16 +2,17 @@
 
 import dataclasses
 import math
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import keras
 
 from widenet_keras.layers.mlp import Mlp
 from widenet_keras.layers.normalization import EPSILON, layer_norm
-from widenet_keras.layers.pieces.piece import Piece, Weight
-from widenet_keras.routing.random_draws import SILENT
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
+from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_choice, check_positive
+from widenet_keras.utils.types import Tensor
 
 PERS = ("block", "step")
 INITS = ("published", "identity")
@@ -39,12 +40,18 @@ class ResidualScale(Piece):
     def __post_init__(self):
         check_choice("ResidualScale", "per", self.per, PERS)
 
-    def weights(self, sizes):
+    def of_each_step(self) -> Self:
+        """Returns it with four numbers of each step; see `Piece.of_each_step`."""
+        return dataclasses.replace(self, per="step")
+
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns the four numbers; see `Piece.weights`."""
         steps = "blocks" if self.per == "block" else "all"
         return {"factors": Weight((4,), "ones", False, steps, exact=True)}
 
-    def residual(self, w, site, tokens, branch):
+    def residual(
+        self, w: Any, site: str, tokens: Tensor, branch: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Returns both addends times their numbers; see `Piece.residual`."""
         pairs = zip((tokens, branch), _SITES[site], strict=True)
         return tuple(_scaled(x, w.factors[place]) for x, place in pairs)
@@ -85,7 +92,7 @@ class Projection(Piece):
         check_choice("Projection", "activation", self.activation, names)
         check_positive("Projection", "norm_epsilon", self.norm_epsilon)
 
-    def hidden(self, width):
+    def hidden(self, width: int) -> int:
         """Returns the number of units of the hidden layer.
 
         Args:
@@ -102,11 +109,11 @@ class Projection(Piece):
             )
         return units
 
-    def check(self, owner, config):
+    def check(self, owner: str, config: Any) -> None:
         """Raises `ValueError` if no hidden unit is left; see `Piece.check`."""
         self.hidden(config.width)
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns norm, MLP and the two numbers; see `Piece.weights`."""
         width, hidden = sizes.width, self.hidden(sizes.width)
         starts = _like_torch(width), _like_torch(hidden)
@@ -122,7 +129,7 @@ class Projection(Piece):
             "factors": Weight((2,), "ones", False, exact=True),
         }
 
-    def after(self, w, tokens, draws):
+    def after(self, w: Any, tokens: Tensor, draws: RandomDraws) -> Tensor:
         """Adds the MLP of the tokens; see `Piece.after`."""
         normal = layer_norm(tokens, w.gamma, w.beta, self.norm_epsilon)
         products = w.hidden_kernel, w.hidden_bias, w.outer_kernel, w.outer_bias

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from widenet_keras.layers.int8_weights import in_int8
+from widenet_keras.layers.int8_weights import stored_in_int8
 from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role, weight_with_role
@@ -145,7 +145,7 @@ class StackedPieces(keras.layers.Layer):
         if weight.int8_axis is None:
             return stack
         name = f"{variable.name}_scale"
-        stored, scale = in_int8(self, variable, weight.int8_axis, name)
+        stored, scale = stored_in_int8(self, variable, weight.int8_axis, name)
         return _Stack(stored, weight, scale)
 
 

@@ -1,5 +1,6 @@
 """What a block sees of the pieces: one method for each place where they act."""
 
+from widenet_keras.layers.pieces.piece import change_mixtures
 from widenet_keras.routing.random_draws import SILENT
 
 
@@ -68,7 +69,7 @@ class StepPieces:
     @property
     def change_mixtures(self):
         """Whether any changes the weights of a mixture of experts."""
-        return any(piece.changes_mixtures for piece, _ in self._pairs)
+        return change_mixtures(piece for piece, _ in self._pairs)
 
     def routed(self, router, experts):
         """Returns the weights of a mixture of experts; see `Piece.routed`."""

@@ -1,15 +1,16 @@
 """Token convolution: neighbours on the grid are added to each other in a block."""
 
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import keras
 
 from widenet_keras.layers.normalization import EPSILON, layer_norm
 from widenet_keras.layers.pieces.grid import side_of
-from widenet_keras.layers.pieces.piece import Piece, Weight
+from widenet_keras.layers.pieces.piece import Piece, Sizes, Weight
 from widenet_keras.utils import numerics
 from widenet_keras.utils.checks import check_odd
+from widenet_keras.utils.types import Tensor
 
 _OWNER = "TokenConv"
 # No token that is no patch.
@@ -39,7 +40,7 @@ class TokenConv(Piece):
     def __post_init__(self):
         check_odd(_OWNER, "size", self.size, 1, "so that a kernel has a centre")
 
-    def check(self, owner, config):
+    def check(self, owner: str, config: Any) -> None:
         """Refuses tokens that are no patches; see `Piece.check`."""
         if config.leading_tokens:
             raise ValueError(
@@ -49,7 +50,7 @@ class TokenConv(Piece):
                 "pooling='mean', or leave it out."
             )
 
-    def weights(self, sizes):
+    def weights(self, sizes: Sizes) -> dict[str, Weight]:
         """Returns norm, kernel (size, size, D) and bias; see `Piece.weights`."""
         side_of(_OWNER, sizes.tokens, _LEADING)
         width = (sizes.width,)
@@ -63,7 +64,7 @@ class TokenConv(Piece):
             "bias": Weight(width, start.clone(), False),
         }
 
-    def between(self, w, tokens):
+    def between(self, w: Any, tokens: Tensor) -> Tensor:
         """Returns z + conv(z); see `Piece.between`."""
         _, count, width = tokens.shape
         side = side_of(_OWNER, count, _LEADING)

@@ -3,6 +3,7 @@
 import keras
 
 from widenet_keras.routing.engines.all_experts import AllExperts
+from widenet_keras.routing.engines.engine import Engine
 from widenet_keras.routing.engines.one_hot import OneHot
 from widenet_keras.routing.engines.slots import Slots
 from widenet_keras.routing.engines.slots_or_all import SlotsOrAll
@@ -26,12 +27,17 @@ ENGINES = {
 EXPORTED = "listed"
 
 
-def check_engine(owner, engine):
-    """Raises `ValueError` unless `engine` is "auto" or a name of `ENGINES`."""
+def check_engine(owner: str, engine: str) -> None:
+    """Raises `ValueError` unless there is such an engine.
+
+    Args:
+        owner: Name that starts the message.
+        engine: "auto", or a name of `ENGINES`.
+    """
     check_choice(owner, "engine", engine, ("auto", *ENGINES))
 
 
-def engine_named(name, has_capacity):
+def engine_named(name: str, has_capacity: bool) -> type[Engine]:
     """Returns the class of an engine.
 
     Args:
