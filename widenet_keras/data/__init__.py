@@ -4,6 +4,7 @@ from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.batches import (
     TrainingBatches,
     evaluation_batches,
+    labelled_samples,
     sample_images,
     training_batches,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "evenly_spaced",
     "facts_of",
     "in_classes_of",
+    "labelled_samples",
     "load_digits",
     "open_source",
     "sample_images",

@@ -221,9 +221,26 @@ def sample_images(
     Raises:
         ValueError: If an image cannot be read; one line names it.
     """
+    layout = image_size, channels, count, on_error, preprocessing
+    return labelled_samples(source, *layout)[0]
+
+
+def labelled_samples(
+    source: Source,
+    image_size: int,
+    channels: int,
+    count: int = 64,
+    on_error: str = "raise",
+    preprocessing: Preprocessing | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `sample_images` does, of the same arguments, and the labels (count,).
+
+    Raises:
+        ValueError: If an image cannot be read; one line names it.
+    """
     source = at_most(source, count)
     layout = image_size, channels, source.num_classes, count
     batches = evaluation_batches(source, *layout, on_error, preprocessing)
     with plain_errors(broken_image_message):
-        images, _ = next(iter(batches))
-    return np.asarray(images)
+        images, labels = map(np.asarray, next(iter(batches)))
+    return images, labels.argmax(axis=1) if labels.ndim == 2 else labels
