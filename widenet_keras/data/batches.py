@@ -233,7 +233,7 @@ def labelled_samples(
     on_error: str = "raise",
     preprocessing: Preprocessing | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `sample_images` does, of the same arguments, and the labels (count,).
+    """Returns what `sample_images` does, of the same arguments, and labels (count,).
 
     Raises:
         ValueError: If an image cannot be read; one line names it.
