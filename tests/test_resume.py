@@ -133,6 +133,8 @@ def test_a_killed_run_ends_where_it_would_have_ended(tmp_path, monkeypatch):
         "load.png",
         "metrics.json",
         "model.keras",
+        "model_card.md",
+        "report.html",
         "routing.png",
         "settings.json",
     ]

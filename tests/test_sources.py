@@ -22,9 +22,9 @@ from widenet_keras.data import (
     evaluation_batches,
     evenly_spaced,
     in_classes_of,
+    labelled_samples,
     load_digits,
     open_source,
-    sample_batch,
     sample_images,
     scale_pixels,
     training_batches,
@@ -353,9 +353,9 @@ def test_samples_are_of_all_classes(tmp_path):
     levels = (found[:, 0, 0, 0] + 1) * 127.5
     np.testing.assert_allclose(levels, [0, 50, 100, 150, 200], atol=0.01)
     assert len(sample_images(source, 8, 3, count=64)) == 20
-    again, whose = sample_batch(source, 8, 3, count=5)
-    np.testing.assert_array_equal(again, found)
-    assert whose.tolist() == [0, 1, 2, 3, 4]
+    same, labels = labelled_samples(source, 8, 3, count=5)
+    np.testing.assert_array_equal(same, found)
+    assert labels.tolist() == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.skipif(not has_tensorflow(), reason="needs TensorFlow")

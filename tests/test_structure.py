@@ -33,6 +33,7 @@ ORDER = (
     "exports",
     "conversions",
     "evaluation",
+    "reports",
     "runs",
     "cli",
 )

@@ -31,6 +31,7 @@ COMMANDS = {
     "prune": ("widenet_keras.cli.prune", "Prune"),
     "prune-prompts": ("widenet_keras.cli.prune_prompts", "PrunePrompts"),
     "relax": ("widenet_keras.cli.relax", "Relax"),
+    "report": ("widenet_keras.cli.report", "Report"),
     "tie": ("widenet_keras.cli.tie", "Tie"),
     "untie": ("widenet_keras.cli.plain_conversions", "Untie"),
 }

@@ -4,7 +4,7 @@ from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.batches import (
     TrainingBatches,
     evaluation_batches,
-    sample_batch,
+    labelled_samples,
     sample_images,
     training_batches,
 )
@@ -30,9 +30,9 @@ __all__ = [
     "evenly_spaced",
     "facts_of",
     "in_classes_of",
+    "labelled_samples",
     "load_digits",
     "open_source",
-    "sample_batch",
     "sample_images",
     "scale_pixels",
     "trained_for",

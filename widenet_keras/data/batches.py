@@ -194,15 +194,15 @@ def evaluation_batches(
     return NumpyEvaluation(source, layout, broken)
 
 
-def sample_batch(
+def sample_images(
     source: Source,
     image_size: int,
     channels: int,
     count: int = 64,
     on_error: str = "raise",
     preprocessing: Preprocessing | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns some images of a source as evaluation sees them, and their classes.
+) -> np.ndarray:
+    """Returns some images of a source as evaluation sees them.
 
     Of class folders and arrays they are evenly spaced, so that all classes are among
     them; of what is read record by record they are the first.
@@ -216,8 +216,24 @@ def sample_batch(
         preprocessing: As for `evaluation_batches`.
 
     Returns:
-        NumPy arrays (count, height, width, channels) float32 in [-1, 1] and (count,)
-        whole numbers.
+        NumPy array (count, height, width, channels) float32 in [-1, 1].
+
+    Raises:
+        ValueError: If an image cannot be read; one line names it.
+    """
+    layout = image_size, channels, count, on_error, preprocessing
+    return labelled_samples(source, *layout)[0]
+
+
+def labelled_samples(
+    source: Source,
+    image_size: int,
+    channels: int,
+    count: int = 64,
+    on_error: str = "raise",
+    preprocessing: Preprocessing | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns what `sample_images` does, of the same arguments, and labels (count,).
 
     Raises:
         ValueError: If an image cannot be read; one line names it.
@@ -226,15 +242,5 @@ def sample_batch(
     layout = image_size, channels, source.num_classes, count
     batches = evaluation_batches(source, *layout, on_error, preprocessing)
     with plain_errors(broken_image_message):
-        images, labels = next(iter(batches))
-    return np.asarray(images), np.asarray(labels).argmax(axis=-1)
-
-
-def sample_images(*args: Any, **kwargs: Any) -> np.ndarray:
-    """Returns the images of `sample_batch` without their classes.
-
-    Args:
-        *args: As for `sample_batch`.
-        **kwargs: As for `sample_batch`.
-    """
-    return sample_batch(*args, **kwargs)[0]
+        images, labels = map(np.asarray, next(iter(batches)))
+    return images, labels.argmax(axis=1) if labels.ndim == 2 else labels

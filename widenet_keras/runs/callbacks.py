@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from widenet_keras.files.run_tables import history_of
 from widenet_keras.runs.finite import what_is_not_finite
 from widenet_keras.utils.tables import read_numbers, write_rows
 
@@ -114,15 +115,5 @@ class HistoryTable(keras.callbacks.Callback):
         write_rows(self.path, self.rows)
 
     def history(self):
-        """Returns the columns, as `History.history` of Keras has them.
-
-        An epoch without a value, whose validation was skipped, has NaN.
-        """
-        names = dict.fromkeys(name for row in self.rows for name in row)
-        names.pop("epoch", None)
-        return {name: [_number(row.get(name)) for row in self.rows] for name in names}
-
-
-def _number(cell):
-    """Returns a cell of a table as a float; NaN if there is nothing in it."""
-    return math.nan if cell in ("", None) else float(cell)
+        """Returns the columns, as `history_of` does."""
+        return history_of(self.rows)

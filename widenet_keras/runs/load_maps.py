@@ -1,17 +1,15 @@
 """Which expert does how much while a model is trained."""
 
-import itertools
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from widenet_keras.distribution.single import ONE_DEVICE
+from widenet_keras.files.run_tables import loads_of, read_load_table
 from widenet_keras.plot import plot_load, plot_load_history
 from widenet_keras.utils.files import replaced_when_done
-from widenet_keras.utils.tables import damaged_table, read_numbers, write_rows
-
-_PLACE = ("epoch", "step")
+from widenet_keras.utils.tables import write_rows
 
 
 class LoadMaps(keras.callbacks.Callback):
@@ -50,24 +48,6 @@ class LoadMaps(keras.callbacks.Callback):
         write_rows(self.table, before + _rows(epoch + 1, routing))
 
 
-def read_load_table(table):
-    """Returns the rows of a table of `LoadMaps`, as texts; none if there is no file.
-
-    Args:
-        table: The CSV file.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
-    rows = read_numbers(table, whole=_PLACE)
-    places = [tuple(int(row[name]) for name in _PLACE) for row in rows]
-    axes = [sorted(set(axis)) for axis in zip(*places, strict=True)]
-    complete = places == list(itertools.product(*axes)) if rows else True
-    if not complete or any("" in row.values() for row in rows):
-        raise damaged_table(table, "it has no loads for each step of each epoch")
-    return rows
-
-
 def draw_load_table(table, path):
     """Draws a table of `LoadMaps`; nothing if it is not there.
 
@@ -78,14 +58,8 @@ def draw_load_table(table, path):
     rows = read_load_table(table)
     if not rows:
         return
-    epochs, steps = (sorted({int(row[name]) for row in rows}) for name in _PLACE)
-    loads = [
-        [float(value) for name, value in row.items() if name not in _PLACE]
-        for row in rows
-    ]
-    loads = np.reshape(loads, (len(epochs), len(steps), -1))
     with replaced_when_done(path) as fresh:
-        plot_load_history(epochs, steps, loads, fresh)
+        plot_load_history(*loads_of(rows), fresh)
 
 
 def _rows(epoch, routing):

@@ -11,8 +11,8 @@ from widenet_keras.data import (
     evaluation_batches,
     evenly_spaced,
     facts_of,
+    labelled_samples,
     open_source,
-    sample_batch,
     trained_for,
     training_batches,
 )
@@ -221,7 +221,7 @@ def _train(recipe, distribution):
     settings = {**recipe.settings(), **facts_of(data, test)}
     run = Run(recipe.output, settings, distribution)
     done = run.restore(model, epochs, batches)
-    samples, labels = sample_batch(test, *shape[:2], **seen)
+    samples, labels = labelled_samples(test, *shape[:2], **seen)
     model.fit(
         distribution.training(stream, done.batches),
         initial_epoch=done.epochs,

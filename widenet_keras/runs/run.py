@@ -11,25 +11,24 @@ import keras
 import numpy as np
 
 from widenet_keras.distribution.single import ONE_DEVICE, Distribution
+from widenet_keras.evaluation import Evaluation
 from widenet_keras.files.checksums import LABELS
 from widenet_keras.files.manifest import labels_content
 from widenet_keras.plot import plot_history, plot_routing
+from widenet_keras.reports import write_model_card, write_report
 from widenet_keras.runs.averages import AveragedEvaluation
 from widenet_keras.runs.callbacks import HistoryTable, Rates, StopOnNaN
 from widenet_keras.runs.checkpoint_files import Reached
 from widenet_keras.runs.checkpoints import Checkpoints
 from widenet_keras.runs.epoch_lines import EpochLines
 from widenet_keras.runs.load_maps import LoadMaps, draw_load_table, read_load_table
+from widenet_keras.runs.settings import EPOCHS, check_same_settings, named_as_now
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.files import check_folder, remove_leftovers, replaced_when_done
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.locks import lock_folder
 
-# What runs of version 0.1.0 and its notebook call a setting.
-_FORMERLY = {"epoch_steps": "epoch_batches", "steps": "epoch_batches"}
-# What they do not have.
-_SINCE = ("train_data", "validation_data")
-_EPOCHS, _LOAD = "epochs", Path("load", "load.csv")
+_LOAD = Path("load", "load.csv")
 _RENAME = (
     "rename it and start again with the settings of the run, or give another output "
     "folder"
@@ -53,6 +52,8 @@ class Run:
         routing.png             which expert each patch of an image went to
         load.png                how the load changed from epoch to epoch
         metrics.json            what `finish` was given
+        report.html             all of it as one page to look at
+        model_card.md           what is known of the model, to publish beside it
 
     No other process can make a run of the folder while this one is used.
 
@@ -85,8 +86,8 @@ class Run:
         path = Path(folder) / "settings.json"
         if path.exists():
             there = read_json(path, _RENAME)
-            self.settings_before = {_FORMERLY.get(n, n): v for n, v in there.items()}
-            _check_same(path.parent, self.settings_before, self.settings)
+            self.settings_before = named_as_now(there)
+            check_same_settings(path.parent, self.settings_before, self.settings)
         else:
             self.settings_before = self.settings
             write_json(self.folder / path.name, self.settings)
@@ -129,7 +130,7 @@ class Run:
                 "another folder."
             )
         say = self.distribution.say
-        before, now = (s.get(_EPOCHS) for s in (self.settings_before, self.settings))
+        before, now = (s.get(EPOCHS) for s in (self.settings_before, self.settings))
         if before != now:
             say(
                 f"{folder} was a run of {before} epochs and is one of {now} now: from "
@@ -179,15 +180,17 @@ class Run:
         images: np.ndarray | None = None,
         class_names: Sequence[str] | None = None,
         labels: np.ndarray | None = None,
+        evaluation: Evaluation | None = None,
     ) -> None:
-        """Writes the model for use, the pictures and the metrics.
+        """Writes the model for use, the metrics, the pictures and the report.
 
         Args:
             model: The trained model.
             metrics: Dict of what the run is to be known by.
-            images: NumPy array of images for the picture of routing, or None.
+            images: NumPy array of images for pictures and the report, or None.
             class_names: Names of the classes, in order, for a model without any.
             labels: (B,) the class of each of the images, or None.
+            evaluation: `Evaluation` of the model for the report and the card, or None.
         """
         if class_names is not None and model.class_names is None:
             model.class_names = class_names
@@ -198,53 +201,26 @@ class Run:
             names = model.class_names or range(model.config.num_classes)
             with replaced_when_done(self.folder / LABELS) as path:
                 path.write_bytes(labels_content(names))
+            write_json(self.folder / "metrics.json", metrics)
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
-                    plot_routing(model.routing(images), images, 0, path, labels)
+                    where = model.routing(images)
+                    plot_routing(where, images, path=path, labels=labels)
+            self._report(model, images, labels, evaluation)
         draw_load_table(self.folder / _LOAD, self.folder / "load.png")
         if self.table.rows:
             with replaced_when_done(self.folder / "curves.png") as path:
                 plot_history(self.table.history(), path)
-        write_json(self.folder / "metrics.json", metrics)
+
+    def _report(self, model, images, labels, evaluation):
+        """Writes the page and the card, from what the folder says by now."""
+        found = {"run": self.folder, "evaluation": evaluation}
+        found |= {"model_file": self.folder / "model.keras"}
+        write_model_card(model, self.folder / "model_card.md", **found)
+        page = self.folder / "report.html"
+        write_report(model, page, images=images, labels=labels, **found)
 
 
 def _has_tensorboard():
     # Keras' callback writes through TensorFlow, whatever backend trains.
     return all(importlib.util.find_spec(n) for n in ("tensorflow", "tensorboard"))
-
-
-def _check_same(folder, there, here):
-    """Raises unless a folder is of a run with these settings, but for its epochs."""
-    missing = {name: here[name] for name in _SINCE if name in here}
-    there, here = _flat({**missing, **there}), _flat(here)
-    for name in {**there, **here}:
-        if there.get(name) == here.get(name):
-            continue
-        if name == _EPOCHS and name in there and name in here:
-            continue
-        before, now = _difference(there.get(name), here.get(name))
-        raise ValueError(
-            f"{folder} is of a run with {name}={before} and this one has {now}; start "
-            "again with the settings and the data of the run, or give another output "
-            "folder."
-        )
-
-
-def _flat(settings):
-    """Returns settings in which those of a part have names such as "part.name"."""
-    found = {}
-    for name, value in settings.items():
-        if name in _SINCE and isinstance(value, dict):
-            found |= {f"{name}.{each}": inner for each, inner in value.items()}
-        else:
-            found[name] = value
-    return found
-
-
-def _difference(before, now):
-    """Returns what to show of two values that differ; of lists, what one alone has."""
-    if isinstance(before, list) and isinstance(now, list):
-        gone = [each for each in before if each not in now]
-        come = [each for each in now if each not in before]
-        return f"{gone or before[:3]}, ...", f"{come or now[:3]}, ..."
-    return repr(before), repr(now)
