@@ -4,8 +4,6 @@ from widenet_keras.data.augmentation import Augmentation
 from widenet_keras.data.batches import (
     TrainingBatches,
     evaluation_batches,
-    labelled_samples,
-    sample_images,
     training_batches,
 )
 from widenet_keras.data.broken_images import (
@@ -13,6 +11,7 @@ from widenet_keras.data.broken_images import (
 )
 from widenet_keras.data.classes import facts_of, in_classes_of, trained_for
 from widenet_keras.data.pixels import scale_pixels
+from widenet_keras.data.samples import labelled_samples, sample_images
 from widenet_keras.data.source import Source, evenly_spaced
 from widenet_keras.data.sources import SOURCES, open_source
 from widenet_keras.data.sources.digits import load_digits

@@ -4,17 +4,14 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
 from widenet_keras.data.augmentation import Augmentation
-from widenet_keras.data.broken_images import BrokenImages, broken_image_message
+from widenet_keras.data.broken_images import BrokenImages
 from widenet_keras.data.layout import Layout, checked_layout
 from widenet_keras.data.process_rows import Part
 from widenet_keras.data.requirements import has_tensorflow, require_tensorflow
-from widenet_keras.data.source import Source, at_most
+from widenet_keras.data.source import Source
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.checks import check_integer
-from widenet_keras.utils.plain_errors import plain_errors
 
 
 class TrainingBatches:
@@ -192,55 +189,3 @@ def evaluation_batches(
     from widenet_keras.data.numpy_batches import NumpyEvaluation
 
     return NumpyEvaluation(source, layout, broken)
-
-
-def sample_images(
-    source: Source,
-    image_size: int,
-    channels: int,
-    count: int = 64,
-    on_error: str = "raise",
-    preprocessing: Preprocessing | None = None,
-) -> np.ndarray:
-    """Returns some images of a source as evaluation sees them.
-
-    Of class folders and arrays they are evenly spaced, so that all classes are among
-    them; of what is read record by record they are the first.
-
-    Args:
-        source: What `open_source` returned.
-        image_size: Side of the images, pixels.
-        channels: 1 or 3.
-        count: Number of images; fewer if there are no more.
-        on_error: As for `evaluation_batches`.
-        preprocessing: As for `evaluation_batches`.
-
-    Returns:
-        NumPy array (count, height, width, channels) float32 in [-1, 1].
-
-    Raises:
-        ValueError: If an image cannot be read; one line names it.
-    """
-    layout = image_size, channels, count, on_error, preprocessing
-    return labelled_samples(source, *layout)[0]
-
-
-def labelled_samples(
-    source: Source,
-    image_size: int,
-    channels: int,
-    count: int = 64,
-    on_error: str = "raise",
-    preprocessing: Preprocessing | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns what `sample_images` does, of the same arguments, and labels (count,).
-
-    Raises:
-        ValueError: If an image cannot be read; one line names it.
-    """
-    source = at_most(source, count)
-    layout = image_size, channels, source.num_classes, count
-    batches = evaluation_batches(source, *layout, on_error, preprocessing)
-    with plain_errors(broken_image_message):
-        images, labels = map(np.asarray, next(iter(batches)))
-    return images, labels.argmax(axis=1) if labels.ndim == 2 else labels

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from widenet_keras.models.description import describe
+from widenet_keras.plot.figure import EXPERT_COLORS
 from widenet_keras.reports.facts import (
     made_with,
     metric_facts,
@@ -49,6 +50,7 @@ def report_content(
         "evaluation": None if evaluation is None else evaluation.to_dict(),
         "data": data,
         "samples": samples,
+        "colours": EXPERT_COLORS,
     }
     return _plain(content)
 

@@ -1,12 +1,9 @@
 // Numbers: how they are read from the page, and how they are written on it.
 
-// As the pictures of the package have them.
-const FEW = ["#1f77b4", "#ff7f0e", "#2ca02c", "#d62728", "#9467bd", "#8c564b", "#e377c2", "#7f7f7f", "#bcbd22", "#17becf"];
-const PALE = ["#aec7e8", "#ffbb78", "#98df8a", "#ff9896", "#c5b0d5", "#c49c94", "#f7b6d2", "#c7c7c7", "#dbdb8d", "#9edae5"];
-const MANY = FEW.flatMap((colour, index) => [colour, PALE[index]]);
+// Of the experts, as in the pictures of the package; the content of the page has them.
+const colours = [];
 
-function expertColour(expert, count) {
-  const colours = count <= FEW.length ? FEW : MANY;
+function expertColour(expert) {
   return colours[expert % colours.length];
 }
 

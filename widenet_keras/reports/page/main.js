@@ -35,6 +35,7 @@ function head(content) {
 
 async function draw() {
   const content = JSON.parse(document.getElementById("content").textContent);
+  colours.push(...content.colours);
   const parts = [
     await explorerSection(content),
     evaluationSection(content),

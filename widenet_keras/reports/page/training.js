@@ -36,16 +36,16 @@ function curves(run) {
 
 function loadOverTraining(loads) {
   const experts = loads.values[0][0].length;
-  const colours = Array.from({ length: experts }, (_, expert) => expertColour(expert, experts));
+  const ofExperts = Array.from({ length: experts }, (_, expert) => expertColour(expert));
   const panels = loads.steps.map((step, place) =>
-    areaChart(`step ${step}`, loads.epochs, loads.values.map((epoch) => epoch[place]), colours),
+    areaChart(`step ${step}`, loads.epochs, loads.values.map((epoch) => epoch[place]), ofExperts),
   );
   return element(
     "div",
     {},
     element("h3", {}, "Load of the experts over training"),
     element("p", {}, "The share of its choices that each expert got on the same images after each epoch. Dotted lines: fair shares."),
-    legend(colours.map((colour, expert) => ({ name: `expert ${expert}`, colour }))),
+    legend(ofExperts.map((colour, expert) => ({ name: `expert ${expert}`, colour }))),
     element("div", { class: "panels" }, panels),
   );
 }

@@ -19,7 +19,7 @@ class ExpertsView {
   // Red, green, blue and how much they cover, of a patch.
   colour(looked, step, patch) {
     const [[expert]] = this.chosen({ image: looked.image, token: patch }, step);
-    const code = expertColour(expert, this.count);
+    const code = expertColour(expert);
     return [...[1, 3, 5].map((start) => parseInt(code.slice(start, start + 2), 16)), 0.6];
   }
 
@@ -29,9 +29,9 @@ class ExpertsView {
   }
 
   rows(looked, now) {
-    const used = Array.from({ length: this.count }, (_, expert) => ({ name: `expert ${expert}`, colour: expertColour(expert, this.count) }));
+    const used = Array.from({ length: this.count }, (_, expert) => ({ name: `expert ${expert}`, colour: expertColour(expert) }));
     const lines = (place) => this.chosen(looked, place).map(([expert, gate]) =>
-      barLine(`expert ${expert}`, gate, expertColour(expert, this.count), gate.toFixed(2)),
+      barLine(`expert ${expert}`, gate, expertColour(expert), gate.toFixed(2)),
     );
     return [
       legend(used),
