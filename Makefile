@@ -3,13 +3,17 @@ BACKEND ?= torch
 PYTEST = KERAS_BACKEND=$(BACKEND) python -m pytest -n 2
 CORE = $(addprefix tests/test_,contract.py dispatch.py encoder.py config.py)
 
-.PHONY: check test test-all slow
+.PHONY: check docs test test-all slow
 
 check:
 	ruff check .
 	ruff format --check .
 	mypy
 	$(PYTEST) $(CORE)
+
+# The pages and those of the API, in site/; `pip install -e '.[docs]'` brings MkDocs.
+docs:
+	NO_MKDOCS_2_WARNING=1 python -m mkdocs build --strict
 
 test:
 	$(PYTEST)

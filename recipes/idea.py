@@ -40,7 +40,7 @@ def main(idea):
     """Counts the parameters of the models and draws."""
     check_file(idea.output)
     counts = {name: counted(name) for name in idea.models}
-    figure = load_matplotlib()(figsize=(10, 5.6), layout="constrained")
+    figure = load_matplotlib()(figsize=(10, 5.6))
     top, bottom = figure.subfigures(2, 1, height_ratios=[3.6, 2])
     left, right = top.subplots(1, 2, width_ratios=[1, 1.25])
     draw_vit(left)

@@ -175,7 +175,7 @@ def draw(summary, column, label, unit, main, path):
     Variants share parameters or arithmetic, so the names stand beside the picture, in
     the order of the accuracy, with a line to their point.
     """
-    figure = load_matplotlib()(figsize=(8, 5), layout="constrained")
+    figure = load_matplotlib()(figsize=(8, 5))
     axis = figure.subplots()
     axis.set_xscale("log")
     places = [unit * row[column] for row in summary]

@@ -1,12 +1,11 @@
 """Every command that the pages show has flags and values that its program takes."""
 
-import re
 import runpy
-import shlex
 import sys
 from pathlib import Path
 
 import pytest
+from pages import OTHERS, PAGES, commands, name_of
 
 pytest.importorskip("tyro")
 
@@ -14,33 +13,9 @@ from widenet_keras.cli import main as widenet
 from widenet_keras.utils import command_line
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "results/README.md", "saved_models/README.md")
-PROGRAM = re.compile(r"(?:recipes|benchmarks)/\w+\.py|widenet")
-
-
-def commands(page):
-    """Yields the words of every command of a page, from its program on."""
-    text = (ROOT / page).read_text().replace("\\\n", " ")
-    lines = re.findall(r"^    (\S.*)$|`([^`\n]+)`", text, re.MULTILINE)
-    lines = [part for both in lines for part in both if part]
-    for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL):
-        lines += block.splitlines()
-    for line in lines:
-        try:
-            words = [word for word in shlex.split(line) if word != "&&"]
-        except ValueError:  # an apostrophe of a sentence
-            continue
-        places = [i for i, word in enumerate(words) if PROGRAM.fullmatch(word)]
-        if not places:
-            continue
-        called = "python" in words[: places[0]]
-        words = words[places[0] :]
-        # A sentence says `recipes/study.py` or `widenet predict`, without arguments.
-        if called or len(words) > (2 if words[0] == "widenet" else 1):
-            yield words
-
-
-FOUND = [(page, words) for page in PAGES for words in commands(page)]
+FOUND = [
+    (name_of(page), words) for page in (*PAGES, *OTHERS) for words in commands(page)
+]
 
 
 @pytest.fixture

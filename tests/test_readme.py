@@ -1,127 +1,147 @@
-"""The Python of the README runs as it stands, on small data."""
+"""What README and the pages of docs/ name is there, and README stays short."""
 
 import re
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
-from pictures import noisy_folders
+from pages import FRONT, PAGES, README, ROOT, name_of, table
 
 import widenet_keras
+from widenet_keras.cli.main import COMMANDS
+from widenet_keras.models.widenet import WideNet
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-# The line before each block, by the block.
-BLOCKS = {
-    code: before
-    for before, code in re.findall(
-        r"([^\n]+)\n\n```python\n(.*?)```", README, re.DOTALL
+PACKAGE = ROOT / "widenet_keras"
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+
+
+def test_readme_is_read_in_minutes():
+    assert len(README.read_text().splitlines()) <= 180
+
+
+def names_in(cell):
+    """Returns what a cell has in code."""
+    return re.findall("`([^`]+)`", cell)
+
+
+def test_every_preset_is_on_both_pages_with_its_size():
+    def count(preset):
+        model = widenet_keras.ImageClassifier.from_preset(preset)
+        return f"{model.count_params():,}"
+
+    rows = table("| preset | image / patch |")
+    assert [names_in(row[0]) for row in rows] == [[n] for n in widenet_keras.presets()]
+    found = {names_in(row[0])[0]: row[-1] for row in rows}
+    # Large ones are counted in test_config.py; here those that are quick to make.
+    for preset in found:
+        if preset.endswith(("_32", "_digits")):
+            assert count(preset) == found[preset], preset
+    families = table("| presets | what they are |")
+    named = [name for row in families for name in names_in(row[0])]
+    assert sorted(named) == sorted(found)
+    for row in families:
+        sizes = [int(found[name].replace(",", "")) for name in names_in(row[0])]
+        ends = [f"{size:,}" for size in (min(sizes), max(sizes))]
+        assert row[-1] in (" to ".join(ends), " and ".join(ends)), row
+
+
+def test_every_verb_is_there():
+    rows = table("| verb | what it does |")
+    assert len(rows) >= 16
+    commands = {words.split()[1] for row in rows for words in names_in(row[3])}
+    assert commands == set(COMMANDS)
+    for row in rows:
+        for name in names_in(row[2]):
+            owner = WideNet if name.startswith("model.") else widenet_keras
+            assert hasattr(owner, name.removeprefix("model.")), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_and_paths_lead_somewhere(page):
+    text = re.sub(r"```.*?```", "", page.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not target.startswith("https://"):
+            assert (page.parent / target).exists(), target
+    folders = "widenet_keras|recipes|tests|benchmarks|docs|results|saved_models"
+    for path in re.findall(rf"`((?:{folders})/[\w/.-]+)", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_no_page_is_left_out_of_the_site():
+    listed = (ROOT / "mkdocs.yml").read_text()
+    for page in PAGES[1:]:
+        assert f"- {page.relative_to(ROOT / 'docs').as_posix()}" in listed, page
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
+def test_every_page_is_found_from_the_first(name):
+    text = (ROOT / name).read_text()
+    for page in PAGES[1:]:
+        if page.parent.name == "docs" and page.name != "index.md":
+            assert page.name in text, page.name
+
+
+def files_entered(function):
+    """Returns the files of the package that a call enters, in their order."""
+    found = {}
+
+    def follow(frame, event, _):
+        path = frame.f_code.co_filename
+        if event == "call" and path.startswith(str(PACKAGE)):
+            found.setdefault(Path(path).relative_to(PACKAGE).as_posix())
+
+    before = sys.getprofile()
+    sys.setprofile(follow)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return list(found)
+
+
+def told(header):
+    """Returns the files of the table below a heading of the page."""
+    part = ARCHITECTURE.read_text().split(f"## {header}\n")[1].split("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)` \|", part, re.MULTILINE)
+
+
+def test_a_forward_pass_enters_the_files_of_the_page_in_their_order():
+    model = widenet_keras.ImageClassifier.from_preset(
+        "widenet_digits", engine="all_experts"
     )
-}
+    images = np.zeros((2, 8, 8, 1), "float32")
+    model(images)
+    listed = told("One forward pass")
+    assert len(listed) > 15
+    entered = files_entered(lambda: model(images))
+    assert [name for name in entered if name in listed] == listed
 
 
-def block(*words):
-    """Returns the block that has all of the words."""
-    [found] = [each for each in BLOCKS if all(word in each for word in words)]
-    return found
+def test_a_training_step_enters_the_files_of_the_page_in_their_order():
+    model = widenet_keras.ImageClassifier.from_preset("widenet_digits")
+    model.compile()
+    images, labels = np.zeros((2, 8, 8, 1), "float32"), np.zeros(2, "int32")
+    model.train_on_batch(images, labels)
+    listed = told("One training step")
+    assert len(listed) > 5
+    entered = files_entered(lambda: model.train_on_batch(images, labels))
+    assert [name for name in entered if name in listed] == listed
 
 
-def run(code, **names):
-    """Runs a block, with names that another left, and returns those that it leaves."""
-    exec(compile(code, "README.md", "exec"), names)
-    return names
+def test_the_files_to_change_are_there():
+    rows = table("| task | file |")
+    assert len(rows) == 10
+    for task, files in rows:
+        for name in names_in(files):
+            if "/" in name:
+                name = name.replace("<backend>", keras.backend.backend())
+                assert (PACKAGE / name).exists(), task
+            elif name.isupper():
+                [path] = [n for n in names_in(files) if n.endswith(".py")][:1]
+                assert f"{name} = " in (PACKAGE / path).read_text(), task
 
 
-def test_ten_lines(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    code = block("load_digits").replace("epochs=20", "epochs=1")
-    model = run(code)["model"]
-    assert model.history.history["val_accuracy"][0] > 0.2
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "routing.png",
-        "model.keras",
-        "model.tflite",
-    }
-
-
-def test_what_training_is_made_of_and_many_devices(tmp_path, monkeypatch):
-    pytest.importorskip("tensorflow")
-    monkeypatch.chdir(tmp_path)
-    noisy_folders(tmp_path / "flowers", train=6, validation=3)
-    # Two images of two patches for 64 of 196.
-    made = block("training_batches(", "rates=").replace(" 64, Aug", " 2, Aug")
-    made = made.replace("224, 3", "32, 3")
-    names = run(made)
-    assert names["optimizer"].use_ema
-    assert "goes on from the lines above" in BLOCKS[block("distribute(")]
-    code = block("distribute(").replace("widenet_b16", "widenet_small_32")
-    names = run(code.replace("20", "3"), **names)
-    assert len(names["model"].history.history["loss"]) == 3
-
-
-def test_a_shared_model_from_a_vit():
-    made = run(block("tie(vit)"))
-    assert made["wide"].config.sharing == "all"
-    assert made["small"].config.num_unique_blocks == 2
-    assert made["relaxed"].config.num_unique_blocks == 1
-    assert made["plain"].config == made["vit"].config
-    nested = run(block("extract("), **made)
-    assert nested["narrow"].config.mlp_dim == 32
-    assert [size.hidden for size in nested["mixed"].config.sizes] == [128, 32, 64]
-    tuning = run(block("frozen="), **made)
-    assert tuning["tuned"].config.num_classes == 5
-    assert tuning["tuned"].frozen == ()
-    assert tuning["prompts"].frozen == tuning["backbone"]
-    assert tuning["shipped"].config.pieces == ()
-
-
-def test_structures_of_other_systems():
-    made = run(block("ring_size="))
-    assert made["paths"].config.paths == 2
-    assert made["plain"].config.ring_size is None
-    assert made["groups"].config.groups_of_steps.counts == (4, 1, 4)
-    assert [piece.kind for piece in made["mixed"].config.pieces] == ["head_mix"]
-
-
-def test_the_mixture_in_a_model_of_ones_own():
-    model = run(block("MixtureOfExperts("))["model"]
-    random = np.random.default_rng(0)
-    tokens = random.normal(size=(6, 64, 48)).astype("float32")
-    model.fit(tokens, np.arange(6), batch_size=3, verbose=0)
-    # The balance loss is there, and is what the layer added.
-    assert len(model.losses) == 1
-    assert 0.005 < keras.ops.convert_to_numpy(model.losses[0]) < 0.04
-
-
-@pytest.fixture
-def as_before():
-    """Takes presets and engines that a block adds away again."""
-    from widenet_keras.models.presets import PRESETS
-    from widenet_keras.routing.engines import ENGINES
-
-    yield
-    for table in (PRESETS, ENGINES):
-        for name in ("widenet_tiny_64", "every_expert"):
-            table.pop(name, None)
-
-
-def test_a_preset_of_ones_own(as_before):
-    model = run(block("PRESETS["))["model"]
-    assert model.config.image_size == 64
-    assert "widenet_tiny_64" in widenet_keras.presets()
-
-
-def test_an_engine_of_ones_own(as_before):
-    model = run(block("class EveryExpert"))["model"]
-    images = np.random.default_rng(0).normal(size=(3, 8, 8, 1)).astype("float32")
-    wanted = model.adapted(engine="sorted")(images)
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(model(images)),
-        keras.ops.convert_to_numpy(wanted),
-        atol=1e-5,
-    )
-
-
-def test_every_block_is_run_here():
-    assert len(BLOCKS) == README.count("```python") == 10
+def test_no_figure_of_speed_is_on_readme_alone():
+    assert FRONT.count("images/s") > 3

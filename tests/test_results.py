@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 import pytest
-from front_page import README, table
+from pages import FRONT, README, table
 
 pytest.importorskip("tyro")
 
@@ -26,7 +26,6 @@ from widenet_keras.utils.tables import read_rows  # noqa: E402
 
 RESULTS = ROOT / "results"
 PAGE = (RESULTS / "README.md").read_text()
-FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("study_*/results.csv"))
 TUNING = read_rows(RESULTS / "tuning" / "results.csv")
 RUNS = sorted(path.parent for path in RESULTS.glob("*/metrics.json"))
@@ -180,6 +179,12 @@ def test_the_studies_of_the_front_page():
             for row in (summary[name] for name in shown if name in summary)
         ]
     assert table("| images | variant |") == rows
+    short = [
+        [variant, parameters, ratio, accuracy]
+        for images, variant, parameters, ratio, seeds, accuracy in rows
+        if images == "CIFAR-10" and variant != "`shared_norms`" and seeds == "3"
+    ]
+    assert table("| variant | parameters | over ViT's |") == short
 
 
 def test_the_claims_in_one_place():
@@ -341,7 +346,7 @@ def test_every_picture_is_there_and_shown():
     }
     for name in pictures:
         assert f"]({name})" in PAGE or f"](results/{name})" in FRONT, name
-    for page, folder in ((PAGE, RESULTS), (FRONT, ROOT)):
+    for page, folder in ((PAGE, RESULTS), (README.read_text(), ROOT)):
         for link in page.split("](")[1:]:
             target = link.split(")")[0]
             if not target.startswith("http"):

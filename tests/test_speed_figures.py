@@ -1,9 +1,9 @@
-"""What the README says of speed is what the files of the benchmarks say."""
+"""What the pages say of speed is what the files of the benchmarks say."""
 
 import json
 from pathlib import Path
 
-from front_page import LINES, table
+from pages import LINES, table
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("tensorflow", "jax", "torch")

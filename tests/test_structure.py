@@ -3,6 +3,7 @@
 import ast
 import collections
 import graphlib
+import importlib.util
 import re
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import selection
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "widenet_keras"
 TESTS = ROOT / "tests"
+DRAWING = ROOT / "docs" / "draw_structure.py"
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 # A folder may import from itself and from those before it.
@@ -311,6 +313,15 @@ def test_no_small_file_has_one_user_alone():
         return f"{lines} lines, and {users[subject]} user" if lines <= 25 else None
 
     assert offenders(wrong) == []
+
+
+def test_the_drawing_is_of_these_folders():
+    spec = importlib.util.spec_from_file_location("draw_structure", DRAWING)
+    drawing = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(drawing)
+    assert drawing.order() == ORDER
+    told = "run python docs/draw_structure.py"
+    assert drawing.PICTURE.read_text() == drawing.picture(), told
 
 
 def test_the_oldest_versions_are_the_lower_bounds():

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import one_line, tiny_images, tiny_model
-from front_page import README
+from pages import FRONT
 
 pytest.importorskip("tyro")
 
@@ -25,7 +25,6 @@ from widenet_keras.utils.tables import read_rows
 
 RESULTS = Path(__file__).parents[1] / "results"
 PAGE = (RESULTS / "README.md").read_text()
-FRONT = README.read_text()
 STUDIES = sorted(path.parent for path in RESULTS.glob("systems_*/results.csv"))
 
 

@@ -102,9 +102,7 @@ def _check_fit(config):
             f"{OWNER}: pooling='token_and_register' needs registers >= 1 and there "
             "are 0; set them, or use pooling='token'."
         )
-    checks.check_top_k(OWNER, config.top_k, config.num_experts)
-    if config.router == "grouped_top_1":
-        checks.check_groups(OWNER, config.top_k, config.num_experts)
+    ROUTERS[config.router].check(OWNER, config.top_k, config.num_experts)
     check_sharing(OWNER, config.sharing, config.steps, config.unique_blocks)
     _check_moe_blocks(config)
     if config.gated and config.routed_blocks:

@@ -13,7 +13,8 @@ MOST_STEPS = 12
 _LONGEST = 11
 # What the colours of `draw_attention` say.
 ATTENTION = (
-    "attention, from none (black) to the most of a patch (yellow), so many even shares"
+    "attention, from none (black) to the most of a patch (yellow): x times an even "
+    "share"
 )
 # How much of what is laid over an image is seen before it.
 _OVER = 0.7

@@ -125,15 +125,19 @@ class Router(keras.layers.Layer):
         dtype: Any = None,
         **kwargs: Any,
     ):
-        del dtype
         super().__init__(dtype="float32", **kwargs)
         owner = type(self).__name__
-        check_top_k(owner, top_k, num_experts)
+        self.check(owner, top_k, num_experts)
         check_number(owner, "noise", noise, 0.0)
         self.num_experts = num_experts
         self.top_k = top_k
         self.noise = noise
         self.spec = RouterSpec(type(self), num_experts, top_k, noise)
+
+    @staticmethod
+    def check(owner: str, top_k: int, num_experts: int) -> None:
+        """Raises `ValueError` unless K of E experts can be chosen; `owner` says so."""
+        check_top_k(owner, top_k, num_experts)
 
     @staticmethod
     def softmaxes(top_k: int) -> int:
@@ -214,15 +218,14 @@ class GroupedTop1Router(Router):
     Args:
         num_experts: E; group i holds experts i*E/K to (i+1)*E/K - 1.
         top_k: K, the number of groups; must divide E.
-        noise: As for `Router`.
         **kwargs: Passed to `Router`.
     """
 
-    def __init__(
-        self, num_experts: int, top_k: int = 2, noise: float = 1.0, **kwargs: Any
-    ):
-        super().__init__(num_experts, top_k, noise, **kwargs)
-        check_groups("GroupedTop1Router", top_k, num_experts)
+    @staticmethod
+    def check(owner: str, top_k: int, num_experts: int) -> None:
+        """Raises `ValueError` unless E split evenly into K; see `Router.check`."""
+        check_top_k(owner, top_k, num_experts)
+        check_groups(owner, top_k, num_experts)
 
     @staticmethod
     def softmaxes(top_k: int) -> int:
@@ -236,15 +239,12 @@ class GroupedTop1Router(Router):
         size = experts // top_k
         grouped = softmax(ops.reshape(logits, (-1, tokens, top_k, size)))
         chosen = ops.stop_gradient(first_maximum(grouped))
+        pads = [(i * size, experts - (i + 1) * size) for i in range(top_k)]
         masks = [
-            ops.pad(
-                chosen[:, :, group, :],
-                ((0, 0), (0, 0), (group * size, experts - (group + 1) * size)),
-            )
-            for group in range(top_k)
+            ops.pad(chosen[:, :, i], ((0, 0), (0, 0), pad))
+            for i, pad in enumerate(pads)
         ]
-        probabilities = ops.reshape(grouped, (-1, tokens, experts))
-        return probabilities, ops.stack(masks, axis=1)
+        return ops.reshape(grouped, (-1, tokens, experts)), ops.stack(masks, axis=1)
 
 
 ROUTERS = {"top_k": TopKRouter, "grouped_top_1": GroupedTop1Router}

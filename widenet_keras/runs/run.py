@@ -187,8 +187,7 @@ class Run:
         Args:
             model: The trained model.
             metrics: Dict of what the run is to be known by.
-            images: NumPy array of images to look at, for the picture of routing and
-                the report, or None.
+            images: NumPy array of images for pictures and the report, or None.
             class_names: Names of the classes, in order, for a model without any.
             labels: (B,) the class of each of the images, or None.
             evaluation: `Evaluation` of the model for the report and the card, or None.
@@ -205,7 +204,8 @@ class Run:
             write_json(self.folder / "metrics.json", metrics)
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
-                    plot_routing(model.routing(images), images, path=path)
+                    where = model.routing(images)
+                    plot_routing(where, images, path=path, labels=labels)
             self._report(model, images, labels, evaluation)
         draw_load_table(self.folder / _LOAD, self.folder / "load.png")
         if self.table.rows:
