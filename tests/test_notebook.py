@@ -271,7 +271,7 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     }
     printed = run(script, **changed)
     assert "24 images in 3 class folders" in printed
-    assert "compiling the first step ..." in printed
+    assert "compiling for the first batch ..." in printed
     assert "epoch 2/2" in printed
     names = ["model.keras", "model.tflite", "saved_model/saved_model.pb"]
     names += ["curves.png", "routing.png", "load/epoch_0002.png"]
