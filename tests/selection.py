@@ -150,6 +150,7 @@ ONCE = {
     "test_epoch_lines.py": QUICK,
     "test_epoch_lines.py::test_a_line_per_epoch": ("tensorflow", "torch"),
     "test_readme.py": QUICK,
+    "test_snippets.py": QUICK,
     "test_recipes.py": QUICK,
     "test_resume.py::test_a_killed_run_ends_where": QUICK,
     "test_resume.py::test_a_damaged_checkpoint_costs_an_epoch": QUICK,
