@@ -6,18 +6,21 @@ import keras
 
 _KINDS = ("cpu", "gpu", "tpu")
 
+
+def _of_keras() -> list[str]:
+    """Returns the names of all devices, such as "cpu:0" and "gpu:0"; CPUs first."""
+    found = []
+    for kind in _KINDS:
+        # JAX raises for a kind that it has none of.
+        with contextlib.suppress(RuntimeError):
+            found += keras.distribution.list_devices(kind)
+    return found
+
+
 if keras.backend.backend() == "torch":
     from widenet_keras.utils.devices_torch import devices as devices
 else:
-
-    def devices() -> list[str]:
-        """Returns the names of all devices, such as "cpu:0" and "gpu:0"; CPUs first."""
-        found = []
-        for kind in _KINDS:
-            # JAX raises for a kind that it has none of.
-            with contextlib.suppress(RuntimeError):
-                found += keras.distribution.list_devices(kind)
-        return found
+    devices = _of_keras
 
 
 def device_named(owner: str, name: str | None = None) -> str:
