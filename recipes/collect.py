@@ -37,7 +37,9 @@ class Collection:
 def main(collection):
     """Reads what the runs left, and writes the tables."""
     found = [path for name in FILES for path in collection.runs.rglob(name)]
-    folders = sorted({path.parent for path in found})
+    # What tables are made of is not a table, nor the study whose runs are below.
+    tables = {path.parent for path in collection.runs.rglob("results.csv")}
+    folders = sorted({path.parent for path in found} - {*tables, collection.output})
     if not folders:
         raise ValueError(
             f"{collection.runs} has no run in it, which is a folder with one of "
@@ -59,10 +61,13 @@ def main(collection):
         lines.append(name | {n: cell(value) for n, value in values.items()})
         epochs += [name | line for line in read_rows(folder / "history.csv")]
     write_rows(collection.output / "results.csv", lines)
-    if shared:
-        write_json(collection.output / "settings.json", nested(shared))
+    write_json(collection.output / "settings.json", nested(shared))
+    history = collection.output / "history.csv"
     if epochs:
-        write_rows(collection.output / "history.csv", epochs)
+        write_rows(history, epochs)
+    else:
+        # That of other runs, which were collected before.
+        history.unlink(missing_ok=True)
     print(f"{len(lines)} runs are in {collection.output}/results.csv")
 
 

@@ -70,9 +70,11 @@ class Rows:
         return list(self._found().values())
 
     def source(self, variant, seed):
-        """Returns the file that the row of a finished run is in."""
+        """Returns the files that the row of a finished run is in, as a text."""
         in_table = any((r.variant, r.seed) == (variant, seed) for r in self._in_table())
-        return self.path if in_table else self._before(variant, seed)
+        files = [self.path] if in_table else []
+        before = self._before(variant, seed)
+        return " and ".join(map(str, files + [before] * before.exists()))
 
     def add(self, *rows):
         """Keeps rows of finished runs, and the epochs of all whose folders are there.
@@ -110,8 +112,13 @@ class Rows:
     def _epochs(self, runs):
         """Returns the lines of `history.csv`: those there, and those of the folders."""
         found = {}
-        for line in read_rows(self.folder / "history.csv"):
-            found.setdefault((line["variant"], int(line["seed"])), []).append(line)
+        path = self.folder / "history.csv"
+        for line in read_rows(path):
+            try:
+                run = line["variant"], int(line["seed"])
+            except (KeyError, TypeError, ValueError) as error:
+                raise damaged_table(path, error) from None
+            found.setdefault(run, []).append(line)
         for run in runs:
             lines = read_rows(run_folder(self.folder, *run) / "history.csv")
             names = dict(zip(("variant", "seed"), run, strict=True))

@@ -156,9 +156,10 @@ def test_flags_out_of_range_are_one_line(model, capsys, arguments, pieces):
     stopped(capsys, arguments, 2, *pieces)
 
 
-def test_explaining_needs_a_keras_file(photos, capsys):
+def test_explaining_needs_a_keras_file(photos, tmp_path, capsys):
     path = DIGITS.replace("model.keras", "model.tflite")
-    command = ["predict", str(photos), "--model", path, "--explain", "x.png"]
+    picture = str(tmp_path / "x.png")
+    command = ["predict", str(photos), "--model", path, "--explain", picture]
     stopped(capsys, command, 1, "has logits only", "give the .keras file")
 
 

@@ -47,6 +47,18 @@ def test_runs_become_one_table(tmp_path):
     assert epochs == [("a/seed_0", "1"), ("b", "1"), ("b", "2")]
 
 
+def test_tables_among_the_runs_are_no_runs(tmp_path):
+    a_run(tmp_path / "st/vit/seed_0", {"fields": {}}, {"loss": 0.1})
+    write_json(tmp_path / "st/settings.json", {"data": "x"})
+    write_rows(tmp_path / "st/results.csv", [{"variant": "vit"}])
+    output = tmp_path / "tables"
+    for _ in range(2):
+        main(Collection(runs=tmp_path, output=output))
+        [line] = read_rows(output / "results.csv")
+        assert line["run"] == "st/vit/seed_0"
+        assert len(read_rows(output / "history.csv")) == 1
+
+
 def test_a_folder_without_runs_is_told(tmp_path):
     with pytest.raises(ValueError, match="has no run in it") as error:
         main(Collection(runs=tmp_path, output=tmp_path / "tables"))

@@ -250,6 +250,21 @@ def test_a_run_of_version_0_1_0_goes_on(tmp_path):
     Run(tmp_path, {"ema": 0.5, "epoch_batches": 3})
 
 
+def test_a_checkpoint_whose_classes_stood_in_other_files_goes_on(tmp_path):
+    train(tmp_path, epochs=1)
+    path = tmp_path / "checkpoints" / "last.keras"
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    here, before = b"widenet_keras.optimizers.", b"widenet_keras.training."
+    assert here in content["config.json"]
+    content["config.json"] = content["config.json"].replace(here, before)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, value in content.items():
+            archive.writestr(name, value)
+    train(tmp_path, epochs=2)
+    assert len(rows_of(tmp_path)) == 2
+
+
 def test_a_checkpoint_of_another_model_is_refused(tmp_path):
     model, run = start(tmp_path)
     run.checkpoints.set_model(model)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -523,3 +524,23 @@ def test_digits_are_a_source_like_the_others(tmp_path, monkeypatch):
     monkeypatch.chdir(folders(tmp_path, ["digits/a/1.jpg", "digits/b/1.jpg"]))
     assert open_source("digits", "test").count == 450
     assert open_source("./digits", "test").count == 2
+
+
+@pytest.mark.parametrize(
+    "labels", [[0, -1, 1], [0, 2, 1], [0.0, 1.0, 1.0], [[0], [1], [1]]]
+)
+def test_labels_of_no_class_are_refused(labels):
+    facts = {"name": "mine", "count": 3, "class_names": ("a", "b"), "description": ""}
+    with pytest.raises(ValueError, match="whole numbers from 0 to 1") as error:
+        Source(**facts, labels=labels)
+    one_line(error)
+    assert Source(**facts, labels=[0, 1, 1]).targets.dtype == "int64"
+
+
+def test_digits_is_a_word_and_no_path(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    with pytest.raises(ValueError, match="digits"):
+        open_source(Path("./digits"), "train")
+    assert open_source("digits", "train").count == 1347
+    assert "./digits" in capsys.readouterr().err

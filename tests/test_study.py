@@ -197,6 +197,15 @@ def test_a_damaged_table_is_named(change, tmp_path):
     one_line(error)
 
 
+@pytest.mark.parametrize("text", ["variant,seed,epoch\nvit\n", "variant,seed\nvit,x\n"])
+def test_a_damaged_history_is_named(text, tmp_path):
+    (tmp_path / "history.csv").write_text(text)
+    with pytest.raises(ValueError, match=r"history\.csv is damaged") as error:
+        study.Rows(tmp_path).add(study.Row("widenet", 0, {}, 0.5, 0.6, 200, 0.1, 1.0))
+    one_line(error)
+    assert not (tmp_path / "results.csv").exists()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="no such locks")
 def test_rows_are_added_in_turn(tmp_path):
     def add(variant):

@@ -150,5 +150,5 @@ def given(source, row):
         return image
     kind, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
     raise ValueError(
-        f"image({row}) returned {kind} of shape {shape} and must return {wanted}"
+        f"image(row) returned {kind} of shape {shape} and must return {wanted}"
     )

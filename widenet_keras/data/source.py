@@ -36,7 +36,7 @@ class Source:
             uint8, so that none can turn out broken. Of the class.
 
     Raises:
-        ValueError: If there is not one label for each image.
+        ValueError: If there is not one label for each image, or one is of no class.
     """
 
     name: str
@@ -50,11 +50,24 @@ class Source:
     in_memory: ClassVar[bool] = False
 
     def __post_init__(self):
-        if self.labels is not None and len(self.labels) != self.count:
+        if self.labels is None:
+            return
+        labels = np.asarray(self.labels)
+        if len(labels) != self.count:
             raise ValueError(
-                f"{self.name} has {self.count} images and {len(self.labels)} labels; "
-                "give one label per image."
+                f"{self.name} has {self.count} images and {len(labels)} labels; give "
+                "one label per image."
             )
+        classes = len(self.class_names if self.places is None else self.places)
+        is_wrong = labels.dtype.kind not in "iu" or labels.ndim != 1
+        if is_wrong or (self.count and not 0 <= labels.min() <= labels.max() < classes):
+            raise ValueError(
+                f"{self.name}: labels must be whole numbers from 0 to {classes - 1}, "
+                f"one for each of its {classes} classes; they are {labels.dtype} of "
+                f"shape {labels.shape}"
+                + ("." if is_wrong else f", {labels.min()} to {labels.max()}.")
+            )
+        object.__setattr__(self, "labels", labels.astype("int64"))
 
     @property
     def num_classes(self) -> int:
@@ -69,8 +82,13 @@ class Source:
     @property
     def targets(self) -> np.ndarray:
         """(count,) int64: the place in `class_names` of the class of every image."""
+        if self.labels is None:
+            raise ValueError(
+                f"{self.name} has no labels, and is not read record by record; give "
+                "one for each image, or make it a RecordSource."
+            )
         if self.places is None:
-            return np.asarray(self.labels, "int64")
+            return self.labels
         return np.array(self.places, "int64")[self.labels]
 
     def image(self, row: int) -> np.ndarray | bytes:
@@ -156,6 +174,10 @@ class _Picked(Source):
     def image_name(self, row):
         """Returns what the other source calls an image."""
         return self.of.image_name(int(self.rows[row]))
+
+    def require(self):
+        """As of the other source."""
+        self.of.require()
 
 
 def evenly_spaced(source: Source, count: int) -> Source:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import keras
 
+from widenet_keras.files.safe_config import dicts_in
 from widenet_keras.utils.plain_errors import first_line
 
 _PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
@@ -143,6 +144,10 @@ def _fields(model, optimizer):
     fields = {**model, **optimizer["config"], "optimizer": optimizer["class_name"]}
     fields.pop("name", None)
     fields = json.loads(json.dumps(fields))
+    for each in dicts_in(fields):
+        if "registered_name" in each:
+            # A class may have moved to another file since.
+            each.pop("module", None)
     rate = fields.get("learning_rate")
     if isinstance(rate, dict) and rate["class_name"] == "WarmupDecay":
         # A run may become longer, and then has the schedule of its new length.

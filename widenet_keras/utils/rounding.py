@@ -30,10 +30,13 @@ def in_int8(value: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def in_float16(value: np.ndarray) -> np.ndarray:
-    """Returns an array as float16; what is larger than these can be as their largest.
+    """Returns an array as float16; finite numbers stay so, as the largest there are.
 
     Args:
         value: Array of floats.
     """
     most = np.finfo("float16").max
-    return np.clip(value, -most, most).astype("float16")
+    value = np.asarray(value)
+    return np.where(np.isfinite(value), np.clip(value, -most, most), value).astype(
+        "float16"
+    )

@@ -1,5 +1,8 @@
 """scikit-learn's handwritten digits: 1,797 real 8x8 images that need no network."""
 
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 
@@ -18,8 +21,14 @@ def opened(data, split: str, data_dir) -> ArraySource | None:
         split: "train"; the test images serve as "validation" and "test".
         data_dir: Not for digits.
     """
-    if str(data) != "digits":
+    # A path is never the word, even where it has no other part.
+    if not isinstance(data, str) or data != "digits":
         return None
+    if Path(data).is_dir():
+        print(
+            "digits: those of scikit-learn; the folder of this name is ./digits",
+            file=sys.stderr,
+        )
     training, test = load_digits()
     images, labels = training if split == "train" else test
     return ArraySource(
