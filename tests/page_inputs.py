@@ -55,6 +55,14 @@ def make_inputs(folder):
     )
 
 
+def save_slow_vit(path):
+    """Saves a ViT whose time is that of its products, not of what calls them."""
+    sizes = {"width": 384, "steps": 2, "heads": 6, "mlp_dim": 1536, "patch_size": 4}
+    vit = widenet_keras.ImageClassifier.from_preset("vit_small_32", **{**_VIT, **sizes})
+    vit.class_names = _NAMES
+    vit.save(path)
+
+
 def take_inputs(words, made, folder):
     """Copies what a command reads into the folder that it runs in.
 

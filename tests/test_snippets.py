@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 from conftest import numpy
-from page_inputs import make_inputs, take_inputs
+from page_inputs import make_inputs, save_slow_vit, take_inputs
 from pages import PAGES, PROGRAM, README, ROOT, blocks, lines_of_shell, name_of, table
 
 from widenet_keras.layers.pieces import KINDS
@@ -181,6 +181,7 @@ def test_a_command(line, made, tmp_path, monkeypatch):
     take_inputs(words, made, tmp_path)
     for name, command in WRITES.items():
         if name in words and command != line and "--table" in words:
+            save_slow_vit(tmp_path / "vit.keras")
             run(command)
     there = {path for path in tmp_path.rglob("*") if path.is_file()}
     run(line)
