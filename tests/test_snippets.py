@@ -11,6 +11,7 @@ from conftest import numpy
 from page_inputs import make_inputs, save_slow_vit, take_inputs
 from pages import PAGES, PROGRAM, README, ROOT, blocks, lines_of_shell, name_of, table
 
+from widenet_keras.data import SOURCES
 from widenet_keras.layers.pieces import KINDS
 from widenet_keras.models import PRESETS
 from widenet_keras.routing.engines import ENGINES
@@ -69,7 +70,9 @@ def code(cell):
 @pytest.fixture
 def tables():
     """Takes rows that a block adds to the tables of the package away again."""
-    before = [(each, dict(each)) for each in (PRESETS, ENGINES, ROUTERS, KINDS)]
+    before = [
+        (each, dict(each)) for each in (PRESETS, ENGINES, ROUTERS, KINDS, SOURCES)
+    ]
     yield
     for each, rows in before:
         each.clear()

@@ -492,7 +492,7 @@ def test_a_source_of_files_and_one_that_breaks_its_word(
         with pytest.raises(Exception, match=r"number 3 of f") as error:
             all_of(evaluation_batches(source, 16, 3, 2, 4))
         line = broken_image_message(error.value)
-        assert "(image(3) returned" in line
+        assert "(image(row) returned" in line
         assert "must return the bytes of a file" in line
     with pytest.raises(ValueError, match="4 images and 3 labels") as error:
         dataclasses.replace(source, labels=np.zeros(3, int))
