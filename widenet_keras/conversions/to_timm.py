@@ -79,7 +79,7 @@ def _check(model):
         "attention_groups": max(config.groups_of_steps.counts) > 1,
         "paths": config.paths > 1,
         "output_activation": config.output_activation,
-        "representation": config.representation,
+        "representation (representation=False is a ViT without)": config.representation,
         "gated": config.gated,
         "pooling='mean' over a class token or registers": config.pooling == "mean"
         and (config.class_token or config.registers),

@@ -18,6 +18,7 @@ from widenet_keras.data import (
 )
 from widenet_keras.data.sources import Source
 from widenet_keras.distribution import distribute
+from widenet_keras.evaluation import evaluate_classifier
 from widenet_keras.files.named import named_classifier
 from widenet_keras.models import parse_fields
 from widenet_keras.models.description import describe
@@ -233,6 +234,10 @@ def _train(recipe, distribution):
         verbose=0,
     )
     metrics = model.evaluate(validation, return_dict=True, verbose=0)
-    run.finish(model, metrics, samples, labels=labels)
+    evaluation = None
+    if distribution.replicas == distribution.processes == 1:
+        # One more pass over the test images, for what `metrics` does not say.
+        evaluation = evaluate_classifier(model, validation, progress=False)
+    run.finish(model, metrics, samples, labels=labels, evaluation=evaluation)
     say(f"test accuracy: {metrics['accuracy']:.4f}; see {run.folder}/")
     return metrics

@@ -102,7 +102,9 @@ function routingTable(routing) {
 function evaluationSection(content) {
   const { evaluation } = content;
   if (!evaluation) {
-    const note = "No labelled images were given, so nothing was evaluated: widenet report … --data DATA does.";
+    const note = content.run
+      ? "Of this run there is only what its metrics say: widenet report RUN --data DATA evaluates it."
+      : "No labelled images were given, so nothing was evaluated: widenet report … --data DATA does.";
     return section("evaluation", "Evaluation", element("p", { class: "note" }, note));
   }
   const speed = evaluation.throughput.images_per_second;
