@@ -4,6 +4,7 @@ import dataclasses
 import json
 import typing
 
+from widenet_keras.utils.files import check_folder
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.locks import in_turn
 from widenet_keras.utils.tables import damaged_table, read_rows, write_rows
@@ -93,6 +94,19 @@ class Rows:
                 write_rows(self.folder / "history.csv", epochs)
             if found:
                 write_rows(self.path, [as_line(row) for row in found.values()])
+
+    def brought_up(self):
+        """Returns all rows, once the tables and the settings of the folder have them.
+
+        Raises:
+            ValueError: If there are none.
+        """
+        if not (found := self.all()):
+            raise ValueError(f"{self.path} has no runs; give the folder of a study.")
+        check_folder(self.folder)
+        self.add()
+        write_settings(self.folder, settings_in(self.folder))
+        return found
 
     def _found(self):
         """Returns a dict from variants and seeds to rows, in their order."""

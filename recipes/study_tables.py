@@ -13,12 +13,12 @@ import dataclasses
 import statistics
 from pathlib import Path
 
-from study_rows import Rows, settings_in, write_settings
+from study_rows import Rows
 from study_variants import MAIN, PAIRS, VARIANTS
 
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.command_line import run_command
-from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.tables import markdown_table
 
 AXES = {
@@ -40,12 +40,7 @@ class Tables:
 def main(tables):
     """Reads the rows that are there and writes what is made of them."""
     rows = Rows(tables.folder, order=VARIANTS)
-    if not (found := rows.all()):
-        raise ValueError(f"{rows.path} has no runs; give the folder of a study.")
-    check_folder(tables.folder)
-    rows.add()
-    write_settings(tables.folder, settings_in(tables.folder))
-    write_tables(tables.folder, found, MAIN, PAIRS)
+    write_tables(tables.folder, rows.brought_up(), MAIN, PAIRS)
     print((tables.folder / "results.md").read_text())
 
 

@@ -10,11 +10,11 @@ import dataclasses
 import statistics
 from pathlib import Path
 
-from study_rows import Rows, settings_in, write_settings
+from study_rows import Rows
 from systems_methods import METHODS
 
 from widenet_keras.utils.command_line import run_command
-from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.tables import markdown_table
 
 # Groups that share a table; others have their own.
@@ -65,12 +65,7 @@ class Tables:
 def main(tables):
     """Reads the rows that are there and writes what is made of them."""
     rows = Rows(tables.folder, SystemRow, ORDER)
-    if not (found := rows.all()):
-        raise ValueError(f"{rows.path} has no runs; give the folder of a comparison.")
-    check_folder(tables.folder)
-    rows.add()
-    write_settings(tables.folder, settings_in(tables.folder))
-    write_tables(tables.folder, found)
+    write_tables(tables.folder, rows.brought_up())
     print((tables.folder / "results.md").read_text())
 
 

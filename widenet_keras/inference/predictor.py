@@ -9,6 +9,7 @@ from widenet_keras.data.pixels import as_floats, whole_pixels
 from widenet_keras.files.manifest import Interface, check_fits, outputs_of
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.softmax import probabilities
 
 
 class Predictor:
@@ -128,9 +129,7 @@ class Predictor:
                 f"{self.path} has no classes (num_classes=0), so it gives features and "
                 "no probabilities; use open_predictor(path).features(images)."
             )
-        logits = self.logits(images).astype("float64")
-        odds = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        return odds / odds.sum(axis=-1, keepdims=True)
+        return probabilities(self.logits(images).astype("float64"))
 
     def _filled(self, images, size):
         """Runs a batch that may be too small, filled up with its last image."""

@@ -23,9 +23,9 @@ from widenet_keras.plot.images import (
     names_of,
     pixels_of,
     places_of,
-    probabilities,
 )
 from widenet_keras.plot.load import draw_load, load_inches
+from widenet_keras.utils.softmax import probabilities
 
 _OWNER = "plot_explanation"
 _STEPS, _CLASSES = 5, 5

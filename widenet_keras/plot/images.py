@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from widenet_keras.plot.figure import expert_colors, short
+from widenet_keras.utils.softmax import probabilities
 
 # Of deeper models so many steps are drawn, the first and the last among them.
 MOST_STEPS = 12
@@ -82,12 +83,6 @@ def names_of(
             "per class."
         )
     return names
-
-
-def probabilities(logits: np.ndarray) -> np.ndarray:
-    """Returns the softmax of logits (..., classes)."""
-    shares = np.exp(logits - np.max(logits, axis=-1, keepdims=True), dtype="float64")
-    return shares / shares.sum(axis=-1, keepdims=True)
 
 
 def places_of(steps: int, most: int = MOST_STEPS) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 
 from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.reports.looked_at import attention_content, routing_content
+from widenet_keras.utils.softmax import probabilities
 
 # How many pixels of a side are kept.
 _LONGEST_SIDE = 160
@@ -50,7 +51,7 @@ def sample_content(model, images, labels=None, count=16):
         "size": list(config.image_shape[:2]),
         "grid": list(config.grid),
         "class_token": config.class_token,
-        "first": int(config.class_token) + config.registers,
+        "first": config.leading_tokens,
         "routing": routing_content(model, images) if config.routed_steps else None,
         "attention": attention_content(model, images),
     }
@@ -101,8 +102,7 @@ def _probabilities(model, images):
     for first in range(0, len(images), _BATCH):
         logits = model(images[first : first + _BATCH], training=False)
         logits = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
-        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
-        found.append(odds / odds.sum(axis=1, keepdims=True))
+        found.append(probabilities(logits))
     return np.concatenate(found)
 
 

@@ -14,6 +14,7 @@ from widenet_keras.distribution.single import ONE_DEVICE, Distribution
 from widenet_keras.evaluation import Evaluation
 from widenet_keras.files.checksums import LABELS
 from widenet_keras.files.manifest import labels_content
+from widenet_keras.files.run_tables import LOAD_TABLE
 from widenet_keras.plot import plot_history, plot_routing
 from widenet_keras.reports import write_model_card, write_report
 from widenet_keras.runs.averages import AveragedEvaluation
@@ -28,7 +29,6 @@ from widenet_keras.utils.files import check_folder, remove_leftovers, replaced_w
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.locks import lock_folder
 
-_LOAD = Path("load", "load.csv")
 _RENAME = (
     "rename it and start again with the settings of the run, or give another output "
     "folder"
@@ -95,7 +95,7 @@ class Run:
             Path(folder) / "checkpoints", distribution=distribution
         )
         self.table = HistoryTable(self.folder / "history.csv")
-        read_load_table(self.folder / _LOAD)
+        read_load_table(self.folder / LOAD_TABLE)
 
     def restore(self, model: ImageClassifier, epochs: int, batches: int) -> Reached:
         """Brings a compiled model to where the run is, and says where that is.
@@ -207,7 +207,7 @@ class Run:
                     where = model.routing(images)
                     plot_routing(where, images, path=path, labels=labels)
             self._report(model, images, labels, evaluation)
-        draw_load_table(self.folder / _LOAD, self.folder / "load.png")
+        draw_load_table(self.folder / LOAD_TABLE, self.folder / "load.png")
         if self.table.rows:
             with replaced_when_done(self.folder / "curves.png") as path:
                 plot_history(self.table.history(), path)
