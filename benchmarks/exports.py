@@ -208,28 +208,28 @@ def draw(rows):
     times = [row for row in rows if row["mode"] == "latency"]
     last = files[-1]["preset"]
     bars = {
-        f"{last}: bytes over those of float32 weights": [
+        (f"{last}: files", "bytes over those of float32 weights"): [
             (f"{row['format']}, {row['quantize']}", row["size_ratio"])
             for row in files
             if row["preset"] == last
         ],
-        "LiteRT: time over that of the arithmetic it executes": [
+        ("LiteRT: latency", "time over that of the arithmetic it executes"): [
             (f"{row['preset']}, {row['engine']}, {row['quantize']}", value)
             for row in times
             if (value := row["over_executed"]) is not None
         ],
     }
-    bars = {title: some for title, some in bars.items() if some}
+    bars = {names: some for names, some in bars.items() if some}
     counts = [len(some) for some in bars.values()]
     figure, axes = harness.pyplot().subplots(
         len(bars),
         1,
         squeeze=False,
-        figsize=(8, 0.27 * sum(counts) + 0.8 * len(bars)),
+        figsize=(8, 0.27 * sum(counts) + len(bars)),
         height_ratios=counts,
         layout="constrained",
     )
-    for axis, (title, some) in zip(axes[:, 0], bars.items(), strict=True):
+    for axis, ((title, unit), some) in zip(axes[:, 0], bars.items(), strict=True):
         names, values = zip(*some, strict=True)
         # By place: a name that stands twice has two bars.
         drawn = axis.barh(range(len(values)), values, color=harness.CYCLE[0])
@@ -238,6 +238,7 @@ def draw(rows):
         axis.invert_yaxis()
         axis.set_xlim(0, 1.12 * max(values))
         axis.set_title(title, fontsize=11)
+        axis.set_xlabel(unit)
     return figure
 
 

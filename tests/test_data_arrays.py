@@ -14,6 +14,7 @@ from widenet_keras.data import (
     RecordSource,
     batches,
     evaluation_batches,
+    labelled_samples,
     numpy_augmentation,
     numpy_reading,
     open_source,
@@ -331,13 +332,16 @@ def test_broken_image_files_without_tensorflow(photos, capsys):
     assert capsys.readouterr().err.count("skipped class1/01.png") == 1
 
 
-def test_labelled_images_of_which_none_can_be_read(photos, tmp_path):
+def test_images_of_which_none_can_be_read(photos, tmp_path):
     for row in range(photos.count):
         with open(photos.path(row), "wb") as file:
             file.write(b"no image")
     model = tiny_model("vit", num_classes=3)
     with pytest.raises(ValueError, match="no image can be read") as error:
         labelled_images(model, tmp_path / "photos", "train", None, 20, "skip")
+    one_line(error)
+    with pytest.raises(ValueError, match="no image can be read") as error:
+        labelled_samples(photos, 8, 3, on_error="skip")
     one_line(error)
 
 

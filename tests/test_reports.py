@@ -237,6 +237,12 @@ def test_a_card_of_a_file_alone(tmp_path):
     assert "mixture-of-experts" not in text
 
 
+def test_a_card_of_a_run_without_an_evaluation(tmp_path, run):
+    write_model_card(tiny_model(), tmp_path / "card.md", run=run)
+    text = (tmp_path / "card.md").read_text()
+    assert "| accuracy | 50.00 %, as the run measured it |" in text
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -77,6 +77,15 @@ def broken_image_message(error: Exception) -> str | None:
     return None
 
 
+def no_image_message(description: str) -> str:
+    """Returns the line about data of which broken images left nothing.
+
+    Args:
+        description: What the images are, one line.
+    """
+    return f"Of {description} no image can be read; give other images, or repair these."
+
+
 def reason_of(error: Exception) -> str:
     """Returns the sentence in an error of a decoder that says what is wrong.
 

@@ -3,7 +3,7 @@
 import numpy as np
 
 from widenet_keras.data.batches import evaluation_batches
-from widenet_keras.data.broken_images import broken_image_message
+from widenet_keras.data.broken_images import broken_image_message, no_image_message
 from widenet_keras.data.classes import in_classes_of
 from widenet_keras.data.source import at_most
 from widenet_keras.data.sources import open_source
@@ -41,10 +41,7 @@ def labelled_images(model, data, split, data_dir, count, on_error):
             if found >= count:
                 break
     if not found:
-        raise ValueError(
-            f"Of {description} no image can be read; give other images, or repair "
-            "these."
-        )
+        raise ValueError(no_image_message(description))
     images, labels = (np.concatenate(parts)[:count] for parts in (images, labels))
     labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
     order = np.random.default_rng(0).permutation(len(labels))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from widenet_keras.data.batches import evaluation_batches
-from widenet_keras.data.broken_images import broken_image_message
+from widenet_keras.data.broken_images import broken_image_message, no_image_message
 from widenet_keras.data.source import Source, at_most
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.utils.plain_errors import plain_errors
@@ -34,7 +34,8 @@ def sample_images(
         NumPy array (count, height, width, channels) float32 in [-1, 1].
 
     Raises:
-        ValueError: If an image cannot be read; one line names it.
+        ValueError: If an image cannot be read; one line names it. If none can be and
+            all are left out.
     """
     layout = image_size, channels, count, on_error, preprocessing
     return labelled_samples(source, *layout)[0]
@@ -63,11 +64,15 @@ def labelled_samples(
         whole numbers).
 
     Raises:
-        ValueError: If an image cannot be read; one line names it.
+        ValueError: If an image cannot be read; one line names it. If none can be and
+            all are left out.
     """
     source = at_most(source, count)
     layout = image_size, channels, source.num_classes, count
     batches = evaluation_batches(source, *layout, on_error, preprocessing)
     with plain_errors(broken_image_message):
-        images, labels = map(np.asarray, next(iter(batches)))
+        found = next(iter(batches), None)
+    if found is None:
+        raise ValueError(no_image_message(source.description))
+    images, labels = map(np.asarray, found)
     return images, labels.argmax(axis=1) if labels.ndim == 2 else labels

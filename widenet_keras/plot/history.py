@@ -59,6 +59,8 @@ def plot_history(
             axis.plot(epochs[taken], values[taken], color=color, label=name)
         axis.set_title(title)
         axis.set_xlabel("epoch")
+        # No epoch 1.5, also where there are two.
+        axis.xaxis.get_major_locator().set_params(integer=True)
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     return written(figure, path)

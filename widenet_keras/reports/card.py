@@ -88,8 +88,8 @@ def _card(model, evaluation, run, data, file):
     if evaluation is not None:
         measured = f"{percent(evaluation.top1)} of {evaluation.count:,} images"
         measured += f" ({data})" if data else ""
-    elif run and run.metrics:
-        measured = _listed(metric_facts(run))
+    elif run and isinstance(run.metrics.get("accuracy"), int | float):
+        measured = f"{percent(run.metrics['accuracy'])}, as the run measured it"
     speed = evaluation and evaluation.throughput.images_per_second
     latency = "not measured"
     if speed:
