@@ -45,6 +45,12 @@ PAIRS = [
     ("deeper", "vit"),
     ("deeper", "vit_moe"),
     ("widenet", "shared_norms"),
+    # One thing at a time: how the tokens are pooled, experts, sharing, their number.
+    ("vit_mean_pooling", "vit"),
+    ("widenet", "vit_mean_pooling"),
+    ("widenet", "one_dense_expert"),
+    ("widenet", "not_shared"),
+    ("experts_8", "widenet"),
 ]
 
 
