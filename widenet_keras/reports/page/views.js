@@ -48,6 +48,9 @@ class ExpertsView {
   }
 }
 
+// Five of the colours of matplotlib's map of that name, as in the pictures of attention.
+const INFERNO = [[0, 0, 4], [87, 16, 110], [188, 55, 84], [249, 142, 9], [252, 255, 164]];
+
 class AttentionView {
   constructor(samples, attention) {
     Object.assign(this, { name: "attention", samples, ...attention });
@@ -69,11 +72,13 @@ class AttentionView {
     return [this.weights.row(image, step, place), this.most.at(image, step, place) / 65535];
   }
 
-  // Dark where nothing is looked at, the image where something is, warm where most is.
+  // The hue says how much, so that it is seen on black images and on white ones.
   colour(looked, step, patch) {
     const share = this.lookedAt(looked, step)[0][patch] / this.levels;
-    if (share < 0.5) return [8, 10, 36, 0.85 * (1 - 2 * share)];
-    return [255, 120, 0, 0.75 * (2 * share - 1)];
+    const place = share * (INFERNO.length - 1);
+    const below = Math.min(Math.floor(place), INFERNO.length - 2);
+    const mixed = INFERNO[below].map((from, channel) => from + (place - below) * (INFERNO[below + 1][channel] - from));
+    return [...mixed, 0.75];
   }
 
   words(looked, step) {
@@ -91,7 +96,7 @@ class AttentionView {
         const most = this.lookedAt(looked, place)[1];
         return barLine(`step ${step}`, most, "var(--second)", percent(most, 1));
       }),
-      element("p", { class: "hint" }, "Bars: how much the patch that gets most gets, the mean of the heads. Each map has a scale of its own, from dark for nothing to orange for most."),
+      element("p", { class: "hint" }, "Bars: how much the patch that gets most gets, the mean of the heads. Each map has a scale of its own, from black for nothing to yellow for most."),
     ];
   }
 }
