@@ -17,8 +17,8 @@ Fashion-MNIST, 28 pixels and grey:
         --fields image_size 28 channels 1
 
 Fine-tuning at another resolution, with the settings of "Go Wider Instead of
-Deeper" (arXiv 2107.11817); the position table is resampled and the last layer
-starts anew:
+Deeper" (arXiv 2107.11817); the position table is resampled, and the last layer
+starts anew unless the classes are the same:
 
     python recipes/cifar10.py --data cifar10 --output runs/tuned \
         --checkpoint runs/b16/model.keras --fields image_size 384 dropout 0.1 \

@@ -6,7 +6,7 @@
 Trains the `widenet_digits` preset on scikit-learn's 1,797 digits (8x8, no
 network needed), prints the test accuracy, saves `model.keras`, exports a
 SavedModel and a TFLite file, checks that both give the model's answers, and
-draws the training curves and where the patches went. README.md has the accuracy
+draws the training curves and where the patches went. docs/results.md has the accuracy
 and the time that were measured. The two exports are written by TensorFlow, whatever
 backend trains; where it is not installed they are left out.
 """

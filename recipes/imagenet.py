@@ -1,6 +1,6 @@
 """Train a WideNet on ImageNet-1K, or on any labelled images, as the paper does.
 
-    pip install -e '.[tensorflow,recipes]'
+    pip install -e '.[tensorflow,recipes,tfds]'
     python recipes/imagenet.py --output runs/b16 --data tfds:imagenet2012 \
         --data-dir ~/tensorflow_datasets --precision mixed_bfloat16
 

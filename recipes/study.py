@@ -15,8 +15,8 @@ are all that it takes to go on; `study_tables.py` draws them anew.
 everything runs, "cpu" is for 2 cores, "gpu" is a size worth quoting. A part of the set
 is trained with `--variants vit widenet --seeds 0 1 2`. Small models use many cores
 badly: `--jobs 2` trains two of them at a time, each on its share of the cores. All of
-CIFAR-10 takes about half an hour a run then; ViT got 0.670, WideNet 0.681 and ViT-MoE
-0.698 (results/README.md).
+CIFAR-10 takes half an hour to two hours a run then; ViT got 0.670, WideNet 0.681 and
+ViT-MoE 0.698 (results/README.md).
 `--train-images 5000 --epochs 60` asks which variant makes most of few images.
 """
 

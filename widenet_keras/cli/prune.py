@@ -14,7 +14,7 @@ from widenet_keras.utils.command_line import USAGE, stop
 class Prune(WithImages):
     """Take out heads, hidden units and experts that matter least for what they cost.
 
-    Train the result a little, with the model as its teacher.
+    Train the result a little.
     """
 
     command = "prune"

@@ -27,8 +27,8 @@ def distribute(
 
     "auto" takes all devices of this process, or all processes of the job:
 
-    - TensorFlow: several workers if TF_CONFIG names them, a TPU if there is one,
-      else all GPUs of this host;
+    - TensorFlow: several workers if TF_CONFIG names them, a TPU if TPU_NAME does,
+      else all GPUs of this host, or its CPUs;
     - JAX: all devices of all processes; several processes if
       KERAS_DISTRIBUTION_NUM_PROCESSES and its like (see
       `keras.distribution.initialize`) say so, and on a TPU slice;

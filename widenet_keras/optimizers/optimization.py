@@ -52,7 +52,7 @@ class Optimization:
     momentum: float = 0.9
     """SGD: momentum."""
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
-    """Factors of the learning rate: embedding, core, norms, head."""
+    """Factors of the learning rate: embedding, core, norms, pieces, head."""
 
     def __post_init__(self):
         check_choice(OWNER, "optimizer", self.optimizer, tuple(OPTIMIZERS))
