@@ -356,7 +356,7 @@ def made(systems, method, path, data):
         return method.start(model)
     most = min(LOOKED_AT, systems.train_images or LOOKED_AT)
     most = systems.tuning_images if method.shifted else most
-    images, labels, _ = labelled_images(model, data, "train", None, most, "raise")
+    images, labels, *_ = labelled_images(model, data, "train", None, most, "raise")
     return method.start(model, images, labels)
 
 

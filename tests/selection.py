@@ -183,7 +183,7 @@ ONCE = {
     # Sources and batches.
     "test_augmentation.py": READS,
     "test_data.py": QUICK,
-    "test_data_arrays.py::test_labelled_images_of_which_none": QUICK,
+    "test_data_arrays.py::test_images_of_which_none": QUICK,
     "test_data.py::test_scale_pixels_of_a_tensor": EVERY,
     "test_data_benchmark.py": READS,
     "test_data_decoding.py": READS,

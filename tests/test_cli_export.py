@@ -1,5 +1,8 @@
 """`widenet export` and `widenet predict` from the command line."""
 
+import threading
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from conftest import one_line, slow, tiny_images, tiny_model
@@ -10,9 +13,11 @@ from test_cli import DIGITS, stopped
 pytest.importorskip("tyro")
 
 import widenet_keras
+from widenet_keras.cli.export import Export
 from widenet_keras.cli.main import main
 from widenet_keras.cli.predict import _check_explains
 from widenet_keras.inference import open_predictor
+from widenet_keras.inference.litert import LiteRTPredictor
 from widenet_keras.models.preprocessing import usual_preprocessing
 
 OTHER = ["--output", "other.keras"]
@@ -188,3 +193,69 @@ def test_a_model_that_diverged_is_told(tmp_path):
     with pytest.raises(ValueError, match=r"export: .* diverged"):
         widenet_keras.export(model, tmp_path / "other.keras", "keras", say=str)
     assert not (tmp_path / "other.keras").exists()
+
+
+def test_an_export_is_held_against_images_of_all_classes(model, tmp_path):
+    # A class after the other, more of each than are looked at.
+    for index in range(12):
+        path = tmp_path / "test" / f"{'ab'[index // 6]}" / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        imsave(path, np.full((12, 12, 3), index / 12))
+    (tmp_path / "test" / "b" / "12.png").write_bytes(b"no image")
+    words = {"model": model, "data": str(tmp_path), "split": "test", "samples": 4}
+    loaded = SimpleNamespace(model=tiny_model())
+    loaded.model.class_names = tuple("abcde")
+    with pytest.raises(ValueError, match=r"12\.png cannot be read") as error:
+        Export(**words)._images(loaded)
+    one_line(error)
+    images, names = Export(**words, on_error="skip")._images(loaded)
+    assert names == tuple("abcde")
+    assert len(images) <= 4
+    assert images.min() < 0 < images.max()
+
+
+def test_no_photo_is_drawn_over(model, photos, capsys):
+    photo = photos / "a.jpg"
+    before = photo.read_bytes()
+    for given in (photo, photos):
+        words = ["predict", str(given), "--model", str(model), "--explain", str(photo)]
+        stopped(capsys, words, 1, "is read itself", "--explain")
+    assert photo.read_bytes() == before
+
+
+class Interpreter:
+    """As LiteRT's, for at most 8 images."""
+
+    def get_input_details(self):
+        return [{"index": 0}]
+
+    get_output_details = get_input_details
+
+    def resize_tensor_input(self, index, shape):
+        self.shape = shape
+
+    def allocate_tensors(self):
+        if self.shape[0] > 8:
+            raise RuntimeError("too large")
+
+    def set_tensor(self, index, images):
+        assert images.shape == self.shape
+
+    def invoke(self):
+        pass
+
+    def get_tensor(self, index):
+        return np.zeros(self.shape)
+
+
+def test_a_batch_that_is_too_large_spoils_no_other():
+    predictor = LiteRTPredictor.__new__(LiteRTPredictor)
+    predictor._interpreter, predictor._shape = Interpreter(), None
+    predictor._one_by_one = threading.Lock()
+    for count in (2, 9, 2):
+        images = np.zeros((count, 12, 12, 3), "float32")
+        if count > 8:
+            with pytest.raises(RuntimeError, match="too large"):
+                predictor.run(images)
+        else:
+            assert predictor.run(images).shape == images.shape

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import stat
 import sys
 import tempfile
@@ -275,6 +276,20 @@ def test_a_link_is_followed(tmp_path, is_folder):
             fresh.write_text("new")
     assert link.is_symlink()
     assert (real / "new.txt" if is_folder else real).read_text() == "new"
+
+
+def test_where_there_are_no_locks_no_open_file_is_renamed(tmp_path, monkeypatch):
+    tried = []
+    monkeypatch.setattr(files, "try_lock", tried.append)
+    with replaced_when_done(tmp_path / "export") as fresh:
+        # As on Windows, which would refuse.
+        assert [each.closed for each in tried] == [True]
+        fresh.write_text("new")
+        # What a process that is killed now would leave.
+        shutil.copytree(fresh.parent, tmp_path / f"{files._PREFIX}left")
+    remove_leftovers(tmp_path)
+    assert tried[-1].closed
+    assert names(tmp_path) == ["export"]
 
 
 def test_a_long_name_works_and_a_longer_one_is_refused_before_the_work(tmp_path):

@@ -75,6 +75,7 @@ FLAGS = {
         "--batch": {"dynamic": True, "0": False, "-1": False, "some": False},
         "--input": {"float": True, "jpeg": False, "png": False},
         "--samples": COUNTS,
+        "--on-error": {"raise": True, "skip": True, "stop": False},
         "--min-agreement": {"-0.1": False, "99": False, "nan": False, "x": False},
         "--output": {"NEW_FILE": True, "FOLDER": False, "MODEL": False, "TEXT": False},
         "--data": DATA,

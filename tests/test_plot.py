@@ -335,7 +335,9 @@ def test_plot_class_experts(tmp_path):
     assert axis.images[0].get_array().shape == (2, 3)
 
 
-@pytest.mark.parametrize("labels", [[0, 1], [[0], [1], [1]]])
+@pytest.mark.parametrize(
+    "labels", [[0, 1], [[0], [1], [1]], [0.0, 1.0, 1.0], [-1, 0, 1]]
+)
 def test_plot_class_experts_with_wrong_labels(labels):
     with pytest.raises(ValueError, match="labels of shape") as error:
         plot_class_experts(classes_map()[0], labels)
@@ -429,6 +431,18 @@ def test_plot_history_of_a_frequency_that_does_not_divide_the_epochs():
     [_, line] = plot_history(history).axes[0].lines
     assert line.get_xdata().tolist() == [2, 4]
     assert line.get_ydata().tolist() == [2.0, 1.0]
+
+
+def test_plot_history_of_validation_at_some_epochs():
+    history = {"accuracy": [0.1, 0.2, 0.3, 0.4, 0.5], "val_accuracy": [0.2, 0.4]}
+    [_, line] = plot_history(history, validation_freq=[5, 2, 9]).axes[0].lines
+    assert line.get_xdata().tolist() == [2, 5]
+    with pytest.raises(ValueError, match="names 1 epochs and there are 2") as error:
+        plot_history(history, validation_freq=[2])
+    one_line(error)
+    # None came to be validated.
+    [line] = plot_history(history | {"val_accuracy": []}).axes[0].lines
+    assert line.get_label() == "accuracy"
 
 
 def test_plot_history_leaves_out_empty_panels():

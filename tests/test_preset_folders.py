@@ -321,3 +321,22 @@ def test_sizes_are_looked_at_before_anything_is_built(folder):
     with h5py.File(folder / "model.weights.h5", "a") as file:
         file["elsewhere"] = h5py.ExternalLink("/etc/passwd", "/")
     refused(lambda: ImageClassifier.from_preset(folder), "points somewhere else")
+
+
+def test_a_recipe_keeps_what_a_folder_has_frozen(folder, tmp_path):
+    pytest.importorskip("tyro")
+    from widenet_keras.data import open_source
+    from widenet_keras.runs.recipe import FROM_SCRATCH, SMALL_IMAGES, PresetRecipe
+
+    np.savez(
+        tmp_path / "set.npz",
+        x_train=np.zeros((5, 12, 12, 3), "uint8"),
+        y_train=np.arange(5),
+    )
+    source = open_source(str(tmp_path / "set.npz"), "train")
+    told = {"data": "", "output": tmp_path, "preset": str(folder), "epochs": 1}
+    told |= {"batch_size": 1, "augmentation": SMALL_IMAGES}
+    told |= {"optimization": FROM_SCRATCH}
+    assert PresetRecipe(**told).starting_model(source).frozen == ("embedding", "norms")
+    thawed = PresetRecipe(**told, frozen=("head",)).starting_model(source)
+    assert thawed.frozen == ("head",)

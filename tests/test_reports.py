@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import os
 import re
 import zlib
 from pathlib import Path
@@ -11,12 +12,14 @@ import numpy as np
 import pytest
 from conftest import one_line, tiny_images, tiny_model
 from PIL import Image
+from test_cli import stopped
 
 pytest.importorskip("tyro")
 
 from widenet_keras.cli.main import main
 from widenet_keras.evaluation import evaluate_classifier
 from widenet_keras.reports import write_model_card, write_report
+from widenet_keras.reports.run_record import model_file_of, read_run
 from widenet_keras.reports.samples import png_uri
 from widenet_keras.runs.run import Run
 from widenet_keras.utils.tables import write_rows
@@ -199,6 +202,25 @@ def test_a_run_that_has_not_ended(tmp_path, run):
     assert content["evaluation"] is None
 
 
+def test_a_run_that_ended_and_was_given_more_epochs(tmp_path, run):
+    last, best = (run / "checkpoints" / f"{name}.keras" for name in ("last", "best"))
+    last.parent.mkdir()
+    best.write_bytes(b"best")
+    last.write_bytes(b"last")
+    # Later than the model, as in a copy of the folder; but all its epochs are there.
+    os.utime(run / "model.keras", (1, 1))
+    found = read_run(run)
+    assert found.finished
+    assert model_file_of(run, found) == run / "model.keras"
+    settings = json.loads((run / "settings.json").read_text())
+    (run / "settings.json").write_text(json.dumps(settings | {"epochs": 3}))
+    found = read_run(run)
+    assert (found.finished, found.metrics) == (False, {})
+    assert model_file_of(run, found) == best
+    os.utime(last, (0, 0))
+    assert read_run(run).finished
+
+
 def test_damaged_tables_are_left_out_with_a_note(tmp_path, run):
     (run / "history.csv").write_text("epoch,loss\n1,many\n")
     (run / "load" / "load.csv").write_text("epoch,step\none,0\n")
@@ -289,7 +311,8 @@ def test_a_run_is_whole_before_its_report(tmp_path, monkeypatch):
     monkeypatch.setattr("widenet_keras.runs.run.write_report", fails)
     run = Run(tmp_path / "run", {})
     with pytest.raises(RuntimeError, match="no report"):
-        run.finish(tiny_model("vit"), {"accuracy": 0.25})
+        run.finish(tiny_model("vit"), {"accuracy": np.float32(0.25)})
+    assert json.loads((run.folder / "metrics.json").read_text()) == {"accuracy": 0.25}
     for name in ("model.keras", "metrics.json", "labels.txt"):
         assert (run.folder / name).exists()
 
@@ -344,3 +367,18 @@ def test_wrong_words(words, said, capsys):
         main(["report", str(DIGITS), *words])
     [line] = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+def test_the_command_writes_over_nothing_that_it_reads(tmp_path, capsys):
+    model, page = tmp_path / "model.keras", tmp_path / "page.html"
+    model.write_bytes(DIGITS.read_bytes())
+    wrong = {
+        "is read itself; give another path with --output": ["--output", str(model)],
+        "is read itself; give another path with --card": ["--card", str(model)],
+        "--output and --card are both": ["--card", str(page)],
+    }
+    for said, words in wrong.items():
+        words = ["report", str(model), "--output", str(page), *words]
+        stopped(capsys, words, 1, said)
+    assert model.read_bytes() == DIGITS.read_bytes()
+    assert not page.exists()

@@ -1,6 +1,7 @@
 """Finding labelled images: class folders, arrays, TFRecord shards."""
 
 import dataclasses
+import importlib
 import io
 import json
 import os
@@ -302,6 +303,30 @@ def test_shards_of_two_splits_share_their_facts(shards, tmp_path):
     assert open_source(shards, "validation").count == 5
 
 
+def test_two_splits_that_are_written_at_once(shards, tmp_path, monkeypatch):
+    writing = importlib.import_module("widenet_keras.data.write_tfrecords")
+    path, example = shards / "dataset.json", writing._example
+
+    def meanwhile(*args):
+        facts = json.loads(path.read_text())
+        facts["records"]["test-00000-of-00001"] = 7
+        path.write_text(json.dumps(facts))
+        return example(*args)
+
+    monkeypatch.setattr(writing, "_example", meanwhile)
+    write_tfrecords(tmp_path / "images", shards, 1, split="validation")
+    records = json.loads(path.read_text())["records"]
+    assert records["test-00000-of-00001"] == 7
+    assert records["validation-00000-of-00001"] == 5
+
+
+def test_another_number_of_shards_is_refused_beside_the_first(shards, tmp_path):
+    with pytest.raises(ValueError, match="such as train-00000-of-00002") as error:
+        write_tfrecords(tmp_path / "images", shards, 1)
+    one_line(error)
+    assert open_source(shards, "train").count == 5
+
+
 def test_shards_of_other_classes_are_not_written_beside(shards, tmp_path):
     folders(tmp_path / "other", ["b/1.jpg"])
     before = (shards / "dataset.json").read_text()
@@ -340,6 +365,17 @@ def test_more_shards_than_images(tmp_path):
     folders(tmp_path, ["a/1.jpg", "b/1.jpg"])
     with pytest.raises(ValueError, match="use at most as many shards"):
         write_tfrecords(tmp_path, tmp_path / "out", 3)
+
+
+def test_labels_that_are_ids_are_refused(tmp_path):
+    images, path = np.zeros((2, 4, 4), "uint8"), tmp_path / "set.npz"
+    arrays(path, x_train=images, y_train=np.array([1, 4_000_000_000]))
+    with pytest.raises(ValueError, match="number the classes from 0") as error:
+        open_source(str(path), "train")
+    one_line(error)
+    # What is no part of the data may be anything.
+    arrays(path, x_train=images, y_train=[0, 1], y_names=np.array(["cat", "dog"]))
+    assert open_source(str(path), "train").num_classes == 2
 
 
 def test_samples_are_of_all_classes(tmp_path):

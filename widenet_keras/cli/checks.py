@@ -1,5 +1,7 @@
 """What is wrong with a command's words can be said before Keras is imported."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from widenet_keras.utils.checks import check_choice, suggest
@@ -46,6 +48,18 @@ def check_exists(path: Path, give: str) -> None:
     """
     if not path.exists():
         raise ValueError(f"{path} does not exist; give {give}.")
+
+
+def check_not_read(output: Path, read: Iterable[Path], flag: str) -> None:
+    """Raises `ValueError` if a command would write over what it reads.
+
+    Args:
+        output: Where it is to write.
+        read: The files that it reads.
+        flag: The flag that says where to write.
+    """
+    if output.exists() and any(os.path.samefile(output, path) for path in read):
+        raise ValueError(f"{output} is read itself; give another path with {flag}.")
 
 
 def check_data(data: str | None, split: str) -> None:

@@ -8,7 +8,11 @@ from typing import Annotated, ClassVar, Literal
 
 import tyro
 
-from widenet_keras.cli.checks import check_exists, check_memory_flag
+from widenet_keras.cli.checks import (
+    check_exists,
+    check_memory_flag,
+    check_not_read,
+)
 from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable, printable_lines
 
@@ -45,11 +49,7 @@ class Conversion:
         check_exists(self.model, "the path of a .keras file")
         if self.output.suffix != ".keras":
             raise ValueError(f"{self.output} must end in .keras.")
-        for path in self.inputs():
-            if self.output.exists() and os.path.samefile(self.output, path):
-                raise ValueError(
-                    f"{self.output} is read itself; give another path with --output."
-                )
+        check_not_read(self.output, self.inputs(), "--output")
         check_memory_flag(self.command, self.max_memory)
 
     def inputs(self):

@@ -55,7 +55,9 @@ class Export:
     class. If not given: 0.995 (float16), 0.99 (dynamic_int8) or 0.95 (int8), less
     what so few images may differ by chance."""
     samples: int = 256
-    """How many of the images to compare on at most."""
+    """How many of the images to compare on at most, of all classes."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with an image that cannot be read."""
     max_memory: str = "2G"
     """Memory that the model may take beyond what its file weighs."""
     backend: Literal["tensorflow", "jax", "torch"] | None = None
@@ -123,27 +125,13 @@ class Export:
 
     def _images(self, predictor):
         """Returns images to compare on, or None, and the class names."""
-        import numpy as np
-
-        from widenet_keras.data.labelled import labelled_batches
+        from widenet_keras.data.labelled import labelled_images
 
         if self.data is None:
             return None, predictor.model.class_names
-        batches, class_names, _ = labelled_batches(
-            predictor.model,
-            self.data,
-            self.split,
-            self.data_dir,
-            min(self.samples, 64),
-            "raise",
-        )
-        found, count = [], 0
-        for images, _ in batches:
-            found.append(np.asarray(images))
-            count += len(images)
-            if count >= self.samples:
-                break
-        return np.concatenate(found)[: self.samples], class_names
+        where = (predictor.model, self.data, self.split, self.data_dir)
+        images, _, names, _ = labelled_images(*where, self.samples, self.on_error)
+        return images, names
 
     def _beside(self):
         """Returns a path beside the model that says what is there."""

@@ -7,7 +7,12 @@ from typing import Annotated, Literal
 
 import tyro
 
-from widenet_keras.cli.checks import check_at_least, check_exists, check_memory_flag
+from widenet_keras.cli.checks import (
+    check_at_least,
+    check_exists,
+    check_memory_flag,
+    check_not_read,
+)
 from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable, printable_lines
 
@@ -74,6 +79,7 @@ class Predict:
             )
         if self.explain is not None:
             _check_explains(predictor, max_memory)
+            check_not_read(self.explain, map(Path, files), "--explain")
             check_file(self.explain)
         if self.verbose:
             print(printable_lines(_described(predictor)))

@@ -11,6 +11,7 @@ from widenet_keras.cli.checks import (
     check_data,
     check_exists,
     check_memory_flag,
+    check_not_read,
 )
 from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable
@@ -69,9 +70,15 @@ class Report:
 
         run, file = None, self.model
         if self.model.is_dir():
-            run, file = read_run(self.model), model_file_of(self.model)
-        for path in (self.output, self.card):
+            run = read_run(self.model)
+            file = model_file_of(self.model, run)
+        if self.card is not None and self.card.resolve() == self.output.resolve():
+            raise ValueError(
+                f"--output and --card are both {self.card}; give each a path."
+            )
+        for path, flag in ((self.output, "--output"), (self.card, "--card")):
             if path is not None:
+                check_not_read(path, [file], flag)
                 check_file(path)
         model = named_classifier(file, memory_of(self.max_memory))
         for note in run.notes if run else ():

@@ -38,7 +38,7 @@ class WithImages(Conversion):
         from widenet_keras.utils.quiet import quiet
 
         with quiet():
-            images, labels, description = labelled_images(
+            images, labels, _, description = labelled_images(
                 model,
                 self.data,
                 self.split,

@@ -24,14 +24,14 @@ def labelled_images(model, data, split, data_dir, count, on_error):
         on_error: As for `labelled_batches`.
 
     Returns:
-        (images (N, height, width, channels), labels (N,), line that describes the
-        data).
+        (images (N, height, width, channels), labels (N,), class names in the order of
+        the logits, line that describes the data).
 
     Raises:
         ValueError: As for `labelled_batches`, or if no image can be read.
     """
     where = (data, split, data_dir)
-    batches, _, description = labelled_batches(model, *where, 64, on_error, count)
+    batches, names, description = labelled_batches(model, *where, 64, on_error, count)
     images, labels, found = [], [], 0
     with plain_errors(broken_image_message):
         for some, of_some in batches:
@@ -45,7 +45,7 @@ def labelled_images(model, data, split, data_dir, count, on_error):
     images, labels = (np.concatenate(parts)[:count] for parts in (images, labels))
     labels = labels.argmax(axis=1) if labels.ndim == 2 else labels
     order = np.random.default_rng(0).permutation(len(labels))
-    return images[order], labels[order], description
+    return images[order], labels[order], names, description
 
 
 def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=None):

@@ -9,6 +9,7 @@ from widenet_keras.data.sources.class_folders import open_folders
 from widenet_keras.data.sources.tfrecords import FACTS, read_facts
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.locks import in_turn
 from widenet_keras.utils.progress import Progress
 
 
@@ -38,7 +39,7 @@ def write_tfrecords(
 
     Raises:
         ValueError: If there are no images, or fewer than shards, or shards of
-            other classes are there.
+            other classes are there, or another number of shards of this split.
         ImportError: If TensorFlow is not installed.
     """
     tf = require_tensorflow("TFRecord shards are written and")
@@ -62,6 +63,13 @@ def write_tfrecords(
             f"{len(classes)} of {folder}; give another folder, or both splits the same "
             "class folders."
         )
+    kept = (each.name for each in output.glob(f"{split}-?????-of-?????"))
+    others = sorted(name for name in kept if not name.endswith(f"-of-{shards:05d}"))
+    if others:
+        raise ValueError(
+            f"{output} has shards of another set, such as {others[0]}; remove these "
+            f"{len(others)}, or give another folder."
+        )
     progress = Progress(f"writing {split} shards to {output}", source.count)
     for index, rows in enumerate(np.array_split(order, shards)):
         name = f"{split}-{index:05d}-of-{shards:05d}"
@@ -73,9 +81,12 @@ def write_tfrecords(
                 writer.write(_example(tf, source, row).SerializeToString())
                 progress.add()
         counts[name] = len(rows)
-    records = {**known.get("records", {}), **counts}
-    with replaced_when_done(output / FACTS) as fresh:
-        fresh.write_text(json.dumps({"classes": classes, "records": records}) + "\n")
+    # Another process may write another split, and have ended meanwhile.
+    with in_turn(output):
+        known = read_facts(str(output), remote=False)
+        facts = {"classes": classes, "records": {**known.get("records", {}), **counts}}
+        with replaced_when_done(output / FACTS) as fresh:
+            fresh.write_text(json.dumps(facts) + "\n")
     return source.count
 
 

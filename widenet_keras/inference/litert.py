@@ -113,6 +113,8 @@ class LiteRTPredictor(Predictor):
             [entry] = self._interpreter.get_input_details()
             [result] = self._interpreter.get_output_details()
             if images.shape != self._shape:
+                # What is too large fails half-way, with the other shape set.
+                self._shape = None
                 self._interpreter.resize_tensor_input(entry["index"], images.shape)
                 self._interpreter.allocate_tensors()
                 self._shape = images.shape

@@ -104,13 +104,14 @@ def class_usage(routing, labels):
         that nobody uses; and the list of these classes.
 
     Raises:
-        ValueError: If there is not one label per image of the map.
+        ValueError: If there is not one label, a whole number, per image of the map.
     """
     labels = np.asarray(labels)
-    if labels.shape != (routing.count,):
+    whole = labels.dtype.kind in "iu" and (labels >= 0).all()
+    if labels.shape != (routing.count,) or not whole:
         raise ValueError(
-            f"plot_class_experts: labels of shape {labels.shape}, map of "
-            f"{routing.count} images; give one whole number per image."
+            f"plot_class_experts: {labels.dtype} labels of shape {labels.shape}, map "
+            f"of {routing.count} images; give one whole number from 0 per image."
         )
     chosen = routing.experts[..., None] == np.arange(routing.num_experts)
     # (S, B, E): every image has the same number of choices.

@@ -31,6 +31,8 @@ def plot_history(
 
     Raises:
         ImportError: If matplotlib is not installed.
+        ValueError: If there is nothing to draw, or a column has more values than
+            `validation_freq` names epochs.
     """
     figure_class = load_matplotlib()
     panels = [
@@ -39,7 +41,8 @@ def plot_history(
         ("routing", ("utilization", "dropped_fraction", "dead_experts")),
     ]
     panels = [
-        (title, [name for name in names if name in history]) for title, names in panels
+        (title, [name for name in names if len(history.get(name, ()))])
+        for title, names in panels
     ]
     panels = [(title, names) for title, names in panels if names]
     if not panels:
@@ -47,15 +50,14 @@ def plot_history(
             f"plot_history: nothing to draw in {sorted(history)}; give "
             "the `history` of what model.fit() returned."
         )
+    count = max(len(history[name]) for _, names in panels for name in names)
     figure = figure_class(figsize=(4 * len(panels), 3.2))
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, names) in zip(axes, panels, strict=True):
         for name, color in zip(names, _COLORS, strict=False):
             values = np.asarray(history[name], float)
-            every = 1
-            if len(values) < len(history["loss"]):
-                every = validation_freq or len(history["loss"]) // len(values)
-            epochs, taken = every * np.arange(1, len(values) + 1), np.isfinite(values)
+            epochs = _epochs(len(values), count, validation_freq)
+            taken = np.isfinite(values)
             axis.plot(epochs[taken], values[taken], color=color, label=name)
         axis.set_title(title)
         axis.set_xlabel("epoch")
@@ -64,3 +66,19 @@ def plot_history(
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     return written(figure, path)
+
+
+def _epochs(values, count, validation_freq):
+    """Returns the epochs of the values of a column, of `count` epochs in all."""
+    if values == count:
+        return np.arange(1, count + 1)
+    if isinstance(validation_freq, Sequence):
+        # As `fit` reads them: those of them that it came to, each once.
+        epochs = np.unique(np.asarray(validation_freq, int))[:values]
+        if len(epochs) < values:
+            raise ValueError(
+                f"plot_history: validation_freq names {len(epochs)} epochs and there "
+                f"are {values} values; give what fit was given."
+            )
+        return epochs
+    return (validation_freq or count // values) * np.arange(1, values + 1)

@@ -163,7 +163,7 @@ class PresetRecipe(Recipe):
                 self.preset,
                 seed=self.seed,
                 dtype=self.precision,
-                frozen=self.frozen,
+                frozen=self.frozen or None,
                 **fields,
             )
         model.preprocessing = self.augmentation.preprocessing(model.config.image_size)

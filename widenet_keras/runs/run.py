@@ -201,7 +201,8 @@ class Run:
             names = model.class_names or range(model.config.num_classes)
             with replaced_when_done(self.folder / LABELS) as path:
                 path.write_bytes(labels_content(names))
-            write_json(self.folder / "metrics.json", metrics)
+            plain = json.dumps(metrics, default=lambda each: np.asarray(each).tolist())
+            write_json(self.folder / "metrics.json", json.loads(plain))
             if images is not None and model.config.routed_steps:
                 with replaced_when_done(self.folder / "routing.png") as path:
                     where = model.routing(images)

@@ -110,9 +110,12 @@ def remove_leftovers(folder, alone=True):
             continue
         # Another process may remove it at the same time, or another user own it.
         with contextlib.suppress(OSError), marker.open("r+b") as file:
-            locked = try_lock(file)
+            locked, name = try_lock(file), os.fsdecode(file.read())
+            if locked is None:
+                # Windows, which has no locks, removes no file that is open.
+                file.close()
             if locked or (locked is None and alone):
-                _remove_leftover(leftover, os.fsdecode(file.read()))
+                _remove_leftover(leftover, name)
 
 
 def _remove_leftover(leftover, name):
@@ -149,7 +152,9 @@ def _mark(aside, name, stack):
     file = stack.enter_context(unlocked.open("xb"))
     file.write(os.fsencode(name))
     file.flush()
-    try_lock(file)
+    if try_lock(file) is None:
+        # Windows, which has no locks, renames no file that is open.
+        file.close()
     # By this name it is found; it must be locked by then.
     unlocked.rename(aside / _MARKER)
 

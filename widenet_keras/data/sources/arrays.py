@@ -21,6 +21,8 @@ from widenet_keras.utils.plain_errors import first_line
 _MOST_GROWTH = 2.0
 # Pixels and channels that are resized at a time, as float32.
 _AT_A_TIME = 2**22
+# More are ids, of which each would get a name and a row of the last layer.
+_MOST_CLASSES = 2**20
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -175,7 +177,8 @@ def _open_arrays(name, path, split):
         )
     part = parts[0]
     images = _checked_images(name, f"x_{part}", arrays[f"x_{part}"])
-    labels = {key: a for key, a in arrays.items() if key[0] == "y" and a.size}
+    keys = {f"y_{part}" for parts in SPLITS.values() for part in parts}
+    labels = {key: a for key, a in arrays.items() if key in keys and a.size}
     labels = {key: _checked_labels(name, key, array) for key, array in labels.items()}
     if len(images) != len(labels.get(f"y_{part}", ())):
         raise ValueError(
@@ -184,6 +187,11 @@ def _open_arrays(name, path, split):
         )
     # Over all parts, so that every part has the same classes.
     classes = 1 + max(int(array.max()) for array in labels.values())
+    if classes > _MOST_CLASSES:
+        raise ValueError(
+            f"{name} has a label of {classes - 1}; number the classes from 0, at most "
+            f"{_MOST_CLASSES:,} of them."
+        )
     height, width, channels = images.shape[1:]
     return ArraySource(
         name=name,
