@@ -102,7 +102,7 @@ def draw(rows):
     plt = harness.pyplot()
     figure, axis = plt.subplots(figsize=(6.4, 4.2), layout="constrained")
     for backend in dict.fromkeys(row["backend"] for row in rows):
-        for scan, style in (("auto", "o-"), ("never", "x--")):
+        for scan, style in (("auto", "o-"), ("never", "x--"), ("always", "+:")):
             mine = [r for r in rows if (r["backend"], r["scan"]) == (backend, scan)]
             if mine:
                 axis.plot(

@@ -163,6 +163,8 @@ def plain(arguments):
     import widenet_keras
 
     config = widenet_keras.preset_config(arguments.presets[0])
+    dense = {"sharing": "none", "unique_blocks": None, "moe_blocks": "none"}
+    config = config.replace(**dense, representation=False)
     flops = widenet_keras.forward_flops(config)
     cases = plain_torch if timed.BACKEND == "torch" else plain_jax
     for name, (inference, training) in cases(arguments, config):
@@ -185,7 +187,8 @@ def plain_torch(arguments, config):
     from plain_torch import PlainVit, training
 
     where = {"cpu": "cpu", "gpu": "cuda"}[arguments.device]
-    half = torch.autocast(where, torch.bfloat16)
+    dtype = computed_in(arguments)
+    half = torch.autocast(where, getattr(torch, dtype), enabled=dtype != "float32")
     images, labels = on_device(arguments, config)
     images = images.permute(0, 3, 1, 2).contiguous()
 
@@ -218,6 +221,13 @@ def plain_torch(arguments, config):
     yield "timm ViT", cases(other.__call__, other.parameters())
 
 
+def computed_in(arguments):
+    """Returns the dtype of the products of `--dtype`."""
+    import keras
+
+    return keras.dtype_policies.get(arguments.dtype).compute_dtype
+
+
 def plain_jax(arguments, config):
     """Yields a name with a function for inference and one for training."""
     import jax
@@ -225,7 +235,7 @@ def plain_jax(arguments, config):
     import plain_jax
 
     images, labels = on_device(arguments, config)
-    how = {"heads": config.heads, "dtype": "bfloat16"}
+    how = {"heads": config.heads, "dtype": computed_in(arguments)}
     weights = plain_jax.weights_of(config.to_dict())
     state = [weights, *(jax.tree.map(jax.numpy.zeros_like, weights) for _ in range(2))]
     infer = jax.jit(functools.partial(plain_jax.logits, **how))

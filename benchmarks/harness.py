@@ -84,6 +84,8 @@ def run(script, arguments, measure, present, draw=None, at_once=False):
             if any(child.returncode for child in children):
                 sys.exit("A backend's process failed; see above.")
         rows = _rows(backends, folder)
+    if not rows:
+        sys.exit("Nothing was measured; see above.")
     print()
     present(rows, arguments)
     print(f"\nOn {rows[0]['device']}, medians of {arguments.repeats}:")

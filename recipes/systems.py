@@ -309,7 +309,7 @@ def trained(systems, name, seed, data):
     if not start.exists():
         check_folder(folder)
         keras.utils.set_random_seed(seed)
-        made(systems, method, base, data).save(start)
+        made(systems, method, base, data, seed).save(start)
     accuracies = [accuracy(start, data)]
     if method.epochs == 0:
         return row_of(name, method, start, seed, accuracies, 0)
@@ -349,9 +349,11 @@ def trained(systems, name, seed, data):
     return row_of(name, method, start, seed, accuracies, minutes, each)
 
 
-def made(systems, method, path, data):
-    """Returns the model that a method trains."""
+def made(systems, method, path, data, seed):
+    """Returns the model that a method trains, with what is drawn from a seed."""
     model = widenet_keras.load_model(path, compile=False)
+    # A source that was given has one of its own, or none.
+    model.seed = seed
     if not method.looks:
         return method.start(model)
     most = min(LOOKED_AT, systems.train_images or LOOKED_AT)

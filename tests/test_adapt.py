@@ -15,6 +15,8 @@ def test_another_head_keeps_the_rest():
     model = tiny_model()
     other = model.adapted(num_classes=3, dropout=0.0)
     assert other(tiny_images()).shape == (4, 3)
+    named = model.adapted(class_names=(name for name in "abc"))
+    assert named.class_names == ("a", "b", "c")
     assert other.config.dropout == 0.0
     for mine, theirs in zip(model.weights, other.weights, strict=True):
         if "logits" not in mine.path:

@@ -133,3 +133,12 @@ def test_what_cannot_be_looked_at():
         with pytest.raises(ValueError) as error:  # noqa: PT011
             call()
         assert words in one_line(error)
+
+
+def test_prompts_in_half_precision():
+    model = tiny_model(pieces=IN_FRONT, dtype="bfloat16")
+    images = tiny_images(2)
+    found = model.attention(images).weights
+    exact = tiny_model(pieces=IN_FRONT)
+    exact.set_weights([numpy(weight).astype("float32") for weight in model.weights])
+    np.testing.assert_allclose(found, exact.attention(images).weights, atol=0.05)

@@ -389,6 +389,16 @@ def test_labels_that_are_none(labels):
         expendable().fit(tiny_images(), labels, **BY_TWO)
 
 
+def test_moments_in_half_precision():
+    model = tiny_model("vit", steps=1, dtype="bfloat16")
+    model.compile("adam")
+    with met_with("beta_2=0.999 is 1", "adapted(dtype='mixed_bfloat16')"):
+        model.fit(tiny_images(), LABELS, **BY_TWO)
+    better = model.adapted(dtype="mixed_bfloat16")
+    better.compile("adam")
+    better.fit(tiny_images(), LABELS, **BY_TWO)
+
+
 @pytest.mark.parametrize("count", [3, 5])
 def test_another_number_of_labels_than_images(model, count):
     labels = np.zeros(count, "int32")
@@ -583,3 +593,10 @@ def test_copies_to_the_host_are_what_they_were(monkeypatch):
     np.testing.assert_array_equal(found[2], [1, 2])
     assert found[1] is None
     assert found[3] == "text"
+
+
+def test_validation_of_a_dict_keeps_its_labels():
+    model, data = expendable(), {"image": tiny_images(), "label": LABELS}
+    history = model.fit(data, validation_data=data, **BY_TWO).history
+    wanted = model.evaluate(tiny_images(), LABELS, return_dict=True, verbose=0)
+    np.testing.assert_allclose(history["val_loss"][-1], wanted["loss"], rtol=1e-5)

@@ -189,3 +189,30 @@ def test_groups_never_change_inference():
     np.testing.assert_allclose(
         numpy(grouped(x, training=False)), numpy(alone(x, training=False)), atol=1e-6
     )
+
+
+def test_rooms_where_the_size_of_the_batch_is_not_known():
+    layer = MixtureOfExperts(4, 8, engine="slots_or_all")
+    inputs = keras.Input((6, 5))
+    model = keras.Model(inputs, layer(inputs))
+    tokens = np.random.default_rng(0).normal(size=(3, 6, 5)).astype("float32")
+    found = model.predict(tokens, verbose=0)
+    np.testing.assert_allclose(found, numpy(layer(tokens)), atol=1e-5)
+
+
+@pytest.mark.skipif(BACKEND != "tensorflow", reason="only its graphs do not know it")
+def test_an_unknown_number_of_tokens():
+    import tensorflow as tf
+
+    layer = MixtureOfExperts(4, 8)
+    layer.build((None, None, 5))
+    graph = tf.function(layer, input_signature=[tf.TensorSpec((None, None, 5))])
+    with pytest.raises(ValueError, match="must know how many"):
+        graph(tf.ones((3, 6, 5)))
+
+
+def test_what_is_set_later_is_kept():
+    layer = MixtureOfExperts(4, 8)
+    layer.balance_loss_weight, layer.add_losses = 0.5, False
+    again = MixtureOfExperts.from_config(layer.get_config())
+    assert (again.balance_loss_weight, again.add_losses) == (0.5, False)

@@ -544,6 +544,7 @@ def test_products_are_exact_while_answers_are_compared():
         ({"quantize": "int8"}, ["quantize='int8'", "dynamic_int8, litert or onnx"]),
         ({"format": "keras", "quantize": "int8"}, ["quantize='int8'", "litert"]),
         ({"class_names": ["one"]}, ["1 class_names", "5 classes"]),
+        ({"images": np.zeros((0, 12, 12, 3))}, ["images has none", "at least"]),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path, options, pieces):

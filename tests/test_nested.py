@@ -234,6 +234,9 @@ def test_describe_says_what_each_step_computes_with():
     rows = [line.split() for line in describe(model).splitlines()]
     for step, width in enumerate(WIDTHS["step_widths"]):
         assert [str(step), "0", "3", "4", "4", str(width)] in rows
+    experts = tiny_model("widenet", step_widths=(14, 5))
+    assert "experts of 5 to 14," in describe(experts)
+    assert "experts of 14," in describe(tiny_model("widenet"))
 
 
 @pytest.mark.parametrize(

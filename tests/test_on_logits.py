@@ -122,6 +122,14 @@ def test_rates_and_areas():
     entropy = -np.log(softmax(LOGITS)[range(4), LABELS]).mean()
     for name in (SPARSE, "crossentropy", "ce"):
         assert measured(name, LABELS, loss="auto") == pytest.approx(entropy, rel=1e-5)
+    focal = measured("ce", SHARES, loss="categorical_focal_crossentropy")
+    assert focal == pytest.approx(entropy, rel=1e-5)
+
+
+def test_a_loss_that_does_not_say_which_cross_entropy():
+    with pytest.raises(ValueError, match="which cross-entropy") as error:
+        metrics_on_logits("ce", loss_on_logits("mse"))
+    assert SPARSE in one_line(error)
 
 
 @pytest.mark.parametrize(
@@ -149,6 +157,8 @@ def test_metrics_that_are_right_stay():
         keras.metrics.Precision(thresholds=0.0),
         keras.metrics.BinaryAccuracy(threshold=0.0),
         keras.metrics.F1Score(),
+        # The best of an image, whatever their logits.
+        keras.metrics.Recall(top_k=2),
         keras.metrics.SparseTopKCategoricalAccuracy(3),
     ]
     assert metrics_on_logits(right, loss_on_logits("auto")) == right

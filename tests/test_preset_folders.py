@@ -340,3 +340,7 @@ def test_a_recipe_keeps_what_a_folder_has_frozen(folder, tmp_path):
     assert PresetRecipe(**told).starting_model(source).frozen == ("embedding", "norms")
     thawed = PresetRecipe(**told, frozen=("head",)).starting_model(source)
     assert thawed.frozen == ("head",)
+    thawed.save(tmp_path / "model.keras")
+    told |= {"checkpoint": tmp_path / "model.keras", "seed": 7}
+    # Its noise is that of this run, not of the one before.
+    assert PresetRecipe(**told).starting_model(source).seed == 7

@@ -14,7 +14,8 @@ pytest.importorskip("tyro")
 
 import systems_tables
 from study_rows import Rows
-from systems import Systems, main
+from systems import Systems, made, main
+from systems_method import Method
 from systems_methods import COPIES, GROUPS, METHODS, members
 from systems_tables import FRESH_GROUPS, ORDER, SystemRow, markdown
 
@@ -221,3 +222,13 @@ def test_the_front_page_says_what_the_runs_say(study):
     for name in ON_FRONT[study]:
         mine = [row.accuracies[-1] for row in rows if row.variant == name]
         assert f"{statistics.mean(mine):.3f}" in FRONT, name
+
+
+def test_what_is_drawn_of_a_source_follows_the_seed_of_the_run(tmp_path):
+    model = source()
+    model.seed = None
+    model.save(tmp_path / "source.keras")
+    method = Method("prune", lambda model: model)
+    systems = Systems(data="digits", output=tmp_path)
+    for seed in (0, 1):
+        assert made(systems, method, tmp_path / "source.keras", None, seed).seed == seed

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import keras
 import numpy as np
 import pytest
 from conftest import numpy, one_line, shake, tiny_config, tiny_images
@@ -93,6 +94,12 @@ def test_what_timm_cannot_express(fields, word, tmp_path):
         widenet_keras.to_timm(vit(**fields), tmp_path / "out.safetensors")
     assert "timm" in one_line(error)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_is_no_model_of_this_package(tmp_path):
+    with pytest.raises(ValueError, match="to_timm: ") as error:
+        widenet_keras.to_timm(keras.Sequential(), tmp_path / "out.safetensors")
+    one_line(error)
 
 
 def test_nothing_of_others_is_replaced(tmp_path):

@@ -58,6 +58,9 @@ def adapted(
     check_plain("adapted", model)
     model = _without_ring(model, fields)
     if class_names is not None:
+        # A text is refused with the others that are no names.
+        one_text = isinstance(class_names, str)
+        class_names = class_names if one_text else tuple(class_names)
         fields.setdefault("num_classes", len(class_names))
     config = model.config.replace(**fields)
     fresh_head = config.num_classes != model.config.num_classes

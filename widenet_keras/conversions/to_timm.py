@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from widenet_keras.conversions.remade import check_model
 from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.layers.sharing import PART_PLANS
 from widenet_keras.models.weights import check_kernels, check_plain, weights_by_path
@@ -68,6 +69,7 @@ def to_timm(model: WideNet, path: str | os.PathLike) -> tuple[Path, Path]:
 
 def _check(model):
     """Raises `ValueError` for what timm cannot express."""
+    check_model("to_timm", model)
     check_plain("to_timm", model)
     check_kernels("to_timm", model)
     config = model.config

@@ -184,6 +184,8 @@ def _samples(model, images, options):
     if images is None:
         shape = (_SAMPLES, *model.config.image_shape)
         images = np.random.default_rng(0).uniform(-1, 1, shape)
+    if not len(images):
+        raise ValueError("export: images has none; give one at least, or leave it out.")
     images = as_floats(images)
     return images if options.input == "float" else scale_pixels(whole_pixels(images))
 

@@ -108,9 +108,6 @@ class MixtureOfExperts(keras.layers.Layer):
             "activation": activation,
             "output_activation": output_activation,
             "dropout": dropout,
-            "balance_loss_weight": balance_loss_weight,
-            "router_z_loss_weight": router_z_loss_weight,
-            "add_losses": add_losses,
             "seed": seed,
         }
 
@@ -139,6 +136,12 @@ class MixtureOfExperts(keras.layers.Layer):
         """
         if tokens.shape[0] == 0:
             return tokens
+        if tokens.shape[1] is None:
+            raise ValueError(
+                f"MixtureOfExperts: the tokens have shape {tuple(tokens.shape)} in a "
+                "graph of TensorFlow, which must know how many there are; give "
+                "keras.Input((tokens, width)), or pad to one length."
+            )
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
         mixed, record = self.routed_experts(tokens, draws=draws, training=training)
         if training and self.add_losses:
@@ -154,7 +157,9 @@ class MixtureOfExperts(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return {**super().get_config(), **self._arguments}
+        now = ("balance_loss_weight", "router_z_loss_weight", "add_losses")
+        now = {name: getattr(self, name) for name in now}
+        return {**super().get_config(), **self._arguments, **now}
 
 
 def routed_experts(

@@ -30,7 +30,9 @@ def describe(model: keras.Model) -> str:
         blocks += f" of {c.paths} paths"
     if c.ring_size is not None:
         blocks = "a ring"
-    experts = f"{c.num_experts} experts of {c.expert_dim}, {c.top_k} per token"
+    sizes = sorted({c.sizes_of_steps[step].hidden for step in c.routed_steps})
+    sizes = " to ".join(map(str, dict.fromkeys((*sizes[:1], *sizes[-1:]))))
+    experts = f"{c.num_experts} experts of {sizes}, {c.top_k} per token"
     lines = [
         f"{model.name}: {c.steps} steps over {blocks} (sharing {c.sharing}), width "
         f"{c.width}, {c.tokens} tokens of {c.image_size}-pixel "

@@ -152,7 +152,10 @@ class PresetRecipe(Recipe):
         fields = parse_fields(self.fields, settled=("num_classes",))
         fields["num_classes"] = data.num_classes
         if self.checkpoint:
-            model = named_classifier(self.checkpoint).adapted(
+            given = named_classifier(self.checkpoint)
+            # The noise of this run is its own.
+            given.seed = self.seed
+            model = given.adapted(
                 dtype=self.precision,
                 class_names=data.class_names if data.named else None,
                 frozen=self.frozen or None,

@@ -239,7 +239,8 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
     def _checked_validation(self, validation):
         """Returns validation data after the same checks."""
         if not isinstance(validation, tuple | list):
-            return self._checked(validation, None)[0]
+            data, labels = self._checked(validation, None)
+            return data if labels is None else (data, labels)
         images, labels, weights = keras.utils.unpack_x_y_sample_weight(
             tuple(validation)
         )

@@ -167,7 +167,10 @@ def _metric(metric):
         option = "thresholds" if kind in _RATES else "threshold"
         if named and kind in (*_RATES, *_CUT):
             return kind(**{option: 0.0})
-        _check_cut(kind.__name__, option, made.get_config()[option], kind in _RATES)
+        settings = made.get_config()
+        # The best k of an image have no threshold of their own.
+        has_default = kind in _RATES and settings.get("top_k") is None
+        _check_cut(kind.__name__, option, settings[option], has_default)
     return made
 
 
@@ -214,9 +217,16 @@ def _accuracy_for(loss, name="accuracy"):
 
 
 def _crossentropy_for(loss, name):
-    kinds = {
-        SPARSE: keras.metrics.SparseCategoricalCrossentropy,
-        keras.losses.CategoricalCrossentropy: keras.metrics.CategoricalCrossentropy,
-    }
-    kind = kinds.get(type(loss), keras.metrics.BinaryCrossentropy)
+    """Returns the cross-entropy for the kind of labels that `loss` takes."""
+    if isinstance(loss, SPARSE):
+        kind = keras.metrics.SparseCategoricalCrossentropy
+    elif isinstance(loss, SHARES):
+        kind = keras.metrics.CategoricalCrossentropy
+    elif isinstance(loss, BINARY):
+        kind = keras.metrics.BinaryCrossentropy
+    else:
+        raise ValueError(
+            f"metrics: {name!r} does not say which cross-entropy, and the loss does "
+            f"not either; give one of {', '.join(_METRICS)}."
+        )
     return kind(name=name, from_logits=True)

@@ -18,6 +18,7 @@ class FollowsTrainable:
         variables = self.trainable_variables
         if trains:
             check_trains(self)
+            _check_precision(self.optimizer, variables)
         now = tuple(map(id, variables))
         if now != self._traced:
             # They were traced for the other weights.
@@ -66,3 +67,20 @@ def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
         for variable, average in zip(variables, averages, strict=True):
             if average.path not in kept:
                 average.assign(variable)
+
+
+def _check_precision(optimizer, variables):
+    """Raises `ValueError` for moments in 16 bits, in which they hardly move.
+
+    They have the dtype of the weights, and 1 - beta_2 is less than what that resolves.
+    """
+    # What scales losses is an optimizer around another one.
+    plain = getattr(optimizer, "inner_optimizer", optimizer)
+    half = [each for each in variables if each.dtype in ("float16", "bfloat16")]
+    if half and hasattr(plain, "beta_2"):
+        dtype = half[0].dtype
+        raise ValueError(
+            f"{type(plain).__name__} keeps moments in the dtype of the weights, and "
+            f"{half[0].path} is {dtype}, in which beta_2={plain.beta_2} is 1; train "
+            f"model.adapted(dtype='mixed_{dtype}'), whose weights are float32."
+        )

@@ -83,7 +83,7 @@ def softmax(logits):
 
 def normalized(x, gamma, beta, epsilon):
     """Normalises the last axis in float32; returns the dtype of `x`."""
-    if x.dtype == torch.float32:
+    if x.dtype == gamma.dtype == torch.float32:
         return F.layer_norm(x, gamma.shape, gamma, beta, epsilon)
     normal = F.layer_norm(x.float(), gamma.shape, gamma.float(), beta.float(), epsilon)
     return normal.to(x.dtype)

@@ -35,7 +35,8 @@ def copies(side, bank, shared):
 def one_of_each(w, piece, parts, draws):
     """Returns weights of a step in which every bank is one of its copies.
 
-    In training it is drawn for the step and the whole batch, at inference the mean
+    In training it is drawn for the step and the whole batch (on TensorFlow and torch
+    for what a replica has of it), at inference the mean
     ("AdaMix", arXiv 2205.12410, sections 3.2 and 3.3).
 
     Args:

@@ -22,8 +22,9 @@ class Bottleneck(Piece):
 
     Sources: "Parameter-Efficient Transfer Learning for NLP" (arXiv 1902.00751); for
     banks "AdaMix" (arXiv 2205.12410): in training each step draws one copy for the
-    whole batch, those of down and up apart; inference takes the mean of the bank, which
-    is what `widenet_keras.merge` leaves of it.
+    whole batch (on TensorFlow and torch of each replica), those of down and up apart;
+    inference takes the mean of the bank, which is what `widenet_keras.merge` leaves of
+    it.
 
     Args:
         rank: r, width of the bottleneck.

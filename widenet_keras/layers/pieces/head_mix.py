@@ -56,7 +56,7 @@ class HeadMix(Piece):
             # One of its own for each: an initializer draws the same again.
             return keras.initializers.TruncatedNormal(stddev=0.02)
 
-        # So few numbers, which every logit is made with, are rounded nowhere.
+        # So few numbers, which every logit is made with, are stored as they are.
         return {
             name: Weight((sizes.heads, sizes.heads), start(), False, exact=True)
             for name in ("logits", "probabilities")

@@ -21,8 +21,8 @@ class SlotsOrAll(Engine):
     Where sizes must be static and nothing may be dropped, there would have to be room
     for every token at every expert. A router that was trained to balance hardly ever
     needs it: places of the whole batch are shared, and only where an expert wants
-    more than there are do all experts compute all tokens. With a capacity it is
-    "slots".
+    more than there are do all experts compute all tokens, and so they do in a graph of
+    TensorFlow that does not know the size of the batch. With a capacity it is "slots".
     """
 
     def __init__(self, demand):
@@ -34,6 +34,9 @@ class SlotsOrAll(Engine):
         self.all = AllExperts(demand)
         self.kept = self.all.kept
         groups, choices, tokens, experts = demand.mask.shape
+        self.rooms = []
+        if groups is None or tokens is None:
+            return
         self.count = ops.sum(demand.mask, axis=(1, 2))  # (G, E)
         fair = choices * groups * tokens / experts
         rooms = {min(groups * tokens, math.ceil(room * fair)) for room in ROOMS}
@@ -43,6 +46,8 @@ class SlotsOrAll(Engine):
         """Returns the gated sum of each token's kept choices, (G * N, D)."""
         if self.all is None:
             return self.slots.mix(compute)
+        if not self.rooms:
+            return self.all.mix(compute)
         busiest = ops.max(ops.sum(self.count, axis=0))
         too_small = [ops.cast(busiest > room, "int32") for room in self.rooms]
         ways = [functools.partial(self._with, room) for room in self.rooms]
