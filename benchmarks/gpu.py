@@ -163,8 +163,10 @@ def plain(arguments):
     import widenet_keras
 
     config = widenet_keras.preset_config(arguments.presets[0])
-    dense = {"sharing": "none", "unique_blocks": None, "moe_blocks": "none"}
-    config = config.replace(**dense, representation=False)
+    # Of the preset it has the sizes alone.
+    sizes = ("image_size", "channels", "patch_size", "width", "steps", "heads")
+    sizes = {name: getattr(config, name) for name in (*sizes, "mlp_dim")}
+    config = widenet_keras.preset_config("vit_b16", **sizes, representation=False)
     flops = widenet_keras.forward_flops(config)
     cases = plain_torch if timed.BACKEND == "torch" else plain_jax
     for name, (inference, training) in cases(arguments, config):

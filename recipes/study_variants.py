@@ -37,15 +37,16 @@ MAIN = {
     "deeper": "#2f6fb5",
     "shared_norms": "#2f6fb5",
 }
-# What to compare seed by seed: in the paper the first is the more accurate one, against
-# ViT and ViT-MoE where it is deeper and wider than they are (WideNet-L and -H).
+# What to compare seed by seed. First the claims of the paper, in which the first is the
+# more accurate one, against ViT and ViT-MoE where it is deeper and wider than they are
+# (WideNet-L and -H).
 PAIRS = [
     ("widenet", "vit"),
     ("widenet", "vit_moe"),
     ("deeper", "vit"),
     ("deeper", "vit_moe"),
     ("widenet", "shared_norms"),
-    # One thing at a time: how the tokens are pooled, experts, sharing, their number.
+    # What else was varied: pooling, all but pooling, experts, sharing, their number.
     ("vit_mean_pooling", "vit"),
     ("widenet", "vit_mean_pooling"),
     ("widenet", "one_dense_expert"),

@@ -165,7 +165,9 @@ def test_the_version(capsys):
     import widenet_keras
 
     main(["--version"])
-    assert capsys.readouterr().out == f"widenet_keras {widenet_keras.__version__}\n"
+    main(["--backend", "jax", "--version"])
+    line = f"widenet_keras {widenet_keras.__version__}\n"
+    assert capsys.readouterr().out == 2 * line
 
 
 @pytest.mark.parametrize(

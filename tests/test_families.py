@@ -14,6 +14,7 @@ from widenet_keras.conversions import google
 from widenet_keras.conversions.architectures import heads_by_name
 from widenet_keras.conversions.folding import halves, thirds
 from widenet_keras.conversions.found import found_in
+from widenet_keras.conversions.preprocessing_of import by_transformers, prepared
 from widenet_keras.conversions.sizes import usual_heads
 from widenet_keras.conversions.tensors import Tensors
 
@@ -481,6 +482,49 @@ def test_transformers_vit(new):
     assert found.unknown == ()
     assert found.preprocessing["crop_mode"] == "squash"
     assert found.preprocessing["interpolation"] == "bilinear"
+
+
+def test_transformers_sizes_that_patches_do_not_fill():
+    config = {"model_type": "vit", "num_attention_heads": H, "hidden_size": D}
+    exact = found_in(hf_arrays(True, "vit."), {"config.json": config}, "a folder")
+    size, patch = exact.fields["image_size"], exact.fields["patch_size"]
+    config |= {"image_size": [size + 1, size + 1], "patch_size": [patch, patch]}
+    found = found_in(hf_arrays(True, "vit."), {"config.json": config}, "a folder")
+    assert found.fields == exact.fields
+    [phrase] = set(found.unknown) - set(exact.unknown)
+    assert f"takes {size + 1} pixels and leaves out the last 1" in phrase
+    config["image_size"] = size + patch
+    with pytest.raises(ValueError, match="does not fit the tensors") as error:
+        found_in(hf_arrays(True, "vit."), {"config.json": config}, "a folder")
+    one_line(error)
+
+
+def test_transformers_pooler_without_a_form():
+    arrays = hf_arrays()
+    add_linear(arrays, "pooler.dense", D, D)
+    config = {"model_type": "vit", "num_attention_heads": H, "hidden_size": D}
+    phrase = "features in front of its pooler, which has no form here"
+    assert phrase not in found_in(arrays, {"config.json": config}, "a folder").unknown
+    config["pooler_act"] = "gelu"
+    assert phrase in found_in(arrays, {"config.json": config}, "a folder").unknown
+
+
+@pytest.mark.parametrize(
+    ("said", "phrase"),
+    [
+        (
+            {"size": {"longest_edge": 8}},
+            "no size by longest_edge, but that of its kind",
+        ),
+        ({"do_resize": False, "size": {"height": 8, "width": 8}}, "are resized"),
+    ],
+)
+def test_transformers_images_without_a_form(said, phrase):
+    defaults = prepared(crop_mode="center", crop_pct=0.5)
+    found = by_transformers(said, defaults, False)
+    assert [each for each in found.unknown if phrase in each]
+    whole = "longest_edge" not in said["size"]
+    assert found.geometry["crop_pct"] == (1.0 if whole else 0.5)
 
 
 def test_transformers_pooler():

@@ -278,6 +278,8 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     names += ["checkpoints/best.keras"]
     for name in names:
         assert (output / name).stat().st_size > 0
+    classes = sorted(each.name for each in (folders / "train").iterdir())
+    assert (output / "labels.txt").read_text().split() == classes
     metrics = json.loads((output / "metrics.json").read_text())
     assert f"test accuracy {metrics['accuracy']:.4f} on 12 images" in printed
     assert "its logits differ by at most 0.0e+00" in printed
@@ -291,7 +293,8 @@ def test_it_runs_from_top_to_bottom_and_again(tmp_path, folders):
     before = [(output / name).read_bytes() for name in kept]
     (output / "model.tflite").unlink()
     printed = run(script, **changed)
-    assert "epoch " not in printed
+    assert "going on after epoch 2 of 2" in printed
+    assert "epoch 2/2" not in printed
     assert [(output / name).read_bytes() for name in kept] == before
     assert json.loads((output / "metrics.json").read_text()) == metrics
     assert (output / "model.tflite").exists()

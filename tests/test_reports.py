@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import os
 import re
 import zlib
 from pathlib import Path
@@ -202,23 +201,24 @@ def test_a_run_that_has_not_ended(tmp_path, run):
     assert content["evaluation"] is None
 
 
-def test_a_run_that_ended_and_was_given_more_epochs(tmp_path, run):
-    last, best = (run / "checkpoints" / f"{name}.keras" for name in ("last", "best"))
-    last.parent.mkdir()
+def test_a_run_that_ended_and_was_given_more_epochs(tmp_path):
+    model = tiny_model("vit", steps=1)
+    model.compile("adam")
+    first = Run(tmp_path / "run", {"epochs": 2})
+    first.restore(model, 2, 1)
+    first.finish(model, {"accuracy": 0.5})
+    folder = first.folder
+    assert read_run(folder).finished
+    best = folder / "checkpoints" / "best.keras"
+    best.parent.mkdir(exist_ok=True)
     best.write_bytes(b"best")
-    last.write_bytes(b"last")
-    # Later than the model, as in a copy of the folder; but all its epochs are there.
-    os.utime(run / "model.keras", (1, 1))
-    found = read_run(run)
-    assert found.finished
-    assert model_file_of(run, found) == run / "model.keras"
-    settings = json.loads((run / "settings.json").read_text())
-    (run / "settings.json").write_text(json.dumps(settings | {"epochs": 3}))
-    found = read_run(run)
+    Run(folder, {"epochs": 3}).restore(model, 3, 1)
+    found = read_run(folder)
     assert (found.finished, found.metrics) == (False, {})
-    assert model_file_of(run, found) == best
-    os.utime(last, (0, 0))
-    assert read_run(run).finished
+    assert model_file_of(folder, found) == best
+    # The model of the shorter run is there until that of the longer one.
+    best.unlink()
+    assert model_file_of(folder, found) == folder / "model.keras"
 
 
 def test_damaged_tables_are_left_out_with_a_note(tmp_path, run):
@@ -339,6 +339,7 @@ def test_the_command_on_runs(tmp_path, run, capsys):
     page = tmp_path / "report.html"
     command = ["report", str(run), "--output", str(page)]
     (run / "model.keras").unlink()
+    (run / "metrics.json").unlink()
     with pytest.raises(SystemExit):
         main(command)
     assert "after its first epoch" in capsys.readouterr().err
@@ -372,12 +373,8 @@ def test_wrong_words(words, said, capsys):
 def test_the_command_writes_over_nothing_that_it_reads(tmp_path, capsys):
     model, page = tmp_path / "model.keras", tmp_path / "page.html"
     model.write_bytes(DIGITS.read_bytes())
-    wrong = {
-        "is read itself; give another path with --output": ["--output", str(model)],
-        "is read itself; give another path with --card": ["--card", str(model)],
-        "--output and --card are both": ["--card", str(page)],
-    }
-    for said, words in wrong.items():
+    for words in (["--output", str(model)], ["--card", str(model)]):
+        said = f"{model} must end in {'.md' if '--card' in words else '.html'}"
         words = ["report", str(model), "--output", str(page), *words]
         stopped(capsys, words, 1, said)
     assert model.read_bytes() == DIGITS.read_bytes()

@@ -219,6 +219,15 @@ def test_a_preset_of_kerashub(tmp_path):
             )
 
 
+def test_what_is_beside_and_of_nobody_is_not_read(arrays, tmp_path):
+    np.savez(tmp_path / "vit.npz", **arrays)
+    (tmp_path / "metadata.json").write_text("[1")
+    assert not read_weights(tmp_path / "vit.npz").companions
+    with pytest.raises(ValueError, match="revision='v2' is of one") as error:
+        read_weights(tmp_path / "vit.npz", revision="v2")
+    one_line(error)
+
+
 def test_which_file_of_a_folder(arrays, tmp_path):
     refused(tmp_path, "has no file of weights")
     npz(tmp_path / "b.npz", arrays)

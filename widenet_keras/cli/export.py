@@ -55,7 +55,8 @@ class Export:
     class. If not given: 0.995 (float16), 0.99 (dynamic_int8) or 0.95 (int8), less
     what so few images may differ by chance."""
     samples: int = 256
-    """How many of the images to compare on at most, of all classes."""
+    """How many of the images to compare on at most, evenly spaced where they can be
+    picked."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
     max_memory: str = "2G"

@@ -50,13 +50,13 @@ def main(arguments=None):
 
 
 def _main(arguments):
+    backend, arguments = _leading_backend(arguments)
     if arguments[:1] == ["--version"]:
         print(f"widenet_keras {__version__}")
         return
     if arguments[:1] in (["-h"], ["--help"]):
         print(_help())
         return
-    backend, arguments = _leading_backend(arguments)
     if not arguments:
         stop("widenet", _USAGE, USAGE)
     name, *rest = arguments

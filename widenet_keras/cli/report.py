@@ -11,7 +11,6 @@ from widenet_keras.cli.checks import (
     check_data,
     check_exists,
     check_memory_flag,
-    check_not_read,
 )
 from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable
@@ -60,6 +59,13 @@ class Report:
         check_memory_flag("report", self.max_memory)
         check_exists(self.model, "the folder of a run, or the path of a .keras file")
         check_data(self.data, self.split)
+        for flag, path, suffix in (
+            ("--output", self.output, ".html"),
+            ("--card", self.card, ".md"),
+        ):
+            # What else there is, such as the tables of a run, is not written over.
+            if path is not None and path.suffix != suffix:
+                raise ValueError(f"{flag} {path} must end in {suffix}.")
 
     def run(self):
         """Evaluates, looks and writes."""
@@ -72,13 +78,8 @@ class Report:
         if self.model.is_dir():
             run = read_run(self.model)
             file = model_file_of(self.model, run)
-        if self.card is not None and self.card.resolve() == self.output.resolve():
-            raise ValueError(
-                f"--output and --card are both {self.card}; give each a path."
-            )
-        for path, flag in ((self.output, "--output"), (self.card, "--card")):
+        for path in (self.output, self.card):
             if path is not None:
-                check_not_read(path, [file], flag)
                 check_file(path)
         model = named_classifier(file, memory_of(self.max_memory))
         for note in run.notes if run else ():

@@ -90,8 +90,9 @@ def found_in(
     tensors.check_all_used(ignored)
     table, registers, side = sizes.embedded(parts, origin)
     known = sizes.fields_of(parts, side, len(registers))
+    said, left_out = sizes.sizes_told(told.sizes, known)
     sizes.check_sizes(
-        told.sizes, known, f"{origin}: its config", "give both files of one model."
+        said, known, f"{origin}: its config", "give both files of one model."
     )
     user = dict(fields)
     images = {
@@ -115,7 +116,7 @@ def found_in(
             f"activation; give activation=, one of {', '.join(ACTIVATIONS)}."
         )
     parts = parts._replace(patch=folding.pixels_folded(parts.patch, **images))
-    class_names, unknown = told.class_names, (*assumed, *told.unknown)
+    class_names, unknown = told.class_names, (*assumed, *told.unknown, *left_out)
     if class_names is not None and len(class_names) != known["num_classes"]:
         phrase = f"{len(class_names)} class names for {known['num_classes']} classes"
         class_names, unknown = None, (*unknown, phrase)

@@ -102,6 +102,10 @@ def told(parts: Parts, family: str, companions: dict, origin: str) -> Told:
         named = vision.get("hidden_act")
         activation = _ACTIVATIONS.get(named) if named else kind.activation
         epsilon = vision.get("layer_norm_eps", kind.epsilon)
+        pooler = {vision.get("pooler_output_size"), vision.get("pooler_act")}
+        usual = {None, "tanh", vision.get("hidden_size")}
+        if not pooler <= usual and parts.logits is parts.representation is None:
+            unknown.append("features in front of its pooler, which has no form here")
     else:
         vision, epsilon = {}, kind.epsilon
         # Ports of OpenCLIP have the same names and another activation.

@@ -12,6 +12,7 @@ CLIP = (
     (0.26862954, 0.26130258, 0.27577711),
 )
 # Numbers that Pillow gives to its filters.
+_SIDES = {"shortest_edge", "height", "width"}
 _PILLOW = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box"}
 
 
@@ -113,7 +114,12 @@ def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepare
     scale = 1.0 if abs(255 * factor - 1) < 1e-9 else 255 * factor
     mean = tuple(each / scale for each in mean)
     std = tuple(each / scale for each in std)
-    size, crop = config.get("size"), config.get("crop_size")
+    size, crop, unknown = config.get("size"), config.get("crop_size"), ()
+    if isinstance(size, dict) and not size.keys() & _SIDES:
+        unknown += (f"no size by {' and '.join(map(str, size))}, but that of its kind",)
+        size = None
+    if config.get("do_resize") is False:
+        unknown += ("that images are resized, which its library leaves to its user",)
     short = _side(size, "shortest_edge")
     squashed = short is None and (isinstance(size, dict) or squashes)
     before = short or _side(size, "height") or _side(size, "width")
@@ -132,6 +138,7 @@ def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepare
         interpolation=defaults.geometry["interpolation"]
         if resample is None
         else _PILLOW.get(resample, resample),
+        unknown=unknown,
     )
 
 

@@ -131,6 +131,31 @@ def fields_of(parts: Parts, side: int, registers: int) -> dict:
     }
 
 
+def sizes_told(said: dict, fields: dict) -> tuple[dict, tuple[str, ...]]:
+    """Returns sizes of a config as the tensors can have them, and phrases on the rest.
+
+    A pair of equal numbers is one. Patches leave out what is left of an image that is
+    no multiple of them, such as 6 of 384 pixels in patches of 14.
+
+    Args:
+        said: Dict of fields, as a config has them.
+        fields: What the tensors tell.
+    """
+    told, phrases = {}, ()
+    for name, value in said.items():
+        if isinstance(value, list | tuple) and value and value.count(value[0]) == 2:
+            value = value[0]
+        told[name] = value
+    size, patch = told.get("image_size"), fields["patch_size"]
+    if isinstance(size, int) and size - size % patch == fields["image_size"] != size:
+        told["image_size"] = fields["image_size"]
+        phrases = (
+            f"image_size {fields['image_size']}, where its library takes {size} pixels "
+            f"and leaves out the last {size % patch}",
+        )
+    return told, phrases
+
+
 def check_sizes(said: dict, fields: dict, who: str, what_to_do: str) -> None:
     """Raises `ValueError` if something says a field that the tensors do not have.
 

@@ -160,7 +160,7 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     return Told(
         family=family,
         activation=_ACTIVATIONS[act]
-        if act and not gated
+        if act
         else architectures.activation_of(name, gated),
         norm_epsilon=epsilon,
         mean=prepared.mean,

@@ -87,6 +87,11 @@ def read_weights(
         folder, name, assumed = found
         companions, origin = companions_in(folder), printable(source)
     else:
+        if revision is not None:
+            raise ValueError(
+                f"{printable(source)} is no repository of the hub, and revision="
+                f"{revision!r} is of one; leave it out, or give hub:owner/name."
+            )
         folder, name = _place(source)
         companions, origin = companions_in(folder), printable(folder / name)
         assumed = _whose(companions, folder, name)

@@ -13,9 +13,7 @@ COMPANIONS = (
     "preprocessor_config.json",
     "processor_config.json",
     "open_clip_config.json",
-    "metadata.json",
     "task.json",
-    "preprocessor.json",
     "image_converter.json",
 )
 INDEXES = (

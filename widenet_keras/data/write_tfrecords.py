@@ -6,7 +6,7 @@ from pathlib import Path
 
 from widenet_keras.data.requirements import require_tensorflow
 from widenet_keras.data.sources.class_folders import open_folders
-from widenet_keras.data.sources.tfrecords import FACTS, read_facts
+from widenet_keras.data.sources.tfrecords import FACTS, SHARD, read_facts
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.files import check_folder, replaced_when_done
 from widenet_keras.utils.locks import in_turn
@@ -56,23 +56,17 @@ def write_tfrecords(
     output, counts = Path(output).expanduser(), {}
     check_folder(output)
     classes = list(source.class_names)
-    known = read_facts(str(output), remote=False)
-    if known.get("classes", classes) != classes:
-        raise ValueError(
-            f"{output} has shards of {len(known['classes'])} classes that are not the "
-            f"{len(classes)} of {folder}; give another folder, or both splits the same "
-            "class folders."
-        )
-    kept = (each.name for each in output.glob(f"{split}-?????-of-?????"))
-    others = sorted(name for name in kept if not name.endswith(f"-of-{shards:05d}"))
-    if others:
+    _records_of(output, classes, folder)
+    names = [f"{split}-{index:05d}-of-{shards:05d}" for index in range(shards)]
+    there = filter(SHARD.fullmatch, os.listdir(output))
+    of_split = {name for name in there if name.startswith(f"{split}-")}
+    if others := sorted(of_split - set(names)):
         raise ValueError(
             f"{output} has shards of another set, such as {others[0]}; remove these "
             f"{len(others)}, or give another folder."
         )
     progress = Progress(f"writing {split} shards to {output}", source.count)
-    for index, rows in enumerate(np.array_split(order, shards)):
-        name = f"{split}-{index:05d}-of-{shards:05d}"
+    for name, rows in zip(names, np.array_split(order, shards), strict=True):
         with (
             replaced_when_done(output / name) as path,
             tf.io.TFRecordWriter(str(path)) as writer,
@@ -83,11 +77,27 @@ def write_tfrecords(
         counts[name] = len(rows)
     # Another process may write another split, and have ended meanwhile.
     with in_turn(output):
-        known = read_facts(str(output), remote=False)
-        facts = {"classes": classes, "records": {**known.get("records", {}), **counts}}
+        records = _records_of(output, classes, folder)
+        facts = {"classes": classes, "records": {**records, **counts}}
         with replaced_when_done(output / FACTS) as fresh:
             fresh.write_text(json.dumps(facts) + "\n")
     return source.count
+
+
+def _records_of(output, classes, folder):
+    """Returns the records of each shard that is there, which must be of these classes.
+
+    Raises:
+        ValueError: If they are of others.
+    """
+    known = read_facts(str(output), remote=False)
+    if known.get("classes", classes) != classes:
+        raise ValueError(
+            f"{output} has shards of {len(known['classes'])} classes that are not the "
+            f"{len(classes)} of {folder}; give another folder, or both splits the same "
+            "class folders."
+        )
+    return known.get("records", {})
 
 
 def _example(tf, source, row):

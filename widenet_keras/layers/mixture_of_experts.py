@@ -121,6 +121,12 @@ class MixtureOfExperts(keras.layers.Layer):
                 "tokens, width) of a known width; reshape them, for instance by "
                 "keras.ops.reshape(tokens, (batch, -1, width))."
             )
+        if shape[1] is None and not isinstance(tokens, keras.KerasTensor):
+            raise ValueError(
+                f"MixtureOfExperts: the tokens have shape {shape} in a graph of "
+                "TensorFlow, which must know how many there are; give "
+                "keras.Input((tokens, width)), or pad to one length."
+            )
         return super().__call__(tokens, *args, **kwargs)
 
     def build(self, tokens_shape: Shape) -> None:
@@ -136,12 +142,6 @@ class MixtureOfExperts(keras.layers.Layer):
         """
         if tokens.shape[0] == 0:
             return tokens
-        if tokens.shape[1] is None:
-            raise ValueError(
-                f"MixtureOfExperts: the tokens have shape {tuple(tokens.shape)} in a "
-                "graph of TensorFlow, which must know how many there are; give "
-                "keras.Input((tokens, width)), or pad to one length."
-            )
         draws = RandomDraws.begin(self.seed_generator) if training else SILENT
         mixed, record = self.routed_experts(tokens, draws=draws, training=training)
         if training and self.add_losses:

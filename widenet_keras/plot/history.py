@@ -22,9 +22,9 @@ def plot_history(
         history: The `history` dict of what `model.fit` returns. A column may have NaN
             for epochs without a value instead of leaving them out.
         path: Where to write a PNG; None writes none.
-        validation_freq: Epochs from one validation to the next, as `fit` was told;
-            None takes it from the number of values, which is right where it divides
-            the number of epochs.
+        validation_freq: Epochs from one validation to the next, or a list of the
+            epochs that end in one, as `fit` was told; None takes it from the number of
+            values, which is right where it divides the number of epochs.
 
     Returns:
         The matplotlib figure.
@@ -61,8 +61,8 @@ def plot_history(
             axis.plot(epochs[taken], values[taken], color=color, label=name)
         axis.set_title(title)
         axis.set_xlabel("epoch")
-        # No epoch 1.5, also where there are two.
-        axis.xaxis.get_major_locator().set_params(integer=True)
+        # No epoch 1.5, also where there are one or two.
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axis.legend(fontsize=8)
         axis.grid(alpha=0.3)
     return written(figure, path)

@@ -13,7 +13,7 @@ from widenet_keras.utils.json_files import read_json
 from widenet_keras.utils.tables import read_numbers
 
 _MODEL, _BEST = Path("model.keras"), Path("checkpoints", "best.keras")
-_LAST = Path("checkpoints", "last.keras")
+_METRICS = Path("metrics.json")
 _UNREAD = "the report leaves it out"
 
 
@@ -28,7 +28,7 @@ class RunRecord:
         epochs: The epochs behind it, a list.
         history: Columns of its table of epochs, a dict of lists.
         loads: (epochs, steps, loads), as `loads_of` returns them, or None.
-        finished: Whether it has ended, and has not gone on since.
+        finished: Whether it has ended, and was not given more epochs since.
         notes: What could not be read, a line each.
     """
 
@@ -66,30 +66,17 @@ def read_run(folder) -> RunRecord:
     table = folder / "history.csv"
     rows = read(lambda: read_numbers(table, whole=("epoch",)), [])
     load_rows = read(lambda: read_load_table(folder / LOAD_TABLE), [])
-    settings = json_of("settings.json")
-    finished = (folder / _MODEL).exists() and not _went_on(folder, settings, rows)
     return RunRecord(
         name=folder.resolve().name,
-        settings=settings,
-        metrics=json_of("metrics.json") if finished else {},
+        settings=json_of("settings.json"),
+        metrics=json_of(_METRICS),
         epochs=[int(row["epoch"]) for row in rows],
         history=history_of(rows),
         loads=loads_of(load_rows) if load_rows else None,
-        finished=finished,
+        # The last of a run, without which it goes on.
+        finished=(folder / _METRICS).exists(),
         notes=tuple(notes),
     )
-
-
-def _went_on(folder, settings, rows):
-    """Whether a run with a model of its end was given more epochs and is in them.
-
-    Times alone would not do: a copy of a folder has others.
-    """
-    asked, last = settings.get("epochs"), folder / _LAST
-    if not (isinstance(asked, int) and rows and last.exists()):
-        return False
-    later = last.stat().st_mtime_ns > (folder / _MODEL).stat().st_mtime_ns
-    return later and int(rows[-1]["epoch"]) < asked
 
 
 def model_file_of(folder, run: RunRecord) -> Path:

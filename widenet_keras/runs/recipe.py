@@ -27,6 +27,7 @@ from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.runs.run import Run
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.terms_options import NO_TERMS, Terms
+from widenet_keras.training.trainable_variables import check_precision
 from widenet_keras.utils.checks import check_integer
 
 # Of images of about 32 pixels, and of models that start from nothing on them.
@@ -69,7 +70,7 @@ class Recipe:
     """Fields of WideNetConfig to change, for example: steps 6 dropout 0."""
     frozen: tuple[str, ...] = ()
     """Parts that do not learn: embedding, core, norms, pieces, head; those of the
-    checkpoint if not given."""
+    checkpoint, or of the folder of a preset, if not given."""
     epochs: int
     """Passes over the data."""
     batch_size: int
@@ -222,6 +223,7 @@ def _train(recipe, distribution):
         loss=keras.losses.CategoricalCrossentropy(from_logits=True),
         terms=terms,
     )
+    check_precision(model.optimizer, model.trainable_variables)
     settings = {**recipe.settings(), **facts_of(data, test)}
     run = Run(recipe.output, settings, distribution)
     done = run.restore(model, epochs, batches)

@@ -137,6 +137,8 @@ class Run:
                 f"batch {done.batches} on the learning rate follows the schedule of "
                 f"{now} epochs"
             )
+            # They are of the other length; the model of its end stays until the next.
+            (self.folder / "metrics.json").unlink(missing_ok=True)
             write_json(self.folder / "settings.json", self.settings)
             self.settings_before = self.settings
         if done.epochs:

@@ -6,6 +6,9 @@ import keras
 
 from widenet_keras.models.frozen import check_trains
 
+# What is nearer to 1 is rounded to it.
+_RESOLVED = {"bfloat16": 2**-9, "float16": 2**-12}
+
 
 class FollowsTrainable:
     """Part of a classifier: what was frozen or unfrozen since it was compiled."""
@@ -18,7 +21,7 @@ class FollowsTrainable:
         variables = self.trainable_variables
         if trains:
             check_trains(self)
-            _check_precision(self.optimizer, variables)
+            check_precision(self.optimizer, variables)
         now = tuple(map(id, variables))
         if now != self._traced:
             # They were traced for the other weights.
@@ -69,18 +72,23 @@ def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
                 average.assign(variable)
 
 
-def _check_precision(optimizer, variables):
-    """Raises `ValueError` for moments in 16 bits, in which they hardly move.
+def check_precision(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
+    """Raises `ValueError` for second moments in a dtype in which they stand still.
 
-    They have the dtype of the weights, and 1 - beta_2 is less than what that resolves.
+    They have the dtype of the weights, and 1 - beta_2 may be less than that resolves.
+
+    Args:
+        optimizer: A Keras optimizer, or None.
+        variables: The trainable variables of its model.
     """
     # What scales losses is an optimizer around another one.
     plain = getattr(optimizer, "inner_optimizer", optimizer)
-    half = [each for each in variables if each.dtype in ("float16", "bfloat16")]
-    if half and hasattr(plain, "beta_2"):
-        dtype = half[0].dtype
-        raise ValueError(
-            f"{type(plain).__name__} keeps moments in the dtype of the weights, and "
-            f"{half[0].path} is {dtype}, in which beta_2={plain.beta_2} is 1; train "
-            f"model.adapted(dtype='mixed_{dtype}'), whose weights are float32."
-        )
+    beta_2 = getattr(plain, "beta_2", 0.0)
+    for variable in variables:
+        if 1 - beta_2 < _RESOLVED.get(variable.dtype, 0.0):
+            raise ValueError(
+                f"{type(plain).__name__} keeps moments in the dtype of the weights, "
+                f"and {variable.path} is {variable.dtype}, in which beta_2={beta_2} "
+                f"is 1; train in mixed_{variable.dtype}, whose weights are float32, by "
+                "adapted(dtype=...) or --precision of a recipe."
+            )
