@@ -11,6 +11,7 @@ from widenet_keras.cli.checks import (
     check_data,
     check_exists,
     check_memory_flag,
+    check_not_read,
 )
 from widenet_keras.utils.command_line import USAGE, stop
 from widenet_keras.utils.memory import memory_of
@@ -91,10 +92,7 @@ class Export:
         batch = self._batch()
         predictor = KerasPredictor(self.model, max_memory=memory_of(self.max_memory))
         output = self.output or self._beside()
-        if output.resolve() == self.model.resolve():
-            raise ValueError(
-                f"{output} is the model itself; give another path with --output."
-            )
+        check_not_read(output, [self.model], "--output")
         check_place(output)
         check_target(output, self.format)
         with quiet():
