@@ -143,7 +143,7 @@ def sizes_told(said: dict, fields: dict) -> tuple[dict, tuple[str, ...]]:
     """
     told, phrases = {}, ()
     for name, value in said.items():
-        if isinstance(value, list | tuple) and value and value.count(value[0]) == 2:
+        if isinstance(value, list | tuple) and len(value) == 2 == value.count(value[0]):
             value = value[0]
         told[name] = value
     size, patch = told.get("image_size"), fields["patch_size"]

@@ -218,13 +218,12 @@ def _accuracy_for(loss, name="accuracy"):
 
 def _crossentropy_for(loss, name):
     """Returns the cross-entropy for the kind of labels that `loss` takes."""
-    if isinstance(loss, SPARSE):
-        kind = keras.metrics.SparseCategoricalCrossentropy
-    elif isinstance(loss, SHARES):
-        kind = keras.metrics.CategoricalCrossentropy
-    elif isinstance(loss, BINARY):
-        kind = keras.metrics.BinaryCrossentropy
-    else:
+    kinds = {
+        "classes": keras.metrics.SparseCategoricalCrossentropy,
+        "shares": keras.metrics.CategoricalCrossentropy,
+        "yes or no": keras.metrics.BinaryCrossentropy,
+    }
+    if (kind := kinds.get(labels_kind(loss))) is None:
         raise ValueError(
             f"metrics: {name!r} does not say which cross-entropy, and the loss does "
             f"not either; give one of {', '.join(_METRICS)}."

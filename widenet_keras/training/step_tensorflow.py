@@ -8,6 +8,7 @@ import tensorflow as tf
 from widenet_keras.routing.record import over_replicas
 from widenet_keras.training.objective import Objective, TrainingLoss
 from widenet_keras.training.replicas import ReplicaBatch, check_reduction
+from widenet_keras.training.trainable_variables import unscaled
 from widenet_keras.utils.execution import execution
 from widenet_keras.utils.types import Tensor
 
@@ -50,7 +51,7 @@ class TrainStep(Objective):
         check_reduction(loss, _replicas())
         if _replicas() == 1 or optimizer is None:
             return
-        plain = getattr(optimizer, "inner_optimizer", optimizer)
+        plain = unscaled(optimizer)
         scaled = plain is not optimizer or self.dtype_policy.name == "mixed_float16"
         if scaled and any(_clips(plain)):
             raise ValueError(

@@ -53,8 +53,7 @@ def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
     if [*map(id, optimizer._trainable_variables)] == [*map(id, variables)]:
         return
     kept = {each.path: each for each in optimizer.variables}
-    # What scales losses is an optimizer around another one.
-    plain = getattr(optimizer, "inner_optimizer", optimizer)
+    plain = unscaled(optimizer)
     for each in {id(each): each for each in (optimizer, plain)}.values():
         made_first = (each._iterations, each._learning_rate)
         # Changed in place: the optimizer's tracker holds this list.
@@ -81,8 +80,7 @@ def check_precision(optimizer: keras.optimizers.Optimizer, variables: list) -> N
         optimizer: A Keras optimizer, or None.
         variables: The trainable variables of its model.
     """
-    # What scales losses is an optimizer around another one.
-    plain = getattr(optimizer, "inner_optimizer", optimizer)
+    plain = unscaled(optimizer)
     beta_2 = getattr(plain, "beta_2", 0.0)
     for variable in variables:
         if 1 - beta_2 < _RESOLVED.get(variable.dtype, 0.0):
@@ -92,3 +90,12 @@ def check_precision(optimizer: keras.optimizers.Optimizer, variables: list) -> N
                 f"is 1; train in mixed_{variable.dtype}, whose weights are float32, by "
                 "adapted(dtype=...) or --precision of a recipe."
             )
+
+
+def unscaled(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns the optimizer inside one that scales losses; others as they are.
+
+    Args:
+        optimizer: A Keras optimizer, or None.
+    """
+    return getattr(optimizer, "inner_optimizer", optimizer)
