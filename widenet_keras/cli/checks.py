@@ -1,4 +1,7 @@
-"""What is wrong with a command's words can be said before Keras is imported."""
+"""What is wrong with a command's words can be said before Keras is imported.
+
+Paths are asked of `os.path`: those of `pathlib` fail at names that are too long.
+"""
 
 import os
 from collections.abc import Iterable
@@ -46,7 +49,7 @@ def check_exists(path: Path, give: str) -> None:
         path: The path.
         give: What to give instead.
     """
-    if not path.exists():
+    if not os.path.exists(path):
         raise ValueError(f"{path} does not exist; give {give}.")
 
 
@@ -58,7 +61,7 @@ def check_not_read(output: Path, read: Iterable[Path], flag: str) -> None:
         read: The files that it reads.
         flag: The flag that says where to write.
     """
-    if output.exists() and any(os.path.samefile(output, path) for path in read):
+    if os.path.exists(output) and any(os.path.samefile(output, path) for path in read):
         raise ValueError(f"{output} is read itself; give another path with {flag}.")
 
 
@@ -73,7 +76,7 @@ def check_data(data: str | None, split: str) -> None:
     # What has a colon is an address or a name, which its source knows.
     if data in (None, "digits") or ":" in data:
         return
-    if not Path(data).expanduser().exists():
+    if not os.path.exists(os.path.expanduser(data)):
         raise ValueError(
             f"{data} does not exist; give a folder of class folders, a folder of "
             f"TFRecord shards, an .npz file, tfds:NAME, or digits."
