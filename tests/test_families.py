@@ -304,6 +304,16 @@ def test_timm(case):
     same(found_in(arrays, {}, "a file", heads=H), timm_forward(arrays, **forward))
 
 
+@pytest.mark.parametrize("pool", ["token", "avg", None])
+def test_timm_with_a_norm_behind_its_pooling(pool):
+    """It averages by itself, and not where its config says that it takes the token."""
+    arrays = timm_arrays(after=True)
+    config = {"architecture": "vit_tiny_patch16_224", "global_pool": "avg"}
+    config["model_args"] = {"fc_norm": True} | ({"global_pool": pool} if pool else {})
+    found = found_in(arrays, {"config.json": config}, "a folder", heads=H)
+    same(found, timm_forward(arrays, pool=pool or "avg"))
+
+
 def test_timm_by_its_config():
     arrays = timm_arrays(pre=True)
     config = {

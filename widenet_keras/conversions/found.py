@@ -142,14 +142,14 @@ def _read(family, tensors: Tensors, companions, attributes):
         return parts, keras_hub.told(parts, companions), keras_hub.IGNORED
     if family == "timm" and tensors.prefix != open_clip.TOWER:
         config = config if "architecture" in config else {}
-        parts = timm.parts_of(tensors, timm.averages(config))
+        parts = timm.parts_of(tensors, timm.pool_of(config))
         whose = timm.family_of(tensors)
         return parts, timm.told(parts, whose, config, origin), timm.IGNORED[whose]
     if family in ("timm", "open_clip"):
         config = companions.get("open_clip_config.json") or {}
         vision = (config.get("model_cfg") or {}).get("vision_cfg") or {}
         if family == "timm":
-            tower = timm.parts_of(tensors, open_clip.averages(vision))
+            tower = timm.parts_of(tensors, open_clip.pool_of(vision))
             parts = open_clip.with_projection(tower, tensors)
         else:
             parts = open_clip.parts_of(tensors, vision)

@@ -88,7 +88,7 @@ def told(parts: Parts, companions: dict) -> Told:
     config = _config(companions, "config.json")
     images = preprocessing_of.by_keras_hub(_config(companions, "image_converter.json"))
     unknown = () if config else ("norm_epsilon 1e-06 by the library",)
-    shape, patch = config.get("image_shape"), config.get("patch_size")
+    shape = config.get("image_shape")
     deit = bool(parts.registers)
     return Told(
         family=f"KerasHub {'DeiT' if deit else 'ViT'}",
@@ -99,8 +99,8 @@ def told(parts: Parts, companions: dict) -> Told:
         preprocessing=images.geometry,
         heads=config.get("num_heads"),
         sizes={
-            "image_size": shape[0] if isinstance(shape, list) and shape else None,
-            "patch_size": patch[0] if isinstance(patch, list) and patch else patch,
+            "image_size": shape[:2] if isinstance(shape, list) else None,
+            "patch_size": config.get("patch_size"),
             "width": config.get("hidden_dim"),
             "steps": config.get("num_layers"),
             "mlp_dim": config.get("mlp_dim", config.get("intermediate_dim")),

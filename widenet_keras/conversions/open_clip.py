@@ -57,9 +57,9 @@ def parts_of(tensors: Tensors, config: dict) -> Parts:
     )
 
 
-def averages(vision: dict) -> bool:
-    """Returns whether a `vision_cfg` says that a tower of timm averages its patches."""
-    return "timm_model_name" in vision and vision.get("timm_pool", "avg") == "avg"
+def pool_of(vision: dict) -> str | None:
+    """Returns the pooling that a `vision_cfg` says of a tower of timm, or None."""
+    return vision.get("timm_pool", "avg") if "timm_model_name" in vision else None
 
 
 def with_projection(parts: Parts, tensors: Tensors) -> Parts:

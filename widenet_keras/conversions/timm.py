@@ -58,13 +58,13 @@ def family_of(tensors: Tensors) -> str:
     return "timm"
 
 
-def parts_of(tensors: Tensors, average: bool = False) -> Parts:
+def parts_of(tensors: Tensors, pool: str | None = None) -> Parts:
     """Returns the network of a file in timm's names.
 
     Args:
         tensors: View under the prefix of the vision model.
-        average: Whether the tokens of the patches are averaged, where tensors do not
-            tell it.
+        pool: What a config says of the pooling, where tensors do not tell it: "avg",
+            "token" or None. timm's "token" may have a norm behind it.
 
     Raises:
         ValueError: If a tensor is not there, or has another shape.
@@ -86,7 +86,7 @@ def parts_of(tensors: Tensors, average: bool = False) -> Parts:
     probe = None
     if tensors.has("attn_pool.latent"):
         probe, pooling = _probe(tensors.under("attn_pool."), width), "attention"
-    elif after or (average and class_token is not None):
+    elif (after and pool != "token") or (pool == "avg" and class_token is not None):
         pooling = "patches"
     elif class_token is not None:
         pooling = "token"
@@ -109,7 +109,8 @@ def parts_of(tensors: Tensors, average: bool = False) -> Parts:
         class_token=class_token,
         registers=tuple(registers),
         embedding_norm=tensors.norm("norm_pre", width) if tensors.has(pre) else None,
-        norm_after_pooling=after,
+        # The norm of one token is the same before it is taken.
+        norm_after_pooling=after and pooling != "token",
         probe=probe,
         logits=logits,
     )
@@ -130,8 +131,7 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     gated = parts.blocks[0].gate is not None
     epsilon = 1e-6 if parts.embedding_norm is None else 1e-5
     name, unknown = None, []
-    arguments = {"global_pool": config.get("global_pool")}
-    arguments |= config.get("model_args") or {}
+    arguments = _arguments(config)
     if config:
         name = architectures.check_architecture(config["architecture"], origin)
         _check_arguments(arguments, origin)
@@ -173,10 +173,15 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     )
 
 
-def averages(config: dict) -> bool:
-    """Returns whether a config.json of timm says that tokens are averaged."""
-    arguments = config.get("model_args") or {}
-    return "avg" in (config.get("global_pool"), arguments.get("global_pool"))
+def pool_of(config: dict) -> str | None:
+    """Returns the pooling that a config.json of timm says, or None."""
+    return _arguments(config)["global_pool"]
+
+
+def _arguments(config):
+    """Returns what `create_model` is given; `model_args` come last in it."""
+    said = {"global_pool": config.get("global_pool")}
+    return said | (config.get("model_args") or {})
 
 
 def _check_arguments(arguments, origin):
