@@ -12,6 +12,8 @@ from widenet_keras.utils.command_line import USAGE, stop
 from widenet_keras.utils.memory import memory_of
 
 _SPLITS = ("train", "validation", "test")
+# Names of `SOURCES` without a colon, which stands behind imports of Keras.
+_WORDS = ("digits",)
 
 
 def check_at_least(command: str, flag: str, value: int | None, least: int = 1) -> None:
@@ -74,11 +76,11 @@ def check_data(data: str | None, split: str) -> None:
     """
     check_choice("--split", "split", split, _SPLITS)
     # What has a colon is an address or a name, which its source knows.
-    if data in (None, "digits") or ":" in data:
+    if data in (None, *_WORDS) or ":" in data:
         return
     if not os.path.exists(os.path.expanduser(data)):
         raise ValueError(
             f"{data} does not exist; give a folder of class folders, a folder of "
-            f"TFRecord shards, an .npz file, tfds:NAME, or digits."
-            f"{suggest(data, ['digits'])}"
+            f"TFRecord shards, an .npz file, tfds:NAME, or {', '.join(_WORDS)}."
+            f"{suggest(data, _WORDS)}"
         )

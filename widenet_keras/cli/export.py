@@ -18,7 +18,6 @@ from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable_lines
 
 _Format = Literal["saved_model", "litert", "onnx", "keras"]
-_SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 
 
 @dataclasses.dataclass
@@ -134,12 +133,14 @@ class Export:
 
     def _beside(self):
         """Returns a path beside the model that says what is there."""
+        from widenet_keras.exports.options import SUFFIXES
+
         name = self.model.stem
         if self.quantize != "none":
             name += f"_{self.quantize}"
         if self.format == "saved_model":
             name += "_saved_model"
-        return self.model.with_name(name + _SUFFIXES.get(self.format, ".keras"))
+        return self.model.with_name(name + SUFFIXES[self.format])
 
 
 def _say(text):

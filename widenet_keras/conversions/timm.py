@@ -25,15 +25,10 @@ _POOLS = (None, "", "token", "avg", "map")
 _HARMLESS = {
     *("class_token", "no_embed_class", "init_values", "mlp_ratio", "reg_tokens"),
     *("qkv_bias", "pre_norm", "fc_norm", "final_norm", "pos_embed", "weight_init"),
-    *(
-        "dynamic_img_size",
-        "dynamic_img_pad",
-        "drop_rate",
-        "drop_path_rate",
-        "num_heads",
-    ),
+    *("dynamic_img_size", "dynamic_img_pad", "strict_img_size", "num_heads"),
     *("pos_drop_rate", "patch_drop_rate", "proj_drop_rate", "attn_drop_rate"),
-    *("act_layer", "global_pool", "pretrained_strict", "fix_init", "strict_img_size"),
+    *("drop_rate", "drop_path_rate", "act_layer", "global_pool", "fix_init"),
+    *("pretrained_strict",),
 }
 _ACTIVATIONS = {
     "gelu": "gelu",

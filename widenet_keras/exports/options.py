@@ -6,7 +6,9 @@ import importlib.util
 from widenet_keras.utils.checks import check_choice, check_integer, check_number
 from widenet_keras.utils.install import install_command
 
-FORMATS = ("saved_model", "litert", "onnx", "keras")
+# Of each format what its files end in; a SavedModel is a folder.
+SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
+FORMATS = tuple(SUFFIXES)
 QUANTIZATIONS = ("none", "float16", "dynamic_int8", "int8")
 INPUTS = ("float", "uint8", "jpeg")
 

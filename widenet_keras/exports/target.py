@@ -1,9 +1,8 @@
 """Where an export may be written, before anything is made or replaced."""
 
+from widenet_keras.exports.options import SUFFIXES
 from widenet_keras.files.checksums import MANIFEST
 from widenet_keras.files.manifest import read_manifest
-
-_SUFFIXES = {"litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
 
 
 def check_target(path, format):
@@ -15,7 +14,7 @@ def check_target(path, format):
         path: `Path` of the export.
         format: Its format.
     """
-    suffix = _SUFFIXES.get(format)
+    suffix = SUFFIXES[format]
     if suffix and path.suffix != suffix:
         raise ValueError(
             f"export: {path} must end in {suffix} for format={format!r}; rename it."

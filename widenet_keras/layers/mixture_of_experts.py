@@ -35,8 +35,8 @@ class MixtureOfExperts(keras.layers.Layer):
             ceil(capacity_factor * K * T / E) tokens of an image; None drops
             nothing. At inference nothing is ever dropped.
         images_per_group: How many images share a capacity in training.
-        engine: Dispatch engine: "auto", or one of "sorted", "slots", "one_hot"
-            and "all_experts". All give the same numbers.
+        engine: Dispatch engine: "auto", or one of "sorted", "slots", "one_hot",
+            "all_experts" and "slots_or_all". All give the same numbers.
         router: "top_k", or "grouped_top_1" (K groups, one winner in each).
         router_noise: Standard deviation of the training noise on the router's
             logits, in units of 1/E.

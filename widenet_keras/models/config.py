@@ -77,7 +77,7 @@ class WideNetConfig(Steps):
         balance_loss_weight: Weight of the balance loss, summed over the steps.
         router_z_loss_weight: Weight of the router z-loss, summed over the steps.
         engine: How tokens reach their experts: "auto" (the fastest here), or
-            "sorted", "slots", "one_hot" or "all_experts". Same numbers.
+            "sorted", "slots", "one_hot", "all_experts" or "slots_or_all". Same numbers.
         scan: Whether steps that share a block compile as one loop: "auto" (in
             graphs on JAX and TensorFlow), "always" (blocks of one kind too where
             none is shared, their weights copied into stacks) or "never". torch has no
