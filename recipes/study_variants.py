@@ -12,7 +12,7 @@ VARIANTS = {
     "deeper": lambda base: {"steps": 2 * base["steps"]},
     # The paper's first ablation.
     "shared_norms": lambda base: {"shared_norms": True},
-    # Half as deep, with a width that costs as much.
+    # Half as deep, with a width that costs a tenth more.
     "wider_shallower": lambda base: {
         "steps": base["steps"] // 2,
         "width": base["width"] * 3 // 2,

@@ -114,9 +114,9 @@ def table(rows, means):
         lines.append(
             (
                 f"`{name}`",
-                f"{first.parameters:,}",
-                f"{first.trained:,}",
-                f"{first.gflops:.4f}",
+                f"{size_of(group, 'parameters'):,.0f}",
+                f"{size_of(group, 'trained'):,.0f}",
+                f"{size_of(group, 'gflops'):.4f}",
                 f"{mean_of(group, 0):.3f}",
                 f"{mean_of(group, 1):.3f}" if was_watched else "",
                 f"{mean_of(group):.3f}",
@@ -148,8 +148,8 @@ def fresh_table(known, rows):
         lines.append(
             (
                 f"`{name}`",
-                f"{first.parameters:,}",
-                f"{first.gflops:.4f}",
+                f"{size_of(group, 'parameters'):,.0f}",
+                f"{size_of(group, 'gflops'):.4f}",
                 f"{mean_of(group):.3f}",
                 f"{statistics.stdev(ends.values()):.3f}" if len(ends) > 1 else "",
                 ", ".join(f"{end:.3f}" for end in ends.values()),
@@ -168,6 +168,11 @@ def by_method(rows):
     for row in rows:
         found.setdefault(row.variant, []).append(row)
     return found
+
+
+def size_of(rows, name):
+    """Returns the mean of a size of rows; pruning leaves other ones with each seed."""
+    return statistics.mean(getattr(row, name) for row in rows)
 
 
 def mean_of(rows, epoch=-1):

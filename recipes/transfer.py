@@ -67,7 +67,7 @@ class Recipe(Training):
     def settings(self):
         """Returns what the weights at the end depend on."""
         # Also where nothing is, as runs of version 0.1.0 have it.
-        return {**super().settings(), "frozen": list(self.frozen)}
+        return {**super().settings(), "frozen": sorted(set(self.frozen))}
 
     def starting_model(self, data):
         """Returns the model to train: the weights given, and a new last layer."""
