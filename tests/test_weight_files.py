@@ -153,6 +153,19 @@ def test_views_and_parameters_of_torch(zipped, tmp_path):
         np.testing.assert_array_equal(found[name], right.detach().numpy())
 
 
+def test_numbers_of_other_machines(tmp_path):
+    """Earlier files have the smallest byte first, whatever wrote them."""
+    values = np.array([1.5, -2.25], "float32")
+    path = old(tmp_path / "m.pth", {"w": values})
+    content = path.read_bytes()
+    said = b"little_endianq\x02\x88"
+    assert content.count(said) == 1
+    path.write_bytes(content.replace(said, said[:-1] + b"\x89"))
+    check(read_weights(path).arrays, {"w": values})
+    np.savez(tmp_path / "m.npz", w=values.astype(">f2"))
+    check(read_weights(tmp_path / "m.npz").arrays, {"w": values})
+
+
 def test_wrappers_of_checkpoints(tmp_path):
     weights = {"w": torch.ones(2)}
     extra = {"args": argparse.Namespace(lr=0.1), "epoch": 3, "optimizer": {"state": {}}}
@@ -242,8 +255,10 @@ def test_which_file_of_a_folder(arrays, tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     refused(tmp_path, "config.json")
     (tmp_path / "config.json").unlink()
-    (tmp_path / "x.bin").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
-    refused(tmp_path / "x.bin", "git lfs pull")
+    pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n"
+    for name in ("x.safetensors", "x.bin"):
+        (tmp_path / name).write_bytes(pointer)
+        refused(tmp_path / name, "git lfs pull")
     (tmp_path / "x.bin").write_bytes(b"")
     refused(tmp_path / "x.bin", "unknown format")
     refused(tmp_path / "nothing", "does not exist")
@@ -311,6 +326,15 @@ def test_pickles_that_are_no_checkpoints(pickled, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     refused(archive(tmp_path / "m.pth", pickled), "not a PyTorch file|holds nothing")
     assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("key", [b")" + b"q\x00h\x00\x86" * 60, b")" + b"\x85" * 10**6])
+def test_storages_of_earlier_files_have_names(key, tmp_path):
+    """A list of what takes forever to hash, or more memory than there is for it."""
+    path = old(tmp_path / "m.pth", {"w": np.ones(1, "float32")})
+    start = [pickle.dumps(each, 2) for each in (0x1950A86A20F9469CFC6C, 1001, {})]
+    path.write_bytes(b"".join(start) + pickle.dumps({}, 2) + b"\x80\x02]" + key + b"a.")
+    refused(path, "storages are not those")
 
 
 class Call:

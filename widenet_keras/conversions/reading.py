@@ -70,7 +70,8 @@ def as_numbers(array: np.ndarray, name: str) -> np.ndarray:
     if dtype == BFLOAT16:
         wide = np.ascontiguousarray(array).view("<u2").astype(np.uint32) << 16
         return wide.view(np.float32).reshape(array.shape)
-    if dtype == np.float16:
+    # Of either order of bytes.
+    if dtype.kind == "f" and dtype.itemsize == 2:
         return array.astype(np.float32)
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise ValueError(f"{shown(name)} is of {dtype} and not of real numbers")

@@ -171,6 +171,12 @@ def _read(path, max_memory):
         raise ValueError(f"{printable(path)} is missing; fetch it again.")
     with path.open("rb") as file:
         start = file.read(64)
+    # Whatever its name promises.
+    if start.startswith(_POINTER_START):
+        raise ValueError(
+            f"{printable(path)} is a pointer of Git LFS and not the file; run git lfs "
+            "pull."
+        )
     if start.startswith(_HDF5_START):
         return read_hdf5(path, max_memory)
     # Its length may look like the start of a pickle.
@@ -185,9 +191,4 @@ def _read(path, max_memory):
             return read_torch(path), {}
         if names and names[0].endswith(".npy"):
             return read_npz(path, max_memory), {}
-    if start.startswith(_POINTER_START):
-        raise ValueError(
-            f"{printable(path)} is a pointer of Git LFS and not the file; run git lfs "
-            "pull."
-        )
     raise ValueError(f"{printable(path)} is of an unknown format; {_KNOWN}.")
