@@ -7,9 +7,9 @@ model is surest of, every export must have the model's top class, as for anybody
 export: `widenet_keras.export` checks it.
 
 Latency is that of LiteRT files at batch 1, timed turn by turn in one process, over
-that of the first preset's float file. It stands beside two ratios of arithmetic: of
-what the graph executes, and of the K experts that a token uses. "listed" is the
-engine that exports have; "all_experts" is timed for comparison.
+that of the first preset's file of the same quantisation. It stands beside two ratios of
+arithmetic: of what the graph executes, and of the K experts that a token uses. "listed"
+is the engine that exports have; "all_experts" is timed for comparison.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ COMPARED = 16
 
 def main():
     """Parses the command line and runs."""
-    arguments = harness.parser(__doc__.splitlines()[0])
+    arguments = harness.parser(__doc__.splitlines()[0], devices=["cpu"])
     # The other backends export through the same code in a process of TensorFlow's.
     arguments.set_defaults(backends=["tensorflow"])
     arguments.add_argument("--presets", nargs="+", default=PRESETS)
@@ -78,25 +78,26 @@ def decided(model):
 def exported(preset, model, format, images):
     """Yields the row of each quantisation that the format has."""
     import widenet_keras
-    from widenet_keras.exports.options import QUANTIZATIONS
+    from widenet_keras.exports.options import QUANTIZATIONS, Options
 
     names = {"saved_model": "model", "litert": "model.tflite"}
     for quantize in QUANTIZATIONS:
+        try:
+            Options(format=format, quantize=quantize)
+        except ValueError:
+            # The format has no such quantisation.
+            continue
         harness.progress(f"{preset}: {format}, {quantize}")
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / names.get(format, f"model.{format}")
-            try:
-                report = widenet_keras.export(
-                    model,
-                    path,
-                    format,
-                    quantize=quantize,
-                    images=images,
-                    say=lambda line: None,
-                )
-            except ValueError:
-                # The format has no such quantisation.
-                continue
+            report = widenet_keras.export(
+                model,
+                path,
+                format,
+                quantize=quantize,
+                images=images,
+                say=lambda line: None,
+            )
         yield {
             "benchmark": "exports",
             "mode": "file",
@@ -206,7 +207,7 @@ def draw(rows):
     """Returns the figure of sizes and latencies."""
     files = [row for row in rows if row["mode"] == "file"]
     times = [row for row in rows if row["mode"] == "latency"]
-    last = files[-1]["preset"]
+    last = files[-1]["preset"] if files else None
     bars = {
         (f"{last}: files", "bytes over those of float32 weights"): [
             (f"{row['format']}, {row['quantize']}", row["size_ratio"])

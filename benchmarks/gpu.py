@@ -12,7 +12,8 @@ In bfloat16, on images that are on the GPU already:
 
 Each with the share that its arithmetic, by formula, has of the TFLOP/s of a large
 product in the same process. The backends run side by side and take turns on the GPU:
-while one is timed, the other compiles on the host.
+while one is timed, the other compiles on the host, on torch with first steps on the
+GPU.
 """
 
 import contextlib

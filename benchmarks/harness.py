@@ -24,13 +24,18 @@ COLORS = {"tensorflow": "#E69F00", "jax": "#0072B2", "torch": "#009E73"}
 CYCLE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 
 
-def parser(description):
-    """Returns the parser of the arguments that all benchmarks take."""
+def parser(description, devices=("cpu", "gpu")):
+    """Returns the parser of the arguments that all benchmarks take.
+
+    Args:
+        description: What the benchmark is.
+        devices: Where it can measure.
+    """
     arguments = argparse.ArgumentParser(description=description)
     arguments.add_argument(
         "--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS)
     )
-    arguments.add_argument("--device", choices=["cpu", "gpu"], default="cpu")
+    arguments.add_argument("--device", choices=devices, default="cpu")
     arguments.add_argument(
         "--repeats", type=int, default=7, help="timings per case, of which the median"
     )
@@ -74,12 +79,12 @@ def run(script, arguments, measure, present, draw=None, at_once=False):
     backends = arguments.backends
     with tempfile.TemporaryDirectory() as folder:
         for some in [backends] if at_once else [[backend] for backend in backends]:
-            children = [_child(script, each, folder, at_once) for each in some]
+            children = [_child(script, each, folder, arguments.device) for each in some]
             while any(child.poll() is None for child in children):
                 time.sleep(0.2)
                 # What is there so far, for who stops this.
                 rows = _rows(backends, folder)
-                if arguments.json:
+                if arguments.json and rows:
                     _write(rows, arguments.json)
             if any(child.returncode for child in children):
                 sys.exit("A backend's process failed; see above.")
@@ -88,7 +93,7 @@ def run(script, arguments, measure, present, draw=None, at_once=False):
         sys.exit("Nothing was measured; see above.")
     print()
     present(rows, arguments)
-    print(f"\nOn {rows[0]['device']}, medians of {arguments.repeats}:")
+    print(f"\nOn {rows[0]['device']}, medians of {arguments.repeats} or more:")
     for backend, number, keras in dict.fromkeys(
         (row["backend"], row["version"], row["keras"]) for row in rows
     ):
@@ -120,13 +125,17 @@ def _rows(backends, folder):
     ]
 
 
-def _child(script, backend, folder, at_once):
+def _child(script, backend, folder, device):
     """Starts the benchmark for one backend; its progress goes to the terminal."""
     environment = {**os.environ, "KERAS_BACKEND": backend}
     environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if at_once:
-        # They share the GPU.
+    if device == "cpu":
+        # As the rows will say, also on a machine that has more.
+        environment |= {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    else:
+        # Other processes share it: of other backends, or of one model alone.
         environment.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+        environment.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     environment[_TURN] = str(Path(folder, "turn"))
     command = [sys.executable, script, *sys.argv[1:]]
     command += ["--child", str(Path(folder, f"{backend}.json"))]

@@ -47,7 +47,7 @@ VIT = {"sharing": "none", "moe_blocks": "none", "pooling": "token"}
 
 def main():
     """Parses the command line and runs."""
-    arguments = harness.parser(__doc__.splitlines()[0])
+    arguments = harness.parser(__doc__.splitlines()[0], devices=["cpu"])
     arguments.set_defaults(backends=["torch"], repeats=21)
     harness.run(__file__, arguments.parse_args(), measure, present)
 

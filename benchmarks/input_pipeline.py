@@ -23,7 +23,7 @@ MADE = 128
 
 def main():
     """Parses the command line and runs."""
-    arguments = harness.parser(__doc__.splitlines()[0])
+    arguments = harness.parser(__doc__.splitlines()[0], devices=["cpu"])
     arguments.set_defaults(backends=["tensorflow"], repeats=5)
     arguments.add_argument("--data", metavar="FOLDER", help="folder of class folders")
     arguments.add_argument("--image-size", type=int, default=224)

@@ -5,9 +5,9 @@
 Weights, images and labels are random: what is cut says nothing of a task, but blocks of
 many sizes come out, multiples of `--multiples`. LiteRT files run at batch 1 with each
 of `--threads`, models of Keras at `--batch`, the whole and the pruned ones turn by turn
-in one process, each for two seconds at least. The last column is the ratio of their
-times over the ratio of their FLOPs: at 1.0 every operation that is left out is time
-saved.
+in one process, the whole one for two seconds at least. The last column is the ratio of
+their times over the ratio of their FLOPs: at 1.0 every operation that is left out is
+time saved.
 """
 
 import time

@@ -189,6 +189,19 @@ def test_exports(arguments, capsys):
     assert everything["chosen_ratio"] == listed["chosen_ratio"]
 
 
+def test_a_process_has_the_device_that_its_rows_name(monkeypatch, arguments, capsys):
+    monkeypatch.setattr(harness.subprocess, "Popen", lambda command, env: env)
+    hidden = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+    assert hidden.items() <= harness._child("", "jax", "", "cpu").items()
+    assert hidden["JAX_PLATFORMS"] != harness._child("", "jax", "", "gpu").get(
+        "JAX_PLATFORMS"
+    )
+    for module in (exports, host_time, input_pipeline):
+        with pytest.raises(SystemExit):
+            arguments(module, "--device gpu")
+        assert "invalid choice: 'gpu'" in capsys.readouterr().err
+
+
 def test_gpu_form_asks_for_a_gpu_in_one_line():
     with pytest.raises(SystemExit, match=f"{BACKEND} sees no GPU here; install"):
         timed.require_device("gpu")

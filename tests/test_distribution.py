@@ -5,6 +5,7 @@ import math
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -16,11 +17,13 @@ import numpy as np
 import pytest
 from conftest import BACKEND, one_line, slow, tiny_model
 from expert_products import WIDTH
+from keras import losses
 
 import widenet_keras
 from widenet_keras.distribution import distribute
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
 from widenet_keras.distribution.single import Distribution
+from widenet_keras.training.replicas import check_per_image
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
 RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10.py"
@@ -371,7 +374,70 @@ def test_losses_that_replicas_cannot_share_are_refused_in_one_line(monkeypatch):
         with pytest.raises(ValueError, match="reduction=") as error:
             model.compile("sgd", loss(from_logits=True, reduction=reduction))
         one_line(error)
+        with pytest.raises(ValueError, match="reduction="):
+            model.compile("sgd", [loss(from_logits=True, reduction=reduction)])
     model.compile("sgd")
+
+
+def test_a_loss_of_one_number_is_refused_by_replicas():
+    """Keras divides only what it has made the mean of itself."""
+    labels, logits = np.array([1, 2]), np.zeros((2, 5), "float32")
+
+    class One(losses.Loss):
+        def call(self, labels, logits):
+            return keras.ops.mean(logits)
+
+    for loss in (One(), [One().call], {"a": One()}):
+        with pytest.raises(ValueError, match="one number for a batch") as error:
+            check_per_image(loss, labels, logits)
+        one_line(error)
+    check_per_image(losses.SparseCategoricalCrossentropy(), labels, logits)
+    check_per_image("mse", labels, logits)
+
+
+ON_DEVICES = """
+from on_split_cpu import split_cpu
+
+split_cpu(2)
+import keras
+import numpy as np
+import tensorflow as tf
+from conftest import numpy, tiny_images, tiny_model
+
+images, labels = tiny_images(4), np.array([0, 1, 2, 3])
+with tf.distribute.MirroredStrategy().scope():
+    model = tiny_model("vit", steps=1)
+    scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1))
+    model.compile(scaled)
+before = [numpy(weight) for weight in model.weights]
+# What overflows is in the second device's half alone.
+weights = np.array([1.0, 1.0, 1.0, 3e38], "float32")
+model.fit(images, labels, batch_size=4, shuffle=False, sample_weight=weights, verbose=0)
+same = [np.array_equal(numpy(w), old) for w, old in zip(model.weights, before)]
+print(all(same), numpy(scaled.dynamic_scale) / scaled.initial_scale)
+model.fit(images, labels, batch_size=4, verbose=0)
+same = [np.array_equal(numpy(w), old) for w, old in zip(model.weights, before)]
+print(any(same), all(np.isfinite(numpy(weight)).all() for weight in model.weights))
+with model.distribute_strategy.scope():
+    model.compile("sgd", lambda labels, logits: keras.ops.mean(logits))
+try:
+    model.fit(images, labels, verbose=0)
+except ValueError as error:
+    print(error)
+"""
+
+
+@pytest.mark.slow
+def test_what_overflows_on_one_device_is_left_out_on_all():
+    command = [sys.executable, "-c", ON_DEVICES]
+    done = subprocess.run(
+        command, cwd=Path(__file__).parent, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    first, second, refused = done.stdout.splitlines()
+    assert first == "True 0.5"
+    assert second == "False True"
+    assert refused.startswith("compile: the loss gives one number for a batch")
 
 
 def test_scaled_gradients_are_not_clipped_apart(monkeypatch):
@@ -385,6 +451,9 @@ def test_scaled_gradients_are_not_clipped_apart(monkeypatch):
         with pytest.raises(ValueError, match="mixed_bfloat16") as error:
             model.compile(given)
         one_line(error)
+    optimizer = keras.optimizers.SGD(0.1, clipnorm=1.0, loss_scale_factor=8.0)
+    with pytest.raises(ValueError, match="loss_scale_factor"):
+        tiny_model().compile(optimizer)
 
 
 def test_a_keras_that_shares_torch_batches_is_not_joined(monkeypatch):

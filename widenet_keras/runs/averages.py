@@ -4,6 +4,8 @@ import contextlib
 
 import keras
 
+from widenet_keras.training.trainable_variables import unscaled
+
 
 class AveragedEvaluation(keras.callbacks.Callback):
     """Evaluates with the moving average of the weights, which an optimizer keeps.
@@ -13,13 +15,8 @@ class AveragedEvaluation(keras.callbacks.Callback):
     """
 
     def on_test_begin(self, logs=None):
-        """Puts the average into the model."""
-        self.swapped = contextlib.ExitStack()
-        self.swapped.enter_context(averaged_weights(self.model))
-
-    def on_test_end(self, logs=None):
-        """Puts the weights back."""
-        self.swapped.close()
+        """Puts the average into the model until the evaluation ends."""
+        self.model.until_evaluated(averaged_weights(self.model))
 
 
 @contextlib.contextmanager
@@ -30,7 +27,7 @@ def averaged_weights(model):
         model: A compiled model; without `use_ema` nothing changes.
     """
     optimizer = model.optimizer
-    if not getattr(optimizer, "use_ema", False):
+    if not getattr(unscaled(optimizer), "use_ema", False):
         yield
         return
     weights = model.trainable_variables

@@ -35,11 +35,14 @@ class State(NamedTuple):
         progress: `Reached`.
         random: The random states as lists of whole numbers.
         config: Keras' configuration of the model and its optimizer.
+        rate: The learning rate of `compile`, which callbacks may have changed since;
+            None for a schedule, and in files of version 0.1.0.
     """
 
     progress: Reached
     random: list
     config: dict
+    rate: float | None = None
 
 
 def write_state(path, model, progress):
@@ -54,6 +57,8 @@ def write_state(path, model, progress):
     random = [state.tolist() for state in states]
     with zipfile.ZipFile(path, "a") as archive:
         content = {**progress._asdict(), "random": random}
+        if _is_number(model.compiled_rate):
+            content["learning_rate"] = model.compiled_rate
         archive.writestr(_PROGRESS, json.dumps(content))
 
 
@@ -73,11 +78,12 @@ def read_state(path) -> State:
             if wrong is not None:
                 raise ValueError(f"{wrong} has changed")
             told = json.loads(archive.read(_PROGRESS))
-            random = told.pop("random")
+            random, rate = told.pop("random"), told.pop("learning_rate", None)
             progress = Reached(**told)
             if min(operator.index(count) for count in progress[:2]) < 0:
                 raise ValueError(f"{_PROGRESS} says {told}")
-            return State(progress, random, json.loads(archive.read("config.json")))
+            config = json.loads(archive.read("config.json"))
+            return State(progress, random, config, rate)
     except PermissionError:
         raise
     # What zipfile raises on bytes that are no zip is not all BadZipFile.
@@ -96,7 +102,9 @@ def load_state(model, path, state: State) -> None:
     Raises:
         ValueError: If the file is of another model or optimizer.
     """
-    _check_same(path, state.config, model)
+    # As `fit` would: the saved optimizer is one of what was trained.
+    model.follow_trainable(trains=True)
+    _check_same(path, state, model)
     with warnings.catch_warnings():
         # Keras only warns when it leaves the optimizer as it is.
         warnings.simplefilter("error", UserWarning)
@@ -118,8 +126,9 @@ def _random_states(model):
     return [v for v in model.variables if id(v) not in weights]
 
 
-def _check_same(path, saved, model):
+def _check_same(path, state, model):
     """Raises unless model and optimizer are configured as in the checkpoint."""
+    saved = state.config
     optimizer = keras.saving.serialize_keras_object(model.optimizer)
     here = _fields(model.config.to_dict(), optimizer)
     try:
@@ -130,7 +139,11 @@ def _check_same(path, saved, model):
             f"{path} is not of a model that was compiled ({first_line(error)} is "
             "missing); give another folder."
         ) from None
-    for field in sorted({*here, *there}):
+    if _same_rate(here, there, model.compiled_rate, state.rate):
+        # A callback has changed it, and the checkpoint has what it was then.
+        there["learning_rate"] = here["learning_rate"]
+    # Another optimizer has other fields.
+    for field in ("optimizer", *sorted({*here, *there})):
         if here.get(field) != there.get(field):
             raise ValueError(
                 f"{path} was written with {field}={there.get(field)!r} and this run "
@@ -139,8 +152,28 @@ def _check_same(path, saved, model):
             )
 
 
+def _same_rate(here, there, compiled_here, compiled_there):
+    """Returns whether two optimizers began with one learning rate, which is a number.
+
+    One that was loaded began with what it had when it was saved.
+    """
+    pairs = ((here, compiled_here), (there, compiled_there))
+    mine, others = (
+        {rate for rate in (fields.get("learning_rate"), compiled) if _is_number(rate)}
+        for fields, compiled in pairs
+    )
+    return bool(mine & others)
+
+
+def _is_number(value):
+    return isinstance(value, int | float)
+
+
 def _fields(model, optimizer):
     """Returns the fields of a model's and an optimizer's configuration as one dict."""
+    # What scales losses has a rate and a name that do nothing, and Keras leaves it out
+    # of files where it has put it around the optimizer by itself.
+    optimizer = optimizer["config"].get("inner_optimizer") or optimizer
     fields = {**model, **optimizer["config"], "optimizer": optimizer["class_name"]}
     fields.pop("name", None)
     fields = json.loads(json.dumps(fields))

@@ -145,6 +145,12 @@ class Checkpoints(keras.callbacks.Callback):
         logs = logs or {}
         if what_is_not_finite(self.model, logs):
             return
+        # `fit` has the steps of an epoch once it knows them.
+        over = self.progress.batches % ((self.params or {}).get("steps") or 1)
+        if over and self.model.stop_training:
+            # A callback ended the epoch, which is none that the run can go on from.
+            self.progress = self.progress._replace(batches=self.progress.batches - over)
+            return
         self.progress = self.progress._replace(epochs=epoch + 1)
         self._keep_best(logs)
         with self.distribution.logical_weights(self.model), self.distribution.apart():

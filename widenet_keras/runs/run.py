@@ -25,6 +25,7 @@ from widenet_keras.runs.epoch_lines import EpochLines
 from widenet_keras.runs.load_maps import LoadMaps, draw_load_table, read_load_table
 from widenet_keras.runs.settings import EPOCHS, check_same_settings, named_as_now
 from widenet_keras.training.image_classifier import ImageClassifier
+from widenet_keras.training.trainable_variables import unscaled
 from widenet_keras.utils.files import check_folder, remove_leftovers, replaced_when_done
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.locks import lock_folder
@@ -115,6 +116,12 @@ class Run:
         Raises:
             ValueError: If more is done than is asked for, or not in such epochs.
         """
+        if batches % model.steps_per_execution:
+            raise ValueError(
+                f"compile: steps_per_execution={model.steps_per_execution} does not "
+                f"divide the {batches} batches of an epoch, and a run counts them; "
+                "give a number that does."
+            )
         done = self.checkpoints.restore(model)
         folder = self.checkpoints.folder.parent
         if done.batches != done.epochs * batches:
@@ -162,7 +169,7 @@ class Run:
             StopOnNaN(self.checkpoints.last),
             EpochLines(self.distribution.is_chief),
         ]
-        if model.optimizer.use_ema:
+        if unscaled(model.optimizer).use_ema:
             callbacks.append(AveragedEvaluation())
         if _has_tensorboard():
             callbacks.append(

@@ -124,11 +124,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             )
         self.set_terms(terms)
         self.labels_kind = labels_kind(loss)
-        # Variables that are first made inside a train step make TensorFlow trace
-        # that step twice, which doubles the wait before the first epoch.
-        if self.optimizer is not None:
-            self.optimizer.build(self.trainable_variables)
-        self._followed = self._traced = tuple(map(id, self.trainable_variables))
+        self.start_following()
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compiles a loaded model as it was compiled when saved.
@@ -166,23 +162,24 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             options.setdefault("shuffle", False)
         if (validation := options.get("validation_data")) is not None:
             options["validation_data"] = self._checked_validation(validation)
-        self._follow_trainable(trains=True)
+        self.follow_trainable(trains=True)
         if self.optimizer is not None:
             self.unshare_buffers()
-        with _plain_errors(), self.whole_batches(x if own_rows else None):
-            history = super().fit(x, y, **options)
-        if self.optimizer is not None:
-            # Weights that are the moving average now have its buffers, which an
-            # evaluation would use up.
-            self.unshare_buffers()
-        return history
+        try:
+            with _plain_errors(), self.whole_batches(x if own_rows else None):
+                return super().fit(x, y, **options)
+        finally:
+            if self.optimizer is not None:
+                # Weights that are the moving average now have its buffers, which an
+                # evaluation would use up. Keras makes them that after errors as well.
+                self.unshare_buffers()
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Evaluates the model; as `keras.Model.evaluate`, after the same checks."""
         self._assert_compile_called("evaluate")
         options = checked_options("evaluate", args, kwargs)
         x, y = self._checked(x, y, options)
-        self._follow_trainable()
+        self.follow_trainable()
         with self.evaluates(), _plain_errors(), self.whole_batches():
             return super().evaluate(x, y, **options)
 
@@ -192,7 +189,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         x, _ = self._checked(x, None, options, needs_labels=False)
         if is_empty(x):
             return np.zeros((0, self.config.outputs), "float32")
-        self._follow_trainable()
+        self.follow_trainable()
         with self.evaluates(), _plain_errors(), self.whole_batches():
             return super().predict(x, **options)
 
@@ -201,7 +198,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         self._assert_compile_called("train_on_batch")
         options = checked_options("train_on_batch", args, kwargs)
         x, y = self._checked(x, y, options)
-        self._follow_trainable(trains=True)
+        self.follow_trainable(trains=True)
         return super().train_on_batch(x, y, **options)
 
     def test_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -209,7 +206,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         self._assert_compile_called("test_on_batch")
         options = checked_options("test_on_batch", args, kwargs)
         x, y = self._checked(x, y, options)
-        self._follow_trainable()
+        self.follow_trainable()
         with self.without_terms():
             return super().test_on_batch(x, y, **options)
 
@@ -218,7 +215,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         x, _ = self._checked(x, None, needs_labels=False)
         if is_empty(x):
             return np.zeros((0, self.config.outputs), "float32")
-        self._follow_trainable()
+        self.follow_trainable()
         with self.without_terms():
             return super().predict_on_batch(x)
 

@@ -53,6 +53,7 @@ class Objective:
     """
 
     _terms, _term_trackers, _trains = (), {}, True
+    _until_evaluated = None
 
     def make_trackers(self) -> None:
         """Makes the trackers; `build` calls it once, before it locks the model."""
@@ -152,9 +153,20 @@ class Objective:
         total = sum(terms.values(), total + auxiliary)
         return TrainingLoss(total, loss, terms, first.logits, first.record)
 
-    def evaluates(self) -> AbstractContextManager:
+    @contextlib.contextmanager
+    def evaluates(self) -> Iterator[None]:
         """Context of evaluation and prediction; an error leaves the weights."""
-        return self.without_terms()
+        before = self._until_evaluated
+        with contextlib.ExitStack() as stack, self.without_terms():
+            vars(self)["_until_evaluated"] = stack
+            try:
+                yield
+            finally:
+                vars(self)["_until_evaluated"] = before
+
+    def until_evaluated(self, context: AbstractContextManager) -> None:
+        """Enters a context that ends with the evaluation, or with its error."""
+        self._until_evaluated.enter_context(context)
 
     def whole_batches(self, data_of_own_rows: Any = None) -> AbstractContextManager:
         """Context in which several processes train or evaluate one model.

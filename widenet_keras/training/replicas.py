@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import keras
+
 _MEANS = ("mean", "sum_over_batch_size")
 
 
@@ -37,9 +39,30 @@ def check_reduction(loss, replicas):
         loss: A loss, or what Keras takes for one.
         replicas: Number of replicas.
     """
-    reduction = getattr(loss, "reduction", _MEANS[0])
-    if replicas > 1 and reduction not in _MEANS:
-        raise ValueError(
-            f"compile: the loss has reduction={reduction!r}, which several devices "
-            "cannot share; use reduction='sum_over_batch_size', or one device."
-        )
+    for each in keras.tree.flatten(loss):
+        reduction = getattr(each, "reduction", _MEANS[0])
+        if replicas > 1 and reduction not in _MEANS:
+            raise ValueError(
+                f"compile: the loss has reduction={reduction!r}, which several devices "
+                "cannot share; use reduction='sum_over_batch_size', or one device."
+            )
+
+
+def check_per_image(loss, labels, logits):
+    """Raises `ValueError` if a loss gives one number for all images of a replica.
+
+    Keras does not divide such a number by the replicas, as it does a mean of its own.
+
+    Args:
+        loss: A loss, or what Keras takes for one.
+        labels: Labels of a replica.
+        logits: (B, classes).
+    """
+    for each in keras.tree.flatten(loss):
+        function = getattr(each, "call", each)
+        # Those of Keras by their names give one for each image.
+        if callable(function) and not len(function(labels, logits).shape):
+            raise ValueError(
+                "compile: the loss gives one number for a batch, which several devices "
+                "cannot share; return one for each image, or use one device."
+            )

@@ -7,7 +7,11 @@ import tensorflow as tf
 
 from widenet_keras.routing.record import over_replicas
 from widenet_keras.training.objective import Objective, TrainingLoss
-from widenet_keras.training.replicas import ReplicaBatch, check_reduction
+from widenet_keras.training.replicas import (
+    ReplicaBatch,
+    check_per_image,
+    check_reduction,
+)
 from widenet_keras.training.trainable_variables import unscaled
 from widenet_keras.utils.execution import execution
 from widenet_keras.utils.types import Tensor
@@ -53,11 +57,11 @@ class TrainStep(Objective):
             return
         plain = unscaled(optimizer)
         scaled = plain is not optimizer or self.dtype_policy.name == "mixed_float16"
-        if scaled and any(_clips(plain)):
+        if (scaled or plain.loss_scale_factor) and any(_clips(plain)):
             raise ValueError(
-                "compile: gradients that are scaled for float16 are not clipped "
-                "together over several devices on TensorFlow; use mixed_bfloat16, or "
-                "no clipping."
+                "compile: gradients that are scaled, for float16 or by "
+                "loss_scale_factor, are not clipped together over several devices on "
+                "TensorFlow; use mixed_bfloat16 and no factor, or no clipping."
             )
         if getattr(plain, "gradient_accumulation_steps", None):
             raise ValueError(
@@ -79,6 +83,8 @@ class TrainStep(Objective):
         return execution(static_shapes=self.jit_compile, replica=_replica())
 
     def _task_loss(self, batch, logits, training):
+        if _replicas() > 1:
+            check_per_image(self.loss, batch.y, logits)
         task_loss = self.compute_loss(
             batch.x, batch.y, logits, batch.sample_weight, training=training
         )
@@ -139,15 +145,19 @@ def _batch_of(data):
 
 
 def _clipped_together(optimizer, gradients):
-    """Returns gradients that are clipped as those of the global batch.
+    """Returns gradients that are clipped, or looked at, as those of the global batch.
 
-    Keras clips what each replica has before it sums them, which bounds another
+    Keras does both with what each replica has before it sums them, which bounds another
     norm. Here they are summed first; divided by the number of replicas, they
     pass Keras' own clipping unchanged and its sum restores them.
     """
-    if _replicas() == 1 or not any(_clips(optimizer)):
+    clips = any(_clips(optimizer))
+    # What scales losses looks at the first replica alone for what is not finite.
+    if _replicas() == 1 or not (clips or unscaled(optimizer) is not optimizer):
         return gradients
-    gradients = optimizer._clip_gradients(_total(gradients))
+    gradients = _total(gradients)
+    if clips:
+        gradients = optimizer._clip_gradients(gradients)
     return [gradient / _replicas() for gradient in gradients]
 
 

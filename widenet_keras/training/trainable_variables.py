@@ -15,9 +15,31 @@ class FollowsTrainable:
 
     # Which weights were trainable when the optimizer, and any train step, was made.
     _followed = _traced = None
+    # The optimizer's learning rate then; callbacks may change it since.
+    compiled_rate = None
 
-    def _follow_trainable(self, trains=False):
-        """Takes in which weights were frozen or unfrozen since the last call."""
+    def start_following(self) -> None:
+        """Makes the optimizer that `compile` was given one of the trained weights.
+
+        Raises:
+            ValueError: If it trains another model.
+        """
+        variables = self.trainable_variables
+        self._followed = self._traced = tuple(map(id, variables))
+        if self.optimizer is None:
+            return
+        # Variables that are first made inside a train step make TensorFlow trace
+        # that step twice, which doubles the wait before the first epoch.
+        with self._over_devices():
+            begin(self.optimizer, variables, self.weights)
+        self.compiled_rate = unscaled(self.optimizer).get_config().get("learning_rate")
+
+    def follow_trainable(self, trains: bool = False) -> None:
+        """Takes in which weights were frozen or unfrozen since the last call.
+
+        Args:
+            trains: Whether they are to be trained now.
+        """
         variables = self.trainable_variables
         if trains:
             check_trains(self)
@@ -32,12 +54,41 @@ class FollowsTrainable:
             return
         self._followed = now
         if self.compiled and self.optimizer is not None:
-            # Over the devices of a strategy, which TensorFlow has.
-            strategy = getattr(self, "distribute_strategy", None)
-            with strategy.scope() if strategy else contextlib.nullcontext():
+            with self._over_devices():
                 follow(self.optimizer, variables)
-            self.unshare_buffers()
         self.train_function = None
+
+    def _over_devices(self):
+        """Context of the strategy that the model is in, which TensorFlow has."""
+        strategy = getattr(self, "distribute_strategy", None)
+        return strategy.scope() if strategy else contextlib.nullcontext()
+
+
+def begin(
+    optimizer: keras.optimizers.Optimizer, variables: list, weights: list
+) -> None:
+    """Makes an optimizer one of these variables, whether it was one of others or not.
+
+    Args:
+        optimizer: A Keras optimizer.
+        variables: The trainable variables of its model.
+        weights: All weights of its model.
+
+    Raises:
+        ValueError: If it is one of another model.
+    """
+    plain = unscaled(optimizer)
+    if not plain.built:
+        optimizer.build(variables)
+        _start_averages(plain, variables)
+        return
+    trained = {*map(id, plain._trainable_variables)}
+    if trained and not trained & {*map(id, weights)}:
+        raise ValueError(
+            f"compile: this {type(plain).__name__} trains another model; give each "
+            "model an optimizer of its own."
+        )
+    follow(optimizer, variables)
 
 
 def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
@@ -64,11 +115,26 @@ def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
     for each in optimizer.variables:
         if each.path in kept:
             each.assign(kept[each.path])
-    if plain.use_ema:
-        averages = plain._model_variables_moving_average
-        for variable, average in zip(variables, averages, strict=True):
-            if average.path not in kept:
-                average.assign(variable)
+    _start_averages(plain, variables, kept)
+
+
+def _start_averages(optimizer, variables, kept=()):
+    """Gives moving averages the values of their weights.
+
+    Keras has them at 0 until the first update, and makes the weights the averages
+    after a `fit` that ends before it.
+
+    Args:
+        optimizer: A Keras optimizer that is built.
+        variables: The trainable variables of its model.
+        kept: Paths of averages that stay.
+    """
+    if not optimizer.use_ema:
+        return
+    averages = optimizer._model_variables_moving_average
+    for variable, average in zip(variables, averages, strict=True):
+        if average.path not in kept:
+            average.assign(keras.ops.copy(variable))
 
 
 def check_precision(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
