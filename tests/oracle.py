@@ -148,6 +148,11 @@ class MoeOracle:
         mean = self.p.mean(axis=(0, 1))
         return self.experts * (self.choices["fraction"] * mean).sum() / self.groups
 
+    def z_loss(self):
+        """Mean of the squares of log(sum(exp(logits)))."""
+        logits = self.x @ self.w["router"]
+        return np.mean(np.log(np.exp(logits).sum(-1)) ** 2)
+
     def backward(self, dy, balance_weight=0.0):
         """Gradients of sum(y * dy) + balance_weight * balance loss."""
         w = self.w
@@ -189,20 +194,27 @@ def weights_by_path(model):
     }
 
 
-def attention(x, w, path, heads):
-    """Multi-head attention, one head at a time."""
+def attention(x, w, path, heads, looks=None):
+    """Multi-head attention, one head at a time.
+
+    `looks` is a list that is given what tokens look at, (B, H, T, T).
+    """
     q, k, v = (
         x @ w[f"{path}{n}/kernel"] + w[f"{path}{n}/bias"]
         for n in ("query", "key", "value")
     )
     size, value_size = q.shape[-1] // heads, v.shape[-1] // heads
     out = np.zeros_like(v)
+    found = np.zeros((len(x), heads, x.shape[1], x.shape[1]))
     for b in range(len(x)):
         for h in range(heads):
             part = slice(h * size, (h + 1) * size)
             values = slice(h * value_size, (h + 1) * value_size)
             logits = q[b, :, part] @ k[b, :, part].T / math.sqrt(size)
-            out[b, :, values] = np.array([softmax(r) for r in logits]) @ v[b, :, values]
+            found[b, h] = [softmax(r) for r in logits]
+            out[b, :, values] = found[b, h] @ v[b, :, values]
+    if looks is not None:
+        looks.append(found)
     return out @ w[f"{path}output/kernel"] + w[f"{path}output/bias"]
 
 
@@ -347,11 +359,12 @@ def holders(w, config, part):
     ]
 
 
-def model_forward(w, config, images, training=False, frozen=None):
+def model_forward(w, config, images, training=False, frozen=None, looks=None):
     """Returns (logits, one `MoeOracle` per routed step).
 
     `frozen` is the list of `choices` of an earlier call: who goes where is then
-    a constant, as it is for the gradient.
+    a constant, as it is for the gradient. `looks` is as for `attention`, of all steps
+    and their paths.
     """
     x = embed(w, config, np.asarray(images, "float64"))
     oracles = []
@@ -371,7 +384,8 @@ def model_forward(w, config, images, training=False, frozen=None):
 
         sizes, widths = config.block_sizes, config.step_widths
         heads = sizes[config.block_of_step[step]].heads if sizes else config.heads
-        attend = functools.partial(attention, normal(x, 1), w, heads=heads)
+        how = {"heads": heads, "looks": looks}
+        attend = functools.partial(attention, normal(x, 1), w, **how)
         x = x + in_paths(w, first, config, attend)
         choices = frozen[len(oracles)] if frozen else None
         u, count, found = normal(x, 2), widths[step] if widths else None, []

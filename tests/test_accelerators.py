@@ -207,6 +207,8 @@ def test_training_in_half_precision_as_the_device_does_it(kind):
     exact, half = losses.values()
     assert half[-1] < half[0]
     np.testing.assert_allclose(half, exact, rtol=0.1)
+    # Of a gradient of half or double the size it would be about that.
+    np.testing.assert_allclose(half[0] - half[-1], exact[0] - exact[-1], rtol=0.35)
 
 
 # --- JAX: the loop over the depth
@@ -346,14 +348,18 @@ def test_random_bits_of_an_entry(rate, bits):
     assert bits_for(rate) == bits
 
 
-@pytest.mark.parametrize("shares", [False, slow(True, when=BACKEND != "torch")])
+def share_words(monkeypatch):
+    """Has torch draw as it does on GPUs."""
+    from widenet_keras.utils import random_torch
+
+    monkeypatch.setattr(random_torch, "shares_words", lambda _: True)
+
+
+@pytest.mark.parametrize("shares", [False, True] if BACKEND == "torch" else [False])
 @pytest.mark.parametrize("rate", [0.1, 0.02])
 def test_dropout_drops_at_its_rate_and_keeps_the_mean(rate, shares, monkeypatch):
     if shares:
-        # As torch does it on GPUs.
-        monkeypatch.setattr(
-            numerics._own, "shares_words", lambda _: True, raising=False
-        )
+        share_words(monkeypatch)
     draws = RandomDraws.begin(keras.random.SeedGenerator(1))
     found = numpy(draws.dropout(keras.ops.ones((333, 301)), rate))
     # Five standard deviations of 100,233 draws, and the 2 % that JAX may be off.
@@ -376,7 +382,7 @@ def test_a_program_draws_the_masks_of_a_call(monkeypatch):
     from widenet_keras.layers.compiled_torch import _quiet
     from widenet_keras.utils import random_torch
 
-    monkeypatch.setattr(random_torch, "shares_words", lambda _: True)
+    share_words(monkeypatch)
 
     def both(x, seed):
         kept = [random_torch.dropped(x, seed, rate) for rate in (0.1, 0.02, 1e-6)]
@@ -394,7 +400,8 @@ def test_a_program_draws_the_masks_of_a_call(monkeypatch):
 
 
 def test_masks_of_sites_steps_and_seeds_do_not_know_of_each_other(monkeypatch):
-    monkeypatch.setattr(numerics._own, "shares_words", lambda _: True, raising=False)
+    if BACKEND == "torch":
+        share_words(monkeypatch)
     ones, masks = keras.ops.ones((512, 768)), []
     for generator in map(keras.random.SeedGenerator, (1, 2)):
         for seed in RandomDraws.begin(generator).seeds_of_steps(2):
@@ -581,11 +588,11 @@ def test_grouped_runs_give_the_numbers_of_runs_in_turn(monkeypatch):
 # --- torch: compiled steps
 
 
-def answers(compiled, dtype="float32", terms=(), **fields):
+def answers(compiled, dtype="float32", terms=(), rate=0.01, **fields):
     """Returns weights of a model after batches of several sizes, and its logits."""
     keras.utils.set_random_seed(0)
     model = tiny_model(steps=4, dtype=dtype, stochastic_depth=0.1, **fields)
-    optimizer = keras.optimizers.SGD(0.01)
+    optimizer = keras.optimizers.SGD(rate)
     model.compile(optimizer, terms=terms, jit_compile=compiled)
     images, labels = tiny_images(6), np.arange(6) % 5
     for size in (4, 3, 2):
@@ -723,9 +730,14 @@ def test_compiled_grouped_products(monkeypatch):
     monkeypatch.setattr(routed_experts_torch, "takes_stack", lambda *_: True)
     fields = {"width": 24, "expert_dim": 16, "dropout": 0.0, "dtype": "mixed_bfloat16"}
     found, expected = answers(True, **fields), answers(False, **fields)
-    for one, other in zip(found, expected, strict=True):
-        # Rounding sends a few tokens elsewhere, whose numbers are then others.
-        assert np.abs(one - other).mean() < 0.05
+    start = answers(False, rate=0.0, **fields)
+    moved, apart = (
+        np.array([np.abs(a - b).mean() for a, b in zip(expected, others, strict=True)])
+        for others in (start, found)
+    )
+    # Rounding sends a few tokens elsewhere, whose numbers are then others; biases of
+    # keys are moved by rounding alone.
+    assert (apart < 0.15 * moved + 1e-3 * moved.max()).all()
 
 
 def test_a_step_that_does_not_compile_runs_as_it_is(monkeypatch):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import numpy, slow, tiny_images, tiny_model
-from oracle import model_losses, weights_by_path
+from oracle import model_forward, model_losses, weights_by_path
 
 from widenet_keras.layers import MixtureOfExperts
 
@@ -22,6 +22,7 @@ CASES = {
         "widenet",
         {"router": "grouped_top_1", "images_per_group": 2},
     ),
+    "z-loss": ("widenet", {"router_z_loss_weight": 0.3}),
 }
 
 
@@ -36,6 +37,12 @@ def one_step(model, images, labels):
     after = weights_by_path(model)
     logs = {name: values[-1] for name, values in history.history.items()}
     return logs, before, {name: before[name] - after[name] for name in before}
+
+
+def z_loss_of(weights, config, images, choices=None):
+    """Returns the z-loss summed over the steps."""
+    _, oracles = model_forward(weights, config, images, True, choices)
+    return sum(each.z_loss() for each in oracles)
 
 
 def slope(before, name, direction, loss):
@@ -61,14 +68,20 @@ def test_train_step_descends_the_hand_made_loss(case):
     # The loss is the task loss plus weight * the SUM over the steps.
     assert logs["task_loss"] == pytest.approx(task, rel=1e-5)
     assert logs["balance_loss"] == pytest.approx(balance, rel=1e-5)
-    assert logs["loss"] == pytest.approx(task + weight * balance, rel=1e-5)
+    z_loss = z_loss_of(before, config, images)
+    total = task + weight * balance + config.router_z_loss_weight * z_loss
+    assert logs["loss"] == pytest.approx(total, rel=1e-5)
     dropped = np.mean([choice["dropped"] for choice in choices])
     assert logs["dropped_fraction"] == pytest.approx(dropped, abs=1e-6)
 
     def loss(weights):
         # Who goes where, and f, are constants for the gradient.
         task, balance, _ = model_losses(weights, config, images, labels, choices)
-        return task + weight * balance
+        total = task + weight * balance
+        if config.router_z_loss_weight:
+            z_loss = z_loss_of(weights, config, images, choices)
+            total += config.router_z_loss_weight * z_loss
+        return total
 
     random = np.random.default_rng(0)
     for name, gradient in gradients.items():
@@ -104,8 +117,7 @@ def test_balance_loss_alone_reaches_the_router():
 def test_z_loss_is_added_with_its_weight():
     model = tiny_model(router_noise=0.0, dropout=0.0, router_z_loss_weight=0.1)
     images = tiny_images(3)
-    _, record = model(images, training=True, return_routing=True)
-    expected = numpy(record.z_loss).sum()
+    expected = z_loss_of(weights_by_path(model), model.config, images)
     logs, _, _ = one_step(model, images, np.zeros(3, "int32"))
     assert logs["router_z_loss"] == pytest.approx(expected, rel=1e-5)
     total = logs["task_loss"] + 0.01 * logs["balance_loss"] + 0.1 * expected

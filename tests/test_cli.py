@@ -141,6 +141,8 @@ def test_without_tyro(capsys, monkeypatch):
 
 def test_without_matplotlib_nothing_is_evaluated(capsys, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
+    # Not reached.
+    monkeypatch.setattr("widenet_keras.evaluation.evaluate_classifier", None)
     arguments = [*EVALUATE, "--output", str(tmp_path)]
     stopped(capsys, arguments, 1, "run python -m pip install -e", "[plot]'")
     assert not list(tmp_path.iterdir())

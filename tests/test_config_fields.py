@@ -216,7 +216,9 @@ def test_saved_and_loaded(name, kind, tmp_path):
     assert found.dtype == np.float32
     # Rounding shows, and is no more than that.
     bound = {"float32": 2e-5, "mixed_bfloat16": 0.1, "int8": 0.1}[kind]
-    assert np.abs(found - exact).max() < bound * max(1, np.abs(exact).max())
+    apart = np.abs(found - exact).max()
+    assert apart < bound * max(1, np.abs(exact).max())
+    assert kind == "float32" or apart > 1e-4
     model.save(tmp_path / "model.keras")
     again = widenet_keras.load_model(tmp_path / "model.keras")
     assert again.config == model.config

@@ -57,6 +57,7 @@ def test_evaluation_crop_is_the_middle():
     image = np.zeros((100, 160, 3), "uint8")
     image[:, 80:] = 250
     image[50:, :, 0] = 100
+    image[..., 2] = np.arange(160)
     found = decoding.evaluation_crop(tf.constant(image), layout(64))
     # The crop has 0.875 of 100 pixels, so the edges are in the middle of 64.
     usual = tf.image.resize(image, (73, 117))[4:68, 26:90]
@@ -66,6 +67,7 @@ def test_evaluation_crop_is_the_middle():
     found = decoding.evaluation_crop(tf.constant(image), layout(4))
     np.testing.assert_allclose(found[:, 0, 1], 0.0)
     np.testing.assert_allclose(found[:, 3, 1], 250.0)
+    np.testing.assert_allclose(found[0, ::3, 2], [19.5, 139.5], atol=0.51)
 
 
 @pytest.mark.parametrize("size", [63, 64])

@@ -120,7 +120,7 @@ def test_loop_and_remat_change_no_number(plan):
         assert_equal(losses(fields, scan="never", remat="full"), expected)
 
 
-def test_draws_differ_between_steps_and_calls():
+def test_draws_differ_between_calls():
     model = tiny_model(steps=2, **NOISY)
     images = tiny_images(2)
     first, second = (numpy(model(images, training=True)) for _ in range(2))

@@ -125,6 +125,8 @@ def test_dropout_is_the_same_in_the_gradient_as_in_the_output(way):
     function = functools.partial(run_by_expert, **WAYS[way])
     sizes = keras.ops.convert_to_tensor([23, 17], "int32")
     value, _, gradients = run(function, mlp, rows, sizes, weights, draws)
+    kept, _, _ = run(function, mlp, rows, sizes, weights)
+    assert abs(value - kept) > 1e-3
     kernel = numpy(weights.outer_kernel)
     assert value == pytest.approx((kernel * gradients[3]).sum(), rel=1e-5)
     # With relu and no hidden bias the output is linear in the hidden kernel too.

@@ -301,19 +301,26 @@ def test_predict_says_what_it_takes(folders, tmp_path, capsys):
     from widenet_keras.cli.main import main
 
     model = named_model()
-    model.preprocessing = SQUASH
+    # Not what so small a model has if nobody says it.
+    model.preprocessing = Preprocessing(crop_pct=0.5)
+    assert model.preprocessing != named_model().preprocessing
     model.save(tmp_path / "best.keras")
     photo = str(folders / "ant" / "0.png")
     main(["predict", photo, "--model", str(tmp_path / "best.keras"), "--verbose"])
     printed = capsys.readouterr().out
-    for piece in ("ant, bee, cat", SQUASH.in_words(12), "trained on: nobody said"):
+    for piece in (
+        "ant, bee, cat",
+        model.preprocessing.in_words(12),
+        "trained on: nobody said",
+    ):
         assert piece in printed
     assert any(f"{name} 0." in printed for name in NAMES)
 
 
 def test_keras_reloads_them():
     model = named_model()
+    model.preprocessing = Preprocessing(crop_pct=0.5)
     copy = keras.saving.deserialize_keras_object(
         keras.saving.serialize_keras_object(model)
     )
-    assert (copy.class_names, copy.preprocessing) == (NAMES, SQUASH)
+    assert (copy.class_names, copy.preprocessing) == (NAMES, model.preprocessing)

@@ -344,5 +344,5 @@ def test_the_tables_of_backends_name_tests_that_are_there():
         return [path.name, *(f"{path.name}::{name}" for name in tests)]
 
     there = [name for path in TESTS.glob("test_*.py") for name in names(path)]
-    entries = [*selection.ONCE, *selection.ONLY]
+    entries = [*selection.ONCE, *selection.ONLY, *selection.ACCELERATOR]
     assert [e for e in entries if not any(n.startswith(e) for n in there)] == []
