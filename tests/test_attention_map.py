@@ -108,7 +108,7 @@ def test_what_the_head_reads_is_received():
         ("patches", (2, 11)),
         ("attention", (2, 11)),
         ("token_attention", (0, 1)),
-        ("token_and_register", (0, 1)),
+        ("token_and_register", (0, 2)),
     ],
 )
 def test_readers_are_those_of_the_pooling(pooling, readers):

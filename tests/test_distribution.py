@@ -393,6 +393,8 @@ def test_a_loss_of_one_number_is_refused_by_replicas():
         one_line(error)
     check_per_image(losses.SparseCategoricalCrossentropy(), labels, logits)
     check_per_image("mse", labels, logits)
+    many = np.array([[0, 1, 0, 1, 1]] * 2)
+    check_per_image(lambda y, p: keras.ops.mean((y - p) ** 2, -1), many, logits)
 
 
 ON_DEVICES = """

@@ -408,7 +408,7 @@ def test_a_forward_pass_runs_as_the_model_is_compiled():
 def routed():
     batches = [(routed_scene(), np.array([0, 1]))]
     return evaluate_classifier(
-        Scene(3, True), batches, class_names=["a|b", "bee", "cat"], progress=False
+        Scene(3, True), batches, class_names=["a|b", "<bee>", "cat"], progress=False
     )
 
 
@@ -432,14 +432,15 @@ def test_markdown_has_every_table(routed):
     assert "| 1 | 0.50 0.50 0.00 | 1.50 | 2 | 0.600 | 0.631 |" in text
     # A bar in a name would end the cell. Both images are taken for class 0.
     assert "| a\\|b | 1 | 100.00 % | 50.00 % | - |" in text
-    assert "| bee | 1 | 0.00 % | - | a\\|b (1) |" in text
+    # Nor does a stranger's markup work.
+    assert "| &lt;bee&gt; | 1 | 0.00 % | - | a\\|b (1) |" in text
     assert "Routing" not in evaluated().to_markdown()
 
 
 def test_terminal_names_the_hardest_classes(routed):
     lines = terminal(routed, worst=1).splitlines()
     assert lines[-1] == "(1 of 2 classes, the hardest first)"
-    assert lines[-2].split() == ["bee", "1", "0.00", "%", "-", "a|b", "(1)"]
+    assert lines[-2].split() == ["<bee>", "1", "0.00", "%", "-", "a|b", "(1)"]
     assert max(map(len, lines)) < 88
 
 

@@ -123,6 +123,57 @@ def test_a_file_takes_the_place_of_a_folder(tmp_path):
     assert names(tmp_path) == ["model.keras"]
 
 
+def test_a_folder_with_something_in_it_is_no_file(tmp_path):
+    path = tmp_path / "export"
+    path.mkdir()
+    (path / "kept.txt").write_text("kept")
+    with (
+        pytest.raises(ValueError, match="export is a folder; give"),
+        replaced_when_done(path) as fresh,
+    ):
+        fresh.write_text("new")
+    model = tiny_model("vit", steps=1)
+    for save in (model.save, model.save_weights):
+        other = path.with_name("a.keras" if save == model.save else "a.weights.h5")
+        other.mkdir()
+        with pytest.raises(ValueError, match=r"a\.\w.* is a folder; give the path"):
+            save(other)
+        other.rmdir()
+    assert names(tmp_path) == ["export"]
+    assert (path / "kept.txt").read_text() == "kept"
+
+
+def test_where_a_disk_is_mounted_is_told_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: path.name == "out")
+    with pytest.raises(ValueError, match="out is where a disk is mounted"):
+        check_place(tmp_path / "out")
+    check_folder(tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["../other/a.txt", "..", "/a.txt"])
+def test_a_leftover_that_leads_elsewhere_stays(tmp_path, monkeypatch, name):
+    left = killed_while_writing(tmp_path / "model.keras", monkeypatch)
+    (left / ".widenet-part").write_text(name)
+    (left / "old" / "a.txt").parent.mkdir()
+    (left / "old" / "a.txt").write_text("theirs")
+    before = names(tmp_path)
+    remove_leftovers(tmp_path)
+    assert names(tmp_path) == before
+    assert left.exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="files have no such owners")
+def test_a_leftover_of_somebody_else_stays(tmp_path, monkeypatch):
+    left = killed_while_writing(tmp_path / "model.keras", monkeypatch)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "getuid", lambda: os.stat(left).st_uid + 1)
+        remove_leftovers(tmp_path)
+    assert left.exists()
+    remove_leftovers(tmp_path)
+    assert not left.exists()
+
+
 def test_the_new_file_has_the_usual_permissions(tmp_path):
     (tmp_path / "usual").write_text("")
     with replaced_when_done(tmp_path / "notes.txt") as fresh:

@@ -58,6 +58,8 @@ def fit(model, *callbacks, **options):
 def test_weights_stay_where_no_update_was_made(dtype):
     """Keras makes the weights their average then, which is 0 before an update."""
     model = made(SGD(0.1, use_ema=True), dtype)
+    for weight in model.trainable_weights:
+        weight.assign(weight + 0.5)
     before = values(model)
     with pytest.raises(RuntimeError, match="no more memory"):
         fit(model, Ends("on_train_batch_begin"))
@@ -72,6 +74,8 @@ def test_weights_stay_where_no_update_was_made(dtype):
 
 def test_an_evaluation_that_fails_leaves_the_weights():
     model = made(SGD(0.1, use_ema=True))
+    # Before the first update the average is the weights.
+    fit(model)
     own = values(model)
     for average in averages_of(model.optimizer):
         average.assign(average + 1.0)
@@ -94,6 +98,7 @@ def test_scaled_losses_have_an_average_too(tmp_path):
     assert isinstance(model.optimizer, Scaled)
     kinds = [type(each) for each in Run(tmp_path, {}).callbacks(model, 2)]
     assert AveragedEvaluation in kinds
+    fit(model)
     own = values(model)
     for average in averages_of(model.optimizer.inner_optimizer):
         average.assign(average + 1.0)

@@ -178,6 +178,7 @@ def test_an_image_is_named_by_class_and_answer():
     [
         ({"labels": [1]}, "plot_routing: labels of shape (1,)"),
         ({"labels": [0.5, 1]}, "float64"),
+        ({"labels": [0, -1]}, "labels start at 0 and one is -1"),
         ({"labels": [0, 3], "class_names": "abc"}, "3 class names and 4 classes"),
         ({"class_names": "ab"}, "2 class names and 3 classes"),
     ],

@@ -308,3 +308,13 @@ def refused(model, arguments, pieces):
         relax(model, **arguments)
     line = one_line(error)
     assert [piece for piece in pieces if piece not in line] == [], line
+
+
+def test_pieces_that_do_not_fit_are_told_as_by_tie():
+    source = tiny_model("vit", pooling="mean", pieces=[{"kind": "relative_keys"}])
+    for make in (tie, functools.partial(relax, rank=2, say=quietly)):
+        with pytest.raises(
+            ValueError, match="keep moe_blocks and class_token"
+        ) as error:
+            make(source, class_token=False)
+        one_line(error)

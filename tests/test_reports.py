@@ -272,6 +272,9 @@ def test_a_card_of_a_run_without_an_evaluation(tmp_path, run):
         ({"images": np.zeros((2, 8, 8, 3), "float32")}, "12, 12, 3)"),
         ({"labels": np.zeros(3, int)}, "labels"),
         ({"labels": np.full(12, 7)}, "labels"),
+        ({"images": np.zeros((2, 12, 12, 3), "uint8")}, "scale_pixels"),
+        ({"images": np.full((2, 12, 12, 3), 255.0)}, "scale_pixels"),
+        ({"run": "nowhere"}, "nowhere is no folder"),
     ],
 )
 def test_wrong_arguments(tmp_path, images, given, said):
@@ -280,6 +283,18 @@ def test_wrong_arguments(tmp_path, images, given, said):
         write_report(tiny_model(), path, **{"images": images, **given})
     one_line(error)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("write", [write_report, write_model_card])
+def test_a_folder_is_not_written_over(tmp_path, monkeypatch, write):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kept.txt").write_text("kept")
+    monkeypatch.chdir(tmp_path / "mine")
+    for path, said in ((tmp_path / "mine", "is a folder"), ("", "the path is ''")):
+        with pytest.raises(ValueError, match=said) as error:
+            write(tiny_model("vit", steps=1), path)
+        one_line(error)
+    assert (tmp_path / "mine" / "kept.txt").read_text() == "kept"
 
 
 def test_a_model_without_classes(tmp_path):

@@ -492,3 +492,24 @@ def refused(model, fields, pieces):
         tie(model, **fields)
     line = one_line(error)
     assert [piece for piece in pieces if piece not in line] == [], line
+
+
+def test_pieces_of_routed_steps_stay_with_their_steps():
+    lora = {"kind": "lora", "rank": 2}
+    source = tiny_model("vit_moe", steps=4, moe_blocks=(2, 3), pieces=[lora])
+    fields = {"sharing": "cycle", "unique_blocks": 2}
+    with pytest.raises(ValueError, match="keep moe_blocks and class_token") as error:
+        tie(source, moe_blocks=(1,), **fields)
+    one_line(error)
+    fields["sharing"] = "sequence"
+    tied = tie(source, moe_blocks=(1,), **fields)
+    assert tied.config.routed_steps == source.config.routed_steps
+
+
+def test_nested_widths_are_of_the_experts_that_come_out():
+    """A third of their 14 units is none, of the 12 of the MLPs it is."""
+    third = {"nested_widths": (1 / 3, 1.0), "mlp_dim": 12}
+    source = tiny_model("vit", **third)
+    for made in (tie(source), tie(source, moe_blocks="none")):
+        assert made.config.nested_widths == source.config.nested_widths
+    assert tie(source).config.expert_dim == 12

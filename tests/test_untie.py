@@ -66,6 +66,11 @@ SHARED = {
         "moe_blocks": "none",
         "pieces": [{**LORA, "bank": 2, "shared": "none"}],
     },
+    "a bank without biases": {
+        **CYCLE,
+        "moe_blocks": "none",
+        "pieces": [{**LORA, "bank": 2, "shared": "down", "bias": False}],
+    },
 }
 
 
@@ -77,6 +82,7 @@ OFTEN = (
     "widths",
     "gated widths",
     "paths",
+    "a bank without biases",
 )
 
 

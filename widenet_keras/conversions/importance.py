@@ -11,6 +11,7 @@ from widenet_keras.conversions.merge import has_banks, without_banks
 from widenet_keras.conversions.remade import check_model
 from widenet_keras.models.needs_classes import check_has_classes
 from widenet_keras.models.weights import check_plain
+from widenet_keras.routing.random_draws import SILENT
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.saliency import Saliency
 from widenet_keras.utils.progress import Progress
@@ -79,6 +80,8 @@ def importance(
         pieces=[each.without_dropout() for each in model.config.pieces],
         frozen=tuple(each for each in GROUPS if each != group),
     )
+    # Tokens that attend in groups have the order of inference too.
+    looked_at.encoder.draws = lambda training: SILENT
     saliency = Saliency(sets, measure)
     looked_at.compile(saliency, loss=loss, metrics=None)
     size = {} if labels is None else {"batch_size": batch_size}

@@ -20,20 +20,11 @@ AXES = {
 
 # What times depend on besides the sizes and the number of the steps.
 _FACTS = (
-    "image_size",
-    "patch_size",
-    "channels",
-    "tokens",
-    "width",
-    "gated",
-    "activation",
-    "output_activation",
-    "embedding_norm",
-    "pooling",
-    "representation",
-    "num_classes",
+    *("image_size", "patch_size", "channels", "tokens", "width", "gated"),
+    *("activation", "output_activation", "embedding_norm", "pooling"),
+    *("representation", "num_classes"),
 )
-_OF_EXPERTS = ("top_k", "router")
+_OF_EXPERTS = ("top_k", "router", "engine")
 # What a table has, and a model that it is not for, where a kind of parts is missing.
 _MISSING = {
     "dense": ("no dense feed-forward parts", "some"),
@@ -116,11 +107,13 @@ class LatencyTable:
         if "routed" not in self.grids:
             # That there are any is told below.
             other = {name: other[name] for name in other if name not in _OF_EXPERTS}
-        differ = [name for name in other if self.model.get(name) != other[name]]
+        # Tables of before do not name the engine.
+        mine = {"engine": "auto", **self.model}
+        differ = [name for name in other if mine.get(name) != other[name]]
         if differ:
             mine, found = (
                 ", ".join(f"{name} {facts.get(name)}" for name in differ)
-                for facts in (self.model, other)
+                for facts in (mine, other)
             )
             raise self._foreign(printable(mine), found)
         for kind, sizes in sizes_of(config).items():

@@ -96,7 +96,8 @@ def added(factors: dict[str, np.ndarray], name: str, row: int) -> tuple:
         # Of a bank inference takes the mean.
         down = down.mean(axis=0) if down.ndim == 3 else down
         if up.ndim == 3:
-            up, bias = up.mean(axis=0), np.mean(bias, axis=0)
+            up = up.mean(axis=0)
+            bias = bias.mean(axis=0) if np.ndim(bias) else bias
     return down @ up, bias
 
 

@@ -95,11 +95,12 @@ def relax(
     check_integer("relax", "seed", seed, 0)
     check_choice("relax", "base", base, BASES)
     check_choice("relax", "start", start, STARTS)
+    stays = "pieces" not in fields
     fields |= {"sharing": sharing, "unique_blocks": unique_blocks}
     fields = relaxed_config(model, rank, fields, say)
     if base == "auto":
         base = "average" if rank else "stepwise"
-    relaxed = tied("relax", model, base, seed, frozen, fields)
+    relaxed = tied("relax", model, base, seed, frozen, fields, stays)
     if not rank:
         return relaxed
     factors = factors_of(relaxed)

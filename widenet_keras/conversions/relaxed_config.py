@@ -67,7 +67,8 @@ def relaxed_config(
     if fields["unique_blocks"] is None and sharing in ("cycle", "sequence"):
         fields["unique_blocks"] = max(1, source.steps // 2)
     fields["moe_blocks"] = "none"
-    fields["moe_blocks"] = _moe_blocks(source.replace(**fields), source)
+    none = {"nested_widths": (), "nested_probabilities": None}
+    fields["moe_blocks"] = _moe_blocks(source.replace(**{**fields, **none}), source)
     if rank:
         maps = _MAPS.get(sharing, MAPS)
         routed = source.routed_steps and sharing != "attention"

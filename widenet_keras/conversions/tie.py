@@ -21,6 +21,7 @@ from widenet_keras.models.weights import (
     read,
     weights_by_path,
     weights_of_blocks,
+    weights_of_some_steps,
 )
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.checks import check_choice, check_integer
@@ -125,7 +126,8 @@ def tie(
     Raises:
         ValueError: If the source shares blocks, or lacks weights that a field asks for.
     """
-    return tied("tie", model, base, seed, frozen, fields)
+    stays = "pieces" not in fields
+    return tied("tie", model, base, seed, frozen, fields, stays)
 
 
 def tied(
@@ -135,6 +137,7 @@ def tied(
     seed: int,
     frozen: Iterable[str] | None,
     fields: dict,
+    pieces_stay: bool,
 ) -> WideNet:
     """Returns what `tie` does, for whoever has the name.
 
@@ -145,6 +148,7 @@ def tied(
         seed: As for `tie`.
         frozen: As for `tie`.
         fields: As for `tie`, a dict.
+        pieces_stay: Whether all pieces of the model are to be in the result.
     """
     check_integer(owner, "seed", seed, 0)
     check_model(owner, model)
@@ -167,8 +171,8 @@ def tied(
     shared = ("core", "norms") if config.shared_norms else ("core",)
     anew = []
     sources, of_blocks = weights_by_path(model), weights_of_blocks(other)
-    if "pieces" not in fields:
-        _check_pieces(owner, sources, weights_by_path(other), of_blocks)
+    if pieces_stay:
+        _check_pieces(owner, model, other, of_blocks)
     for path, weight in weights_by_path(other).items():
         role = role_of(weight)
         # Pieces that were asked for and do not fit those of the model start anew; of
@@ -198,12 +202,17 @@ def tied(
     return other
 
 
-def _check_pieces(owner, sources, weights, of_blocks):
+def _check_pieces(owner, model, other, of_blocks):
     """Raises `ValueError` unless the pieces of the steps fit the new blocks too."""
-    for path, weight in sources.items():
+    weights, apart = weights_by_path(other), ()
+    if model.config.routed_steps != other.config.routed_steps:
+        # They would go from one step to another.
+        apart = weights_of_some_steps(model)
+    for path, weight in weights_by_path(model).items():
         if role_of(weight).group != "pieces" or path in of_blocks:
             continue
-        if path not in weights or weights[path].shape != weight.shape:
+        fits = path in weights and weights[path].shape == weight.shape
+        if not fits or path in apart:
             raise ValueError(
                 f"{owner}: the model has {path}, which does not fit the blocks and the "
                 "tokens of the result; keep moe_blocks and class_token as they are, or "

@@ -24,6 +24,7 @@ _KEPT = (
     "paths",
     "cheap_features",
 )
+_NESTED = ("nested_widths", "nested_probabilities")
 
 
 def tied_config(
@@ -55,7 +56,10 @@ def tied_config(
         "moe_blocks": "all",
         "shared_norms": False,
     }
-    config = source.replace(**{**shared, **fields})
+    # Of hidden units that the experts have at last.
+    nested = {name: fields.get(name, getattr(source, name)) for name in _NESTED}
+    none = dict(zip(_NESTED, ((), None), strict=True))
+    config = source.replace(**{**shared, **fields, **none})
     if any(config.groups_of_steps.permuted) and "attention_groups" not in fields:
         raise ValueError(
             f"{owner}: steps that read a block again would permute the tokens that "
@@ -84,9 +88,8 @@ def tied_config(
     if base == "auto":
         base = "average" if config.routed_blocks else "stepwise"
     groups = {part: groups_of(config, source, base, part) for part in PART_PLANS}
-    return _with_expert_dim(
-        owner, config, source, groups["feed_forward"], fields
-    ), groups
+    config = _with_expert_dim(owner, config, source, groups["feed_forward"], fields)
+    return config.replace(**nested), groups
 
 
 def _pools_by_same_weights(config, source):

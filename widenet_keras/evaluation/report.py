@@ -1,7 +1,7 @@
 """An evaluation as text: tables in Markdown, and a short one for the terminal."""
 
 from widenet_keras.utils.printable import printable
-from widenet_keras.utils.tables import markdown_table
+from widenet_keras.utils.tables import markdown_table, markdown_text
 
 
 def summary(evaluation):
@@ -69,7 +69,10 @@ def markdown(evaluation):
             ],
         ),
         "## Classes",
-        markdown_table(_CLASS_HEADER, map(_class_row, evaluation.classes)),
+        markdown_table(
+            _CLASS_HEADER,
+            [map(markdown_text, _class_row(each)) for each in evaluation.classes],
+        ),
     ]
     return "\n\n".join(blocks) + "\n"
 

@@ -18,6 +18,7 @@ from widenet_keras.exports.precision import exact_products
 from widenet_keras.exports.target import check_target
 from widenet_keras.files.manifest import manifest_of
 from widenet_keras.models.widenet import WideNet
+from widenet_keras.utils import numerics
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.quiet import quiet
@@ -192,14 +193,15 @@ def _samples(model, images, options):
 
 def _logits(model, images):
     """Returns the model's logits as NumPy."""
-    logits = np.concatenate(
-        [
-            keras.ops.convert_to_numpy(
-                model(images[first : first + 32], training=False)
-            )
-            for first in range(0, len(images), 32)
-        ]
-    )
+    with numerics.without_gradients():
+        logits = np.concatenate(
+            [
+                keras.ops.convert_to_numpy(
+                    model(images[first : first + 32], training=False)
+                )
+                for first in range(0, len(images), 32)
+            ]
+        )
     if not np.isfinite(logits).all():
         raise ValueError(
             f"export: {model.name} answers with what are no numbers (NaN or infinite); "

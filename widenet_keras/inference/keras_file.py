@@ -7,6 +7,7 @@ import keras
 from widenet_keras.files.manifest import Interface
 from widenet_keras.files.named import manifest_in, named_classifier
 from widenet_keras.inference.predictor import Predictor
+from widenet_keras.utils import numerics
 from widenet_keras.utils.memory import MAX_MEMORY
 
 
@@ -44,4 +45,5 @@ class KerasPredictor(Predictor):
 
     def run(self, images):
         """Returns the logits of float images (B, height, width, channels)."""
-        return keras.ops.convert_to_numpy(self.model(images, training=False))
+        with numerics.without_gradients():
+            return keras.ops.convert_to_numpy(self.model(images, training=False))

@@ -28,7 +28,8 @@ class AttentionMap:
         grid: (rows, columns) of the patches.
         class_token: Whether token 0 is the class token, before the patches.
         registers: How many registers follow it, before the patches.
-        readers: First and end of the tokens that the head of the model reads.
+        readers: First and end of the tokens that the head of the model reads; where it
+            reads the class token beside all patches, that token.
         logits: (B, classes) float32, what the model answered; None without classes.
         class_names: Names of the classes; None if the model knows none.
     """
@@ -106,6 +107,8 @@ def attention_of(model, images: np.ndarray, batch_size: int) -> AttentionMap:
 
 def _readers(config):
     """Returns first and end of the tokens that a head reads."""
+    if config.pooling == "token_and_register":
+        return 0, 2
     if config.pooling in _READ_ALL:
         return 0, config.tokens
     if config.pooling in _READ_PATCHES:

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from widenet_keras.models.image_checks import batches_of
+from widenet_keras.utils import numerics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +84,8 @@ def routing_of(model, images, batch_size):
         )
     experts, gates, logits = [], [], []
     for _, batch in batches_of("routing", images, model.config.image_shape, batch_size):
-        answers, record = model(batch, training=False, return_routing=True)
+        with numerics.without_gradients():
+            answers, record = model(batch, training=False, return_routing=True)
         experts.append(keras.ops.convert_to_numpy(record.experts))
         gates.append(keras.ops.convert_to_numpy(record.gates))
         logits.append(keras.ops.convert_to_numpy(answers))

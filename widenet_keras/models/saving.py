@@ -99,6 +99,8 @@ def _save_beside(save, filepath, suffix, overwrite, **kwargs):
             f"save: {filepath} does not end in {suffix!r}, the only format that opens "
             "again; rename it, or see widenet_keras.export for others."
         )
+    if os.path.isdir(filepath):
+        raise ValueError(f"save: {filepath} is a folder; give the path of a file.")
     if not overwrite and Path(filepath).exists():
         raise FileExistsError(
             f"{filepath} exists and overwrite=False; give another path, or "

@@ -57,6 +57,16 @@ def weights_of_blocks(model: keras.Model) -> list[str]:
     return [] if stacks is None else [path_of(weight) for weight in stacks.of_blocks]
 
 
+def weights_of_some_steps(model: keras.Model) -> list[str]:
+    """Returns the paths of those weights of pieces that dense or routed steps have.
+
+    Args:
+        model: A `WideNet` or `ImageClassifier`.
+    """
+    stacks = model.encoder.stacked_pieces
+    return [] if stacks is None else [path_of(each) for each in stacks.of_some_steps]
+
+
 def assign_all(model, arrays, origin: str):
     """Gives a model all of its weights, or raises `ValueError` and changes nothing.
 

@@ -57,6 +57,8 @@ def heading(
                 f"{owner}: labels of shape {labels.shape} and {labels.dtype}, "
                 f"{count} images; give one whole number per image."
             )
+        if (labels < 0).any():
+            raise ValueError(f"{owner}: labels start at 0 and one is {labels.min()}.")
         classes = int(labels.max()) + 1
     if logits is not None:
         classes = max(classes, logits.shape[1])

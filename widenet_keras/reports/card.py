@@ -1,7 +1,6 @@
 """A card of a model, filled in from its own numbers."""
 
 import os
-import re
 import shlex
 from pathlib import Path
 
@@ -18,13 +17,13 @@ from widenet_keras.reports.facts import (
 )
 from widenet_keras.reports.run_record import RunRecord, read_run
 from widenet_keras.training.image_classifier import ImageClassifier
+from widenet_keras.utils.checks import check_path
 from widenet_keras.utils.digests import sha256_of
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.files import check_file, replaced_when_done
 from widenet_keras.utils.printable import printable
-from widenet_keras.utils.tables import markdown_table
+from widenet_keras.utils.tables import markdown_table, markdown_text
 
 _HARDEST = 5
-_MARKUP = re.compile(r"([\\`*_{}\[\]#~])")
 
 
 def write_model_card(
@@ -51,6 +50,8 @@ def write_model_card(
     Raises:
         ValueError: If the model has no classes, or the file cannot be written.
     """
+    check_path("write_model_card", path)
+    check_file(path)
     check_has_classes("write_model_card", model)
     if run is not None and not isinstance(run, RunRecord):
         run = read_run(run)
@@ -58,8 +59,8 @@ def write_model_card(
     rows = _card(model, evaluation, run, data, file)
     blocks = [
         _front_matter(model),
-        f"# {_plain(title_of(model, run, file))}",
-        markdown_table(("", ""), [(name, _plain(value)) for name, value in rows]),
+        f"# {markdown_text(title_of(model, run, file))}",
+        markdown_table(("", ""), [(n, markdown_text(value)) for n, value in rows]),
         *_results(evaluation, run),
         *_settings(run),
         _use(file),
@@ -190,12 +191,4 @@ def _listed(pairs):
 
 
 def _table(header, rows):
-    return markdown_table(header, [tuple(map(_plain, row)) for row in rows])
-
-
-def _plain(text):
-    """Returns a text that Markdown shows as it stands, whatever a stranger wrote."""
-    text = _MARKUP.sub(r"\\\1", printable(text))
-    for each, name in (("&", "amp"), ("<", "lt"), (">", "gt")):
-        text = text.replace(each, f"&{name};")
-    return text
+    return markdown_table(header, [tuple(map(markdown_text, row)) for row in rows])

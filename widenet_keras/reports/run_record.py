@@ -49,8 +49,13 @@ def read_run(folder) -> RunRecord:
 
     Args:
         folder: The folder.
+
+    Raises:
+        ValueError: If there is no such folder.
     """
     folder, notes = Path(folder), []
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder; give that of a run.")
 
     def read(reader, nothing):
         try:

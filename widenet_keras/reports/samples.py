@@ -9,6 +9,7 @@ import numpy as np
 
 from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.reports.looked_at import attention_content, routing_content
+from widenet_keras.utils import numerics
 from widenet_keras.utils.softmax import probabilities
 
 # How many pixels of a side are kept.
@@ -100,7 +101,8 @@ def _probabilities(model, images):
     """Returns (B, classes) float."""
     found = []
     for first in range(0, len(images), _BATCH):
-        logits = model(images[first : first + _BATCH], training=False)
+        with numerics.without_gradients():
+            logits = model(images[first : first + _BATCH], training=False)
         logits = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
         found.append(probabilities(logits))
     return np.concatenate(found)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from widenet_keras.data.pixels import check_values
 from widenet_keras.evaluation import Evaluation
 from widenet_keras.models.image_checks import check_images, check_labels
 from widenet_keras.models.needs_classes import check_has_classes
@@ -18,8 +19,8 @@ from widenet_keras.reports.content import report_content
 from widenet_keras.reports.run_record import RunRecord, read_run
 from widenet_keras.reports.samples import sample_content
 from widenet_keras.training.image_classifier import ImageClassifier
-from widenet_keras.utils.checks import check_integer
-from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.checks import check_integer, check_path
+from widenet_keras.utils.files import check_file, replaced_when_done
 
 _PAGE = resources.files(__package__) / "page"
 # In the order in which they need each other.
@@ -66,6 +67,8 @@ def write_report(
         ValueError: If the model has no classes, the images or labels do not fit it,
             or the file cannot be written.
     """
+    check_path("write_report", path)
+    check_file(path)
     check_has_classes("write_report", model)
     check_integer("write_report", "samples", samples, 1)
     if run is not None and not isinstance(run, RunRecord):
@@ -123,8 +126,10 @@ def _allowed(text):
 
 
 def _samples(model, images, labels, count):
-    images = np.asarray(images, "float32")
+    images = np.asarray(images)
     check_images(images, model.config.image_shape)
+    check_values(images)
+    images = images.astype("float32")
     if labels is not None:
         labels = np.asarray(labels)
         check_labels(labels, model.config.num_classes)

@@ -4,7 +4,7 @@ import contextlib
 
 import keras
 
-from widenet_keras.training.trainable_variables import unscaled
+from widenet_keras.training.trainable_variables import averages_begin, unscaled
 
 
 class AveragedEvaluation(keras.callbacks.Callback):
@@ -24,10 +24,12 @@ def averaged_weights(model):
     """Context in which a model has the moving average of its weights, if any.
 
     Args:
-        model: A compiled model; without `use_ema` nothing changes.
+        model: A compiled model; without `use_ema`, and before the first update,
+            nothing changes.
     """
     optimizer = model.optimizer
-    if not getattr(unscaled(optimizer), "use_ema", False):
+    plain = unscaled(optimizer)
+    if not getattr(plain, "use_ema", False) or averages_begin(plain):
         yield
         return
     weights = model.trainable_variables

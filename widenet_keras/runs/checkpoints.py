@@ -135,6 +135,10 @@ class Checkpoints(keras.callbacks.Callback):
             "have one, or start anew in another folder. Nothing was removed."
         )
 
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Looks at where the epoch begins."""
+        self._begun = self.progress.batches
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts."""
         done = self.progress.batches + self.model.steps_per_execution
@@ -145,11 +149,11 @@ class Checkpoints(keras.callbacks.Callback):
         logs = logs or {}
         if what_is_not_finite(self.model, logs):
             return
-        # `fit` has the steps of an epoch once it knows them.
-        over = self.progress.batches % ((self.params or {}).get("steps") or 1)
-        if over and self.model.stop_training:
+        # `fit` knows the steps of an epoch, but for data without an end of their own.
+        steps = (self.params or {}).get("steps") or 0
+        if self.model.stop_training and self.progress.batches - self._begun < steps:
             # A callback ended the epoch, which is none that the run can go on from.
-            self.progress = self.progress._replace(batches=self.progress.batches - over)
+            self.progress = self.progress._replace(batches=self._begun)
             return
         self.progress = self.progress._replace(epochs=epoch + 1)
         self._keep_best(logs)

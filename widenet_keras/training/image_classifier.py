@@ -163,6 +163,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
         if (validation := options.get("validation_data")) is not None:
             options["validation_data"] = self._checked_validation(validation)
         self.follow_trainable(trains=True)
+        self.start_averages()
         if self.optimizer is not None:
             self.unshare_buffers()
         try:

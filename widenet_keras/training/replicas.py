@@ -59,9 +59,12 @@ def check_per_image(loss, labels, logits):
         logits: (B, classes).
     """
     for each in keras.tree.flatten(loss):
-        function = getattr(each, "call", each)
-        # Those of Keras by their names give one for each image.
-        if callable(function) and not len(function(labels, logits).shape):
+        if each is None or isinstance(each, str):
+            # Those of Keras by their names give one for each image.
+            continue
+        dtype = getattr(each, "dtype", None) or keras.backend.floatx()
+        given = (keras.ops.cast(value, dtype) for value in (labels, logits))
+        if not len(getattr(each, "call", each)(*given).shape):
             raise ValueError(
                 "compile: the loss gives one number for a batch, which several devices "
                 "cannot share; return one for each image, or use one device."

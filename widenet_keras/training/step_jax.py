@@ -106,8 +106,12 @@ class TrainStep(Objective):
         seen = set()
         held = [*self.variables, *self.optimizer.variables, *self.term_variables]
         for variable in held:
-            if id(variable.value) in seen:
-                variable.assign(jax.numpy.copy(variable.value))
+            value = variable._value
+            # An error in a step may leave none, and has more to tell than this.
+            if value is None or value.is_deleted():
+                continue
+            if id(value) in seen:
+                variable.assign(jax.numpy.copy(value))
             seen.add(id(variable.value))
 
     @contextlib.contextmanager

@@ -15,7 +15,7 @@ class FollowsTrainable:
 
     # Which weights were trainable when the optimizer, and any train step, was made.
     _followed = _traced = None
-    # The optimizer's learning rate then; callbacks may change it since.
+    # The optimizer's learning rate then, if a number; callbacks may change it since.
     compiled_rate = None
 
     def start_following(self) -> None:
@@ -26,13 +26,36 @@ class FollowsTrainable:
         """
         variables = self.trainable_variables
         self._followed = self._traced = tuple(map(id, variables))
+        self.compiled_rate = None
         if self.optimizer is None:
             return
-        # Variables that are first made inside a train step make TensorFlow trace
-        # that step twice, which doubles the wait before the first epoch.
+        plain = unscaled(self.optimizer)
+        if isinstance(plain._learning_rate, keras.Variable):
+            rate = keras.ops.convert_to_numpy(plain._learning_rate)
+            self.compiled_rate = float(rate)
+        if not plain.built:
+            # Variables that are first made inside a train step make TensorFlow trace
+            # that step twice, which doubles the wait before the first epoch.
+            self.optimizer.build(variables)
+            return
+        trained = {*map(id, plain._trainable_variables)}
+        if trained and not trained & {*map(id, self.weights)}:
+            raise ValueError(
+                f"compile: this {type(plain).__name__} trains another model; give each "
+                "model an optimizer of its own."
+            )
         with self._over_devices():
-            begin(self.optimizer, variables, self.weights)
-        self.compiled_rate = unscaled(self.optimizer).get_config().get("learning_rate")
+            follow(self.optimizer, variables)
+
+    def start_averages(self) -> None:
+        """Gives moving averages the values of their weights, before any update.
+
+        Keras has them at 0 then, and makes the weights the averages after a `fit`
+        that ends without one.
+        """
+        plain = unscaled(self.optimizer)
+        if averages_begin(plain):
+            _start_averages(plain, self.trainable_variables)
 
     def follow_trainable(self, trains: bool = False) -> None:
         """Takes in which weights were frozen or unfrozen since the last call.
@@ -64,33 +87,6 @@ class FollowsTrainable:
         return strategy.scope() if strategy else contextlib.nullcontext()
 
 
-def begin(
-    optimizer: keras.optimizers.Optimizer, variables: list, weights: list
-) -> None:
-    """Makes an optimizer one of these variables, whether it was one of others or not.
-
-    Args:
-        optimizer: A Keras optimizer.
-        variables: The trainable variables of its model.
-        weights: All weights of its model.
-
-    Raises:
-        ValueError: If it is one of another model.
-    """
-    plain = unscaled(optimizer)
-    if not plain.built:
-        optimizer.build(variables)
-        _start_averages(plain, variables)
-        return
-    trained = {*map(id, plain._trainable_variables)}
-    if trained and not trained & {*map(id, weights)}:
-        raise ValueError(
-            f"compile: this {type(plain).__name__} trains another model; give each "
-            "model an optimizer of its own."
-        )
-    follow(optimizer, variables)
-
-
 def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
     """Makes an optimizer one of these variables, which Keras does only once.
 
@@ -115,22 +111,23 @@ def follow(optimizer: keras.optimizers.Optimizer, variables: list) -> None:
     for each in optimizer.variables:
         if each.path in kept:
             each.assign(kept[each.path])
-    _start_averages(plain, variables, kept)
+    if plain.use_ema:
+        _start_averages(plain, variables, kept)
+
+
+def averages_begin(optimizer: keras.optimizers.Optimizer | None) -> bool:
+    """Returns whether an optimizer has moving averages and has made no update yet.
+
+    Args:
+        optimizer: A Keras optimizer that scales no losses, or None.
+    """
+    if not getattr(optimizer, "use_ema", False):
+        return False
+    return not keras.ops.convert_to_numpy(optimizer.iterations)
 
 
 def _start_averages(optimizer, variables, kept=()):
-    """Gives moving averages the values of their weights.
-
-    Keras has them at 0 until the first update, and makes the weights the averages
-    after a `fit` that ends before it.
-
-    Args:
-        optimizer: A Keras optimizer that is built.
-        variables: The trainable variables of its model.
-        kept: Paths of averages that stay.
-    """
-    if not optimizer.use_ema:
-        return
+    """Gives moving averages the values of their weights, but for paths in `kept`."""
     averages = optimizer._model_variables_moving_average
     for variable, average in zip(variables, averages, strict=True):
         if average.path not in kept:

@@ -34,13 +34,16 @@ def replaced_when_done(path):
             chooses the format by it.
 
     Raises:
-        ValueError: If nothing can be written there; the block does not begin.
+        ValueError: If nothing can be written there; the block does not begin. If a file
+            was written and a folder with something in it is there, which stays.
         OSError: In one line, if the disk is full; what was there is whole.
     """
     given, path = path, Path(os.path.realpath(path))
     with _room_beside(given, path) as fresh, _full_disk_told(given):
         yield fresh
         _bring_to_disk(fresh)
+        if path.is_dir() and fresh.is_file() and any(path.iterdir()):
+            raise ValueError(f"{given} is a folder; give the path of a file.")
         if path.is_dir():
             _replace_folder(fresh, path)
         else:
@@ -111,11 +114,22 @@ def remove_leftovers(folder, alone=True):
         # Another process may remove it at the same time, or another user own it.
         with contextlib.suppress(OSError), marker.open("r+b") as file:
             locked, name = try_lock(file), os.fsdecode(file.read())
+            if not _is_ours(leftover, file, name):
+                continue
             if locked is None:
                 # Windows, which has no locks, removes no file that is open.
                 file.close()
             if locked or (locked is None and alone):
                 _remove_leftover(leftover, name)
+
+
+def _is_ours(leftover, marker, name):
+    """Whether a folder and its marker are as this user makes them, not a stranger's."""
+    owners = {os.stat(leftover).st_uid, os.fstat(marker.fileno()).st_uid}
+    if hasattr(os, "getuid") and owners != {os.getuid()}:
+        return False
+    # What was written there has a name, and never a path to somewhere else.
+    return name == os.path.basename(name) and name not in (".", "..")
 
 
 def _remove_leftover(leftover, name):
@@ -131,6 +145,11 @@ def _remove_leftover(leftover, name):
 @contextlib.contextmanager
 def _room_beside(given, path):
     """Yields a path of the same name in a folder of our own, which goes away."""
+    if os.path.ismount(path):
+        raise ValueError(
+            f"{given} is where a disk is mounted and cannot be replaced; give a path "
+            "inside it."
+        )
     with contextlib.ExitStack() as stack:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,13 @@
 """Tables of rows, as CSV files and in Markdown."""
 
 import csv
+import re
 from pathlib import Path
 
 from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.printable import printable
+
+_MARKUP = re.compile(r"([\\`*_{}\[\]#~])")
 
 
 def read_rows(path):
@@ -83,3 +87,11 @@ def markdown_table(header, rows):
         return f"| {' | '.join(cells)} |"
 
     return "\n".join([line(header), "|" + "---|" * len(header), *map(line, rows)])
+
+
+def markdown_text(text):
+    """Returns a text that Markdown shows as it stands, whatever a stranger wrote."""
+    text = _MARKUP.sub(r"\\\1", printable(text))
+    for each, name in (("&", "amp"), ("<", "lt"), (">", "gt")):
+        text = text.replace(each, f"&{name};")
+    return text

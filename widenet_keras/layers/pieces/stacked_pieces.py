@@ -75,6 +75,12 @@ class StackedPieces(keras.layers.Layer):
         """The variables that have a row for each unique block, a list."""
         return [s.variable for s in self._stacks if s.weight.steps == "blocks"]
 
+    @property
+    def of_some_steps(self):
+        """The variables with a row for each dense, or each routed, step, a list."""
+        some = ("dense", "routed")
+        return [s.variable for s in self._stacks if s.weight.steps in some]
+
     def _rows(self, weight):
         """Returns which row each step reads, a list of length L.
 

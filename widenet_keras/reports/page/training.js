@@ -23,11 +23,11 @@ function curves(run) {
   const known = PANELS.flatMap(([, names]) => names);
   const others = [...columns.keys()].filter((name) => !known.includes(name) && !name.startsWith("val_"));
   const panels = [...PANELS, ...others.map((name) => [name.replaceAll("_", " "), [name, `val_${name}`]])];
-  const same = (one, other) => columns.get(one).join() === columns.get(other).join();
+  const same = (one, other) => columns.has(other) && columns.get(one).join() === columns.get(other).join();
   return panels.map(([title, names]) => {
     const found = names.filter((name) => columns.has(name) && columns.get(name).some((value) => value !== null));
     // Without terms of its own the task's loss is the loss.
-    const told = found.filter((name) => !(name.endsWith("task_loss") && same(name, name.replace("task_", ""))));
+    const told = found.filter((name) => !(/^(val_)?task_loss$/.test(name) && same(name, name.replace("task_", ""))));
     if (!told.length) return null;
     const lines = told.map((name, index) => ({ name: lineName(name), values: columns.get(name), colour: LINES[index] }));
     return lineChart(title, run.epochs, lines);
