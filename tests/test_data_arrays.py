@@ -21,8 +21,10 @@ from widenet_keras.data import (
     scale_pixels,
     training_batches,
 )
+from widenet_keras.data.broken_images import BrokenImages, broken_image_message
 from widenet_keras.data.colours import with_channels
 from widenet_keras.data.labelled import labelled_images
+from widenet_keras.data.layout import Layout
 from widenet_keras.data.process_rows import Part
 from widenet_keras.inference import images
 from widenet_keras.models import resizing
@@ -238,6 +240,15 @@ def test_inception_windows_are_inside():
     assert 0.18 < (height * width).min() / 600 < 0.3
 
 
+def test_inception_windows_are_as_large_as_those_of_tensorflow():
+    """By heights that are drawn evenly; by areas that are it would be 0.46."""
+    random = np.random.default_rng(0)
+    window = numpy_augmentation._inception_window
+    found = [window((300, 300, 3), 0.05, random)[2:] for _ in range(3000)]
+    # Twenty standard deviations of the mean, and what 300 draws of TensorFlow gave.
+    assert abs(np.prod(found, axis=1).mean() / 90_000 - 0.375) < 0.02
+
+
 def test_channels():
     image = np.array([[[[200, 100, 0]]]], "uint8")
     assert with_channels(image, 1).ravel().tolist() == [118]
@@ -359,3 +370,21 @@ def test_image_files_need_pillow_or_tensorflow(photos, monkeypatch):
     with pytest.raises(ImportError, match=r"\[images\]") as error:
         evaluation_batches(photos, 8, 3, 3, 4)
     one_line(error)
+
+
+def test_colours_become_grey_before_they_are_resized(tmp_path):
+    """Reds of 2 and 0 are greys of 1 and 0; their mean, a red of 1, is a grey of 0."""
+    image = np.zeros((1, 2, 2, 3), "uint8")
+    image[0, :, 0, 0] = 2
+    path = tmp_path / "set.npz"
+    labels = np.zeros(1, int)
+    np.savez(path, x_train=image, y_train=labels, x_test=image, y_test=labels)
+    reader = open_source(str(path), "test").reader(Layout(1, 1, 1, 1), None)
+    found, _ = reader.evaluation(slice(0, 1))
+    assert found.tolist() == [[[[1]]]]
+
+
+def test_a_broken_image_of_any_name_is_one_line():
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        BrokenImages("raise").add("train/x\ny.jpg", "it is empty")
+    assert broken_image_message(error.value) == one_line(error)

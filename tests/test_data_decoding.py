@@ -40,6 +40,15 @@ def test_inception_windows():
     assert 1.25 < ratio.max() < 1.36
 
 
+def test_inception_windows_are_as_large_as_those_of_numpy():
+    shape, areas = tf.constant([300, 300, 3]), []
+    for place in range(600):
+        pair = tf.constant([1, place], tf.int64)
+        areas.append(np.prod(decoding._inception_window(shape, 0.05, pair).numpy()[2:]))
+    # As `test_data_arrays.py` has it; three standard deviations of this mean.
+    assert abs(np.mean(areas) / 90_000 - 0.375) < 0.03
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 def test_only_the_window_of_a_jpeg_is_decoded(channels):
     image = tf.image.resize(picture(6, 8), (60, 80), "bicubic")

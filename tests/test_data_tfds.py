@@ -132,6 +132,28 @@ def test_a_broken_image_of_a_data_set_is_named(prepared):
     )
 
 
+def test_a_broken_image_has_the_name_of_its_file(prepared):
+    """Also where all of a record cannot be decoded because of it."""
+    source = open_source("tfds:my_greys", "train", prepared)
+    features, image = source.features, source.image_key
+
+    class Broken:
+        def __contains__(self, name):
+            return name in ("image", "label", "file_name")
+
+        def deserialize_example(self, record, decoders=None):
+            how = {image: tfds.decode.SkipDecoding()}
+            row = features.deserialize_example(record, decoders=how)
+            row |= {image: tf.constant(b"no image"), "file_name": tf.constant(b"n.png")}
+            return row if decoders else {**row, image: tf.io.decode_png(row[image])}
+
+    object.__setattr__(source, "features", Broken())
+    with pytest.raises(Exception, match="cannot be read") as error:
+        taken(evaluation_batches(source, 8, 3, 2, 10), 1)
+    line = broken_image_message(error.value)
+    assert line.startswith("The image n.png cannot be read")
+
+
 def test_imagenet_that_is_not_there(tmp_path):
     def message():
         with pytest.raises(ValueError, match="is not prepared in") as error:

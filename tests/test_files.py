@@ -13,14 +13,14 @@ import pytest
 from conftest import one_line, tiny_model
 
 import widenet_keras
-from widenet_keras.utils import files, locks
+from widenet_keras.utils import files, leftovers, locks
 from widenet_keras.utils.files import (
     check_file,
     check_folder,
     check_place,
-    remove_leftovers,
     replaced_when_done,
 )
+from widenet_keras.utils.leftovers import remove_leftovers
 
 
 def names(folder):
@@ -331,13 +331,13 @@ def test_a_link_is_followed(tmp_path, is_folder):
 
 def test_where_there_are_no_locks_no_open_file_is_renamed(tmp_path, monkeypatch):
     tried = []
-    monkeypatch.setattr(files, "try_lock", tried.append)
+    monkeypatch.setattr(leftovers, "try_lock", tried.append)
     with replaced_when_done(tmp_path / "export") as fresh:
         # As on Windows, which would refuse.
         assert [each.closed for each in tried] == [True]
         fresh.write_text("new")
         # What a process that is killed now would leave.
-        shutil.copytree(fresh.parent, tmp_path / f"{files._PREFIX}left")
+        shutil.copytree(fresh.parent, tmp_path / f"{leftovers.PREFIX}left")
     remove_leftovers(tmp_path)
     assert tried[-1].closed
     assert names(tmp_path) == ["export"]
@@ -392,7 +392,7 @@ def test_the_next_writer_removes_what_a_killed_one_left(tmp_path, monkeypatch):
 
 
 def test_without_locks_only_who_is_alone_removes(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "try_lock", lambda file: None)
+    monkeypatch.setattr(leftovers, "try_lock", lambda file: None)
     left = killed_while_writing(tmp_path / "model.keras", monkeypatch)
     with replaced_when_done(tmp_path / "other.keras") as other:
         other.write_text("other")

@@ -102,8 +102,8 @@ def test_scaled_losses_have_an_average_too(tmp_path):
     # As after an update that has not overflowed.
     plain.iterations.assign(1)
     own = values(model)
-    for average in averages_of(plain):
-        average.assign(average + 1.0)
+    for weight, average in zip(model.weights, averages_of(plain), strict=True):
+        average.assign(weight + 1.0)
     with averaged_weights(model):
         found = values(model)
     for one, other in zip(found, own, strict=True):

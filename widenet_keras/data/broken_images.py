@@ -37,7 +37,7 @@ class BrokenImages:
         Raises:
             ValueError: If broken images are to stop the run.
         """
-        reason = " ".join(reason.split())
+        name, reason = printable(name), " ".join(reason.split())
         if self.on_error == "raise":
             raise ValueError(
                 f"The image {name} cannot be read ({reason}); replace or delete it, or "

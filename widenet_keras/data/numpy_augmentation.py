@@ -60,13 +60,22 @@ def crops_and_flips(images, size, augmentation, random):
 
 
 def _inception_window(shape, min_area, random):
-    """Draws a part of the image, as GoogLeNet's training did (arXiv 1409.4842)."""
+    """Draws a part of the image, as GoogLeNet's training did (arXiv 1409.4842).
+
+    Heights are drawn evenly, as `tf.image.sample_distorted_bounding_box` has it.
+    """
     height, width = shape[:2]
+    whole = height * width
     for _ in range(10):
-        area = height * width * random.uniform(min_area, 1.0)
         ratio = random.uniform(*ASPECT_RATIOS)
-        tall, wide = round((area / ratio) ** 0.5), round((area * ratio) ** 0.5)
-        if 0 < tall <= height and 0 < wide <= width:
+        least, most = (round((a * whole / ratio) ** 0.5) for a in (min_area, 1.0))
+        most = min(most, height, int((width + 0.5) / ratio))
+        tall = int(random.integers(min(least, most), most + 1))
+        # Rounding may have made it too small by a row.
+        tall += round(tall * ratio) * tall < min_area * whole
+        wide = round(tall * ratio)
+        fits = 0 < tall <= height and 0 < wide <= width
+        if fits and min_area * whole <= tall * wide <= whole:
             top = random.integers(0, height - tall + 1)
             left = random.integers(0, width - wide + 1)
             return top, left, tall, wide

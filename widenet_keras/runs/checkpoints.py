@@ -22,7 +22,8 @@ from widenet_keras.runs.checkpoint_files import (
 from widenet_keras.runs.finite import what_is_not_finite
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.utils.checks import check_choice
-from widenet_keras.utils.files import remove_leftovers, replaced_when_done
+from widenet_keras.utils.files import replaced_when_done
+from widenet_keras.utils.leftovers import remove_leftovers
 
 _LAST, _PREVIOUS = "last.keras", "previous.keras"
 

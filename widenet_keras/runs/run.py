@@ -26,8 +26,9 @@ from widenet_keras.runs.load_maps import LoadMaps, draw_load_table, read_load_ta
 from widenet_keras.runs.settings import EPOCHS, check_same_settings, named_as_now
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.trainable_variables import unscaled
-from widenet_keras.utils.files import check_folder, remove_leftovers, replaced_when_done
+from widenet_keras.utils.files import check_folder, replaced_when_done
 from widenet_keras.utils.json_files import read_json, write_json
+from widenet_keras.utils.leftovers import remove_leftovers
 from widenet_keras.utils.locks import lock_folder
 
 _RENAME = (

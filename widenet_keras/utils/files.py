@@ -9,11 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from widenet_keras.utils.locks import try_lock
+from widenet_keras.utils.leftovers import PREFIX, aside_of, mark, remove_leftovers
 
-# Folders of our own making have such a name and hold such a file, with the name of
-# what was written there; nothing else is ever removed.
-_PREFIX, _MARKER = ".widenet-part-", ".widenet-part"
 # Of `linux/fs.h` and `fcntl.h`.
 _RENAME_EXCHANGE, _AT_FDCWD = 2, -100
 # What a disk says that takes no more.
@@ -96,52 +93,6 @@ def check_folder(folder):
         pass
 
 
-def remove_leftovers(folder, alone=True):
-    """Removes what `replaced_when_done` left when its process was killed.
-
-    An older folder that was moved aside and is nowhere else goes back to its place.
-    What is being written by a process that lives stays.
-
-    Args:
-        folder: The folder.
-        alone: Whether nobody else writes there, which counts where the system has no
-            locks to tell.
-    """
-    for leftover in Path(folder).glob(f"{_PREFIX}*"):
-        marker = leftover / _MARKER
-        if leftover.is_symlink() or not marker.is_file():
-            continue
-        # Another process may remove it at the same time, or another user own it.
-        with contextlib.suppress(OSError), marker.open("r+b") as file:
-            locked, name = try_lock(file), os.fsdecode(file.read())
-            if not _is_ours(leftover, file, name):
-                continue
-            if locked is None:
-                # Windows, which has no locks, removes no file that is open.
-                file.close()
-            if locked or (locked is None and alone):
-                _remove_leftover(leftover, name)
-
-
-def _is_ours(leftover, marker, name):
-    """Whether a folder and its marker are as this user makes them, not a stranger's."""
-    owners = {os.stat(leftover).st_uid, os.fstat(marker.fileno()).st_uid}
-    if hasattr(os, "getuid") and owners != {os.getuid()}:
-        return False
-    # What was written there has a name, and never a path to somewhere else.
-    return name == os.path.basename(name) and name not in (".", "..")
-
-
-def _remove_leftover(leftover, name):
-    old, place = _old(leftover / name), leftover.parent / name
-    if old.exists():
-        if not name or place.exists():
-            # Which of both is wanted nobody knows.
-            return
-        os.replace(old, place)
-    shutil.rmtree(leftover, ignore_errors=True)
-
-
 @contextlib.contextmanager
 def _room_beside(given, path):
     """Yields a path of the same name in a folder of our own, which goes away."""
@@ -154,28 +105,15 @@ def _room_beside(given, path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             remove_leftovers(path.parent, alone=False)
-            aside = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=path.parent)
+            aside = tempfile.TemporaryDirectory(prefix=PREFIX, dir=path.parent)
             aside = Path(stack.enter_context(aside))
-            _mark(aside, path.name, stack)
+            mark(aside, path.name, stack)
             fresh = aside / path.name
             fresh.touch()
         except OSError as error:
             raise _unusable(given, error) from error
         fresh.unlink()
         yield fresh
-
-
-def _mark(aside, name, stack):
-    """Marks a folder as ours, and as in use as long as the stack is."""
-    unlocked = aside / "unlocked"
-    file = stack.enter_context(unlocked.open("xb"))
-    file.write(os.fsencode(name))
-    file.flush()
-    if try_lock(file) is None:
-        # Windows, which has no locks, renames no file that is open.
-        file.close()
-    # By this name it is found; it must be locked by then.
-    unlocked.rename(aside / _MARKER)
 
 
 @contextlib.contextmanager
@@ -197,17 +135,12 @@ def _full_disk_told(path):
         raise told from error
 
 
-def _old(fresh):
-    """Returns where an older folder is moved aside."""
-    return fresh.parent / "old" / fresh.name
-
-
 def _replace_folder(fresh, path):
     """Puts a file or folder in the place of a folder, which goes away."""
     if _exchanged(fresh, path):
         # What stands at `fresh` is now the older folder, which goes with its place.
         return
-    old = _old(fresh)
+    old = aside_of(fresh)
     old.parent.mkdir()
     os.replace(path, old)
     try:

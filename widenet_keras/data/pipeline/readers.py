@@ -23,7 +23,7 @@ class IndexReader:
 
     def __init__(self, source):
         self.source = source
-        self.labels = tf.constant(source.targets)
+        self.labels = on_host(source.targets)
 
     def training(self, batch_size, seed, first):
         """Yields (number, records (B,), labels (B,)) without end, from a batch on."""
@@ -77,7 +77,7 @@ class FileReader(IndexReader):
 
     def __init__(self, source):
         super().__init__(source)
-        self.files = tf.constant(source.files)
+        self.files = on_host(source.files)
         self.root = os.fsencode(source.root) + b"/"
 
     def rows(self, places):
@@ -98,11 +98,17 @@ class ArrayReader(IndexReader):
 
     def __init__(self, source):
         super().__init__(source)
-        self.images = tf.constant(source.images)
+        self.images = on_host(source.images)
 
     def load(self, record, label):
         """Returns the image, uint8, and the label of an example."""
         return self.images[record], label
+
+
+def on_host(values):
+    """Returns a tensor that takes no room on a GPU, which would read none of it."""
+    with tf.device("CPU"):
+        return tf.constant(values)
 
 
 def _shuffled(places, pair, count):

@@ -137,19 +137,23 @@ class BuilderShardReader(ShardReader):
 
     def example(self, record, label):
         """Returns the encoded image and the label."""
-        import tensorflow_datasets as tfds
-
-        image, label = self.source.image_key, self.source.label_key
-        found = self.source.features.deserialize_example(
-            record, decoders={image: tfds.decode.SkipDecoding()}
-        )
-        return found[image], tf.cast(found[label], tf.int64)
+        found = self._features(record)
+        label = tf.cast(found[self.source.label_key], tf.int64)
+        return found[self.source.image_key], label
 
     def file_name(self, record):
         """Returns the name of the file that an image came from, if it is kept."""
         if "file_name" not in self.source.features:
             return b""
-        return self.source.features.deserialize_example(record)["file_name"].numpy()
+        return self._features(record)["file_name"].numpy()
+
+    def _features(self, record):
+        """Returns the features of a record, its image as it is stored."""
+        import tensorflow_datasets as tfds
+
+        return self.source.features.deserialize_example(
+            record, decoders={self.source.image_key: tfds.decode.SkipDecoding()}
+        )
 
 
 class BuilderReader(RecordReader):

@@ -84,12 +84,14 @@ class InMemory:
 
     def evaluation(self, rows):
         """Returns what evaluation sees of some images, and their labels."""
-        images = with_channels(self._taken[rows], self.layout.channels)
+        images = self._taken[rows]
         if images.shape[1:] != self.layout.image_shape:
             images = self._evaluated(images, self.layout.image_size)
         return images, self.labels[rows]
 
     def _evaluated(self, images, size):
+        # Grey first, as all readers: rounding to bytes comes after each.
+        images = with_channels(images, self.layout.channels)
         return evaluated(images, size, self.layout.preprocessing)
 
 
@@ -102,13 +104,14 @@ def _resized_once(images, size, function):
         function: Resizes uint8 images (B, height, width, C) to a side in pixels.
 
     Returns:
-        uint8 (count, height, width, C).
+        uint8 (count, height, width, C), or of as many channels as the function gives.
     """
     if size * size > _MOST_GROWTH * images.shape[1] * images.shape[2]:
         return images
-    if np.shares_memory(function(images[:1], size), images):
+    one = function(images[:1], size)
+    if np.shares_memory(one, images):
         return function(images, size)
-    done = np.empty((len(images), size, size, images.shape[3]), "uint8")
+    done = np.empty((len(images), size, size, one.shape[3]), "uint8")
     step = max(1, _AT_A_TIME // max(images[0].size, done[0].size))
     for start in range(0, len(images), step):
         done[start : start + step] = function(images[start : start + step], size)

@@ -81,7 +81,8 @@ class AugmentedDigits(keras.utils.PyDataset):
     """Shuffled batches of randomly moved, turned, sized and slanted digits.
 
     Labels are one-hot with label smoothing. Needs no TensorFlow, so it feeds
-    every backend; the same seed gives the same batches on all of them.
+    every backend. The same seed gives the same batches where they are asked for in the
+    same order, which Keras does in its own way on each of them.
 
     Args:
         images: (B, 8, 8, 1) float32 in [-1, 1].
