@@ -186,10 +186,10 @@ def seen_in_numpy(monkeypatch, model, images, training=False):
     weights, config = weights_by_path(model), model.config
     kept = {}
 
-    def attention(x, w, path, heads, whole=oracle.attention):
+    def attention(x, w, path, heads, looks, whole=oracle.attention):
         inner = (oracle.product(x, w, f"{path}{n}") for n in ("query", "key", "value"))
         kept["heads"] = [each.reshape(*each.shape[:2], heads, -1) for each in inner]
-        return whole(x, w, path, heads)
+        return whole(x, w, path, heads, looks)
 
     def pooled(x, w, config, whole=oracle.pooled):
         kept["tokens"] = x

@@ -578,7 +578,8 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
 def test_the_best_model_is_the_best_average(tmp_path):
     """`best.keras` has the averaged weights, and the run goes on with its own."""
     model, _ = start(tmp_path / "run")
-    model.fit(*Stream(0)[0], epochs=1, verbose=0)
+    # Two batches are one update.
+    model.fit(*Stream(0)[0], epochs=2, verbose=0)
     for weight in model.trainable_variables:  # training would move on from here
         weight.assign(numpy(weight) + 1.0)
     own = [numpy(weight).copy() for weight in model.weights]
