@@ -37,10 +37,10 @@ class Collection:
 def main(collection):
     """Reads what the runs left, and writes the tables."""
     found = [path for name in FILES for path in collection.runs.rglob(name)]
-    # What tables are made of is not a table, nor the study whose runs are below, also
-    # before the first of them has ended.
+    # What tables are made of is not a table, nor the study whose runs are below, which
+    # has none before the first of them has ended.
     tables = {path.parent for path in collection.runs.rglob("results.csv")}
-    tables |= {path.parent for path in found if not is_of_a_run(path)}
+    tables |= {above for path in found for above in path.parent.parents}
     folders = sorted({path.parent for path in found} - {*tables, collection.output})
     if not folders:
         raise ValueError(
@@ -71,11 +71,6 @@ def main(collection):
         # That of other runs, which were collected before.
         history.unlink(missing_ok=True)
     print(f"{len(lines)} runs are in {collection.output}/results.csv")
-
-
-def is_of_a_run(path):
-    """Returns whether a file is of one run: a study has the settings of many."""
-    return path.name != "settings.json" or "seed" in content(path)
 
 
 def content(path):

@@ -51,12 +51,15 @@ def test_tables_among_the_runs_are_no_runs(tmp_path):
     a_run(tmp_path / "st/vit/seed_0", {"fields": {}}, {"loss": 0.1})
     write_json(tmp_path / "st/settings.json", {"data": "x"})
     write_rows(tmp_path / "st/results.csv", [{"variant": "vit"}])
+    # One whose first run goes on yet.
+    a_run(tmp_path / "new/vit/seed_0", {"fields": {}})
+    write_json(tmp_path / "new/settings.json", {"data": "x"})
     output = tmp_path / "tables"
     for _ in range(2):
         main(Collection(runs=tmp_path, output=output))
-        [line] = read_rows(output / "results.csv")
-        assert line["run"] == "st/vit/seed_0"
-        assert len(read_rows(output / "history.csv")) == 1
+        names = [line["run"] for line in read_rows(output / "results.csv")]
+        assert names == ["new/vit/seed_0", "st/vit/seed_0"]
+        assert len(read_rows(output / "history.csv")) == 2
 
 
 def test_a_folder_without_runs_is_told(tmp_path):
