@@ -256,6 +256,7 @@ ONLY = {
     "test_distribution.py::test_scaled_gradients_are_not_clipped_apart": READS,
     "test_distribution.py::test_what_overflows_on_one_device": READS,
     "test_distribution.py::test_a_loss_of_one_number": READS,
+    "test_distribution.py::test_experts_over_a_part": ("jax",),
     "test_distribution.py::test_a_keras_that_shares_torch_batches": ("torch",),
     # Everything but `.keras` is written by TensorFlow; others start a process of it.
     "test_exports.py::test_exports_agree_with_the_model": READS,

@@ -2,12 +2,15 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
-from conftest import one_line
+from conftest import one_line, tiny_model
 
+from widenet_keras import export
 from widenet_keras.exports.compare import chance, check
 from widenet_keras.exports.export_report import ExportReport
 from widenet_keras.exports.options import Options
+from widenet_keras.inference.keras_file import KerasPredictor
 
 REPORT = ExportReport(
     path="model.tflite",
@@ -88,6 +91,17 @@ def test_the_refusal_says_what_to_change():
 def test_logits_that_are_no_numbers_pass_no_bound():
     found = report(8, 0, largest_difference=float("nan"))
     assert "no numbers" in refusal(found, min_agreement=0.0)
+
+
+def test_an_export_without_answers_is_told_as_such(tmp_path, monkeypatch):
+    def answers(self, images):
+        return np.full((len(images), 5), np.nan, "float32")
+
+    monkeypatch.setattr(KerasPredictor, "run", answers)
+    with pytest.raises(RuntimeError, match="answers with what are no numbers") as error:
+        export(tiny_model("vit", steps=1), tmp_path / "a.keras", "keras")
+    assert str(tmp_path / "a.keras") in one_line(error)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("value", [-0.1, 1.5, 99, float("nan"), "x", True])

@@ -23,6 +23,10 @@ CASES = {
         {"router": "grouped_top_1", "images_per_group": 2},
     ),
     "z-loss": ("widenet", {"router_z_loss_weight": 0.3}),
+    "z-loss, grouped": (
+        "widenet",
+        {"router_z_loss_weight": 0.3, "router": "grouped_top_1"},
+    ),
 }
 
 

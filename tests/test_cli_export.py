@@ -1,5 +1,6 @@
 """`widenet export` and `widenet predict` from the command line."""
 
+import shutil
 import threading
 from types import SimpleNamespace
 
@@ -128,6 +129,15 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
     first, last = printed.err.splitlines()
     assert "bad.jpg cannot be read" in first
     assert "1 of 2 images cannot be read" in last
+    # Alone in what is read at a time, too.
+    for index in range(31):
+        shutil.copy(tmp_path / "good.png", tmp_path / f"good{index}.png")
+    (tmp_path / "bad.jpg").rename(tmp_path / "z.jpg")
+    with pytest.raises(SystemExit):
+        main(["predict", str(tmp_path), "--model", str(model)])
+    first, last = capsys.readouterr().err.splitlines()
+    assert "z.jpg cannot be read" in first
+    assert "1 of 33 images cannot be read" in last
 
 
 @pytest.mark.parametrize(

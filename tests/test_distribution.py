@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import distributed_worker
 import jobs
@@ -20,9 +21,10 @@ from expert_products import WIDTH
 from keras import losses
 
 import widenet_keras
+from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution import distribute
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
-from widenet_keras.distribution.single import Distribution
+from widenet_keras.distribution.single import Distribution, Replicated
 from widenet_keras.training.replicas import check_per_image
 
 WORKER = Path(__file__).with_name("distributed_worker.py")
@@ -314,6 +316,47 @@ def test_jobs_that_nobody_started_are_refused_in_one_line(monkeypatch):
         with pytest.raises(ValueError, match="TF_CONFIG is no JSON") as error:
             distribute("auto")
         one_line(error)
+        of_one = '{"cluster": {"worker": "host1:2000"}}'
+        for text in ("[]", "null", '{"cluster": null}', '{"task": null}', of_one):
+            monkeypatch.setenv("TF_CONFIG", text)
+            with pytest.raises(ValueError, match="names no cluster") as error:
+                distribute("auto")
+            one_line(error)
+
+
+def test_a_number_of_processes_that_is_none_is_named(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "many")
+    with pytest.raises(ValueError, match="WORLD_SIZE='many' is no whole") as error:
+        distribute("auto")
+    one_line(error)
+    # As `export WORLD_SIZE=$SLURM_NTASKS` outside of Slurm.
+    monkeypatch.setenv("WORLD_SIZE", "")
+    assert distribute("auto").processes == 1
+
+
+def test_experts_over_a_part_of_a_process_are_refused():
+    from widenet_keras.distribution.devices_jax import DeviceDistribution
+
+    def part(processes, rank=0):
+        """Of rows of devices, each by the process that it is of."""
+        rows = [[SimpleNamespace(process_index=p) for p in row] for row in processes]
+        mesh = SimpleNamespace(backend_mesh=SimpleNamespace(devices=np.array(rows)))
+        return DeviceDistribution._own_part(SimpleNamespace(mesh=mesh, rank=rank))
+
+    assert part([[0, 0], [0, 0], [1, 1], [1, 1]], 1) == Part(1, 2)
+    assert part([[0, 0, 1, 1], [2, 2, 3, 3]], 3) == Part(1, 2)
+    with pytest.raises(ValueError, match="expert_devices=4 would take") as error:
+        part([[0, 0, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
+    one_line(error)
+
+
+def test_other_processes_write_aside_whatever_the_folder_is_called():
+    for name in ("..", "runs/..", "runs/a"):
+        distribution = Replicated("of a job", 2, 1, 2)
+        folder = distribution.own_folder(name)
+        assert folder.parent.name.startswith("widenet-")
+        assert folder.name not in ("", "..")
+        distribution._aside.cleanup()
 
 
 def test_a_batch_that_the_devices_cannot_share_is_refused_in_one_line():

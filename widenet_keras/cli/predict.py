@@ -83,11 +83,15 @@ class Predict:
             check_file(self.explain)
         if self.verbose:
             print(printable_lines(_described(predictor)))
-        explained, failed = None, []
+        explained, failed, told = None, [], 0
         for first in range(0, len(files), _BATCH):
             batch = files[first : first + _BATCH]
             with quiet():
                 names, pixels = self._read(batch, predictor, failed)
+            if len(files) > 1:
+                for line in failed[told:]:
+                    print(printable(line), file=sys.stderr)
+            told = len(failed)
             if not names:
                 continue
             images = scale_pixels(pixels)
@@ -118,8 +122,6 @@ class Predict:
                 pixels.append(read_pixels(file, shape, preprocessing))
             except ValueError as error:
                 failed.append(str(error))
-                if len(files) > 1:
-                    print(printable(error), file=sys.stderr)
             else:
                 names.append(file)
         return names, np.stack(pixels) if pixels else None

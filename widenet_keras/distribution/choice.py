@@ -6,7 +6,7 @@ from typing import Literal
 import keras
 
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
-from widenet_keras.distribution.single import Distribution
+from widenet_keras.distribution.single import Distribution, processes_told
 from widenet_keras.utils.checks import check_choice, check_integer
 
 MODES = {
@@ -70,7 +70,7 @@ def _workers_named():
     if "TF_CONFIG" in os.environ:
         return None
     names = ("WORLD_SIZE", "KERAS_DISTRIBUTION_NUM_PROCESSES")
-    return max(int(os.environ.get(name, "1")) for name in names)
+    return max(map(processes_told, names))
 
 
 def _distribution(mode, expert_devices):

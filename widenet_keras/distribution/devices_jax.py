@@ -10,7 +10,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding, PartitionSpec
 
 from widenet_keras.data.process_rows import Part
-from widenet_keras.distribution.single import Distribution, Replicated
+from widenet_keras.distribution.single import Distribution, Replicated, processes_told
 from widenet_keras.utils.roles import said_role
 
 BATCH, EXPERT = "batch", "expert"
@@ -80,11 +80,18 @@ class DeviceDistribution(Replicated):
     def _own_part(self):
         """Returns which rows of a batch the devices of this process hold."""
         mesh = self.mesh.backend_mesh.devices
-        own = [
-            row
-            for row, devices in enumerate(mesh)
-            if any(device.process_index == self.rank for device in devices)
-        ]
+        rows = {}
+        for row, devices in enumerate(mesh):
+            for process in {device.process_index for device in devices}:
+                rows.setdefault(process, []).append(row)
+        parts = {tuple(own) for own in rows.values()}
+        if len({len(own) for own in parts}) > 1 or sum(map(len, parts)) != len(mesh):
+            raise ValueError(
+                f"distribute: expert_devices={mesh.shape[1]} would take devices of "
+                "some processes and a part of those of others; use a divisor, or a "
+                "multiple, of the devices of a process."
+            )
+        own = rows[self.rank]
         return Part(own[0] // len(own), len(mesh) // len(own))
 
     def _scope(self):
@@ -155,7 +162,7 @@ def devices_of(mode, expert_devices):
 
 def _has_processes():
     """Whether this is one of several processes."""
-    if int(os.environ.get("KERAS_DISTRIBUTION_NUM_PROCESSES", "1")) > 1:
+    if processes_told("KERAS_DISTRIBUTION_NUM_PROCESSES") > 1:
         return True
     # On a TPU slice of several hosts JAX finds the others by itself.
     return len(os.environ.get("TPU_WORKER_HOSTNAMES", "").split(",")) > 1

@@ -9,7 +9,7 @@ import torch.distributed
 
 from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution.lost_worker import tell_why_stopped
-from widenet_keras.distribution.single import Distribution, Replicated
+from widenet_keras.distribution.single import Distribution, Replicated, processes_told
 
 # After so long without an answer another worker counts as lost. One that ends is
 # noticed at once, by its closed connections; this is for hosts that fall silent, and
@@ -36,7 +36,7 @@ class JobDistribution(Replicated):
 
 def job_of(mode):
     """Returns the distribution for a mode of `distribute`."""
-    size = int(os.environ.get("WORLD_SIZE", "1"))
+    size = processes_told("WORLD_SIZE")
     if mode == "auto" and size == 1:
         return Distribution()
     if "WORLD_SIZE" not in os.environ:

@@ -13,6 +13,7 @@ import numpy as np
 
 from widenet_keras.data.process_rows import Part, ProcessRows
 from widenet_keras.distribution.lost_worker import plain_loss_of_worker
+from widenet_keras.utils.printable import printable_lines
 
 
 class Distribution:
@@ -54,7 +55,7 @@ class Distribution:
     def say(self, text: str) -> None:
         """Prints a text, once for all processes."""
         if self.is_chief:
-            print(text, flush=True)
+            print(printable_lines(text), flush=True)
 
     @contextlib.contextmanager
     def scope(self) -> Iterator[None]:
@@ -82,7 +83,7 @@ class Distribution:
             return Path(folder)
         if self._aside is None:
             self._aside = tempfile.TemporaryDirectory(prefix="widenet-")
-        return Path(self._aside.name) / Path(folder).name
+        return Path(self._aside.name) / Path(os.path.realpath(folder)).name
 
     def check_batch_size(self, batch_size: int) -> None:
         """Raises `ValueError` unless the devices can share a batch evenly."""
@@ -163,3 +164,20 @@ class Replicated(Distribution):
         self.replicas = replicas
         self.rank = rank
         self.processes = processes
+
+
+def processes_told(variable: str) -> int:
+    """Returns how many processes a variable of the environment says a job has.
+
+    Args:
+        variable: Its name.
+
+    Raises:
+        ValueError: If it says no number.
+    """
+    text = os.environ.get(variable, "").strip() or "1"
+    if not text.isdecimal():
+        raise ValueError(
+            f"distribute: {variable}={text!r} is no whole number; mend it, or unset it."
+        )
+    return int(text)

@@ -9,6 +9,11 @@ from widenet_keras.data.process_rows import Part
 from widenet_keras.distribution.single import Distribution, Replicated
 from widenet_keras.utils.plain_errors import first_line
 
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2000", "host2:2000"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
 
 class StrategyDistribution(Replicated):
     """A model under a `tf.distribute` strategy.
@@ -70,8 +75,7 @@ def strategy_of(mode):
         if not workers:
             raise ValueError(
                 "distribute: mode='multi_worker' needs TF_CONFIG in the environment, "
-                'such as {"cluster": {"worker": ["host1:2000", "host2:2000"]}, '
-                '"task": {"type": "worker", "index": 0}}; set it, or use another mode.'
+                f"such as {_EXAMPLE}; set it, or use another mode."
             )
         rank = _rank()
         strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -115,11 +119,27 @@ def _told():
     """Returns what TF_CONFIG says, a dict."""
     text = os.environ.get("TF_CONFIG", "")
     try:
-        return json.loads(text) if text else {}
+        told = json.loads(text) if text else {}
     except json.JSONDecodeError as error:
         raise ValueError(
             f"distribute: TF_CONFIG is no JSON ({error}); mend it, or unset it."
         ) from None
+    if not _is_of_a_cluster(told):
+        raise ValueError(
+            f"distribute: TF_CONFIG={text} names no cluster; give one such as "
+            f"{_EXAMPLE}, or unset it."
+        )
+    return told
+
+
+def _is_of_a_cluster(told):
+    """Whether JSON has the form of TF_CONFIG, all parts of which may be missing."""
+    if not isinstance(told, dict):
+        return False
+    cluster, task = (told.get(name, {}) for name in ("cluster", "task"))
+    if not (isinstance(cluster, dict) and isinstance(task, dict)):
+        return False
+    return all(isinstance(addresses, list | dict) for addresses in cluster.values())
 
 
 def _tpu_strategy():

@@ -29,16 +29,27 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
         logits: (B, classes), the model's own.
         parameters: Number of the model's parameters.
         operators: Dict of operators to counts.
+
+    Raises:
+        RuntimeError: If the file has no answers.
     """
     # Made here, with the operations that an engine of the user's may add.
     predictor = open_predictor(fresh, trust=True)
     step = options.batch_size or 32
-    found = np.concatenate(
-        [
-            predictor.logits(images[first : first + step])
-            for first in range(0, len(images), step)
-        ]
-    )
+    try:
+        found = np.concatenate(
+            [
+                predictor.logits(images[first : first + step])
+                for first in range(0, len(images), step)
+            ]
+        )
+    except ValueError as error:
+        # Its line is about a file that somebody has, at another path.
+        raise RuntimeError(
+            f"The {options.format} export (quantize={options.quantize}) cannot be run, "
+            f"or answers with what are no numbers; {path} was not written. Quantize "
+            "less, or use another format."
+        ) from error
     differences = np.abs(found - logits).max(axis=-1)
     # Not `differences > ...`, so that NaN counts.
     far = ~(differences <= _LARGEST_DIFFERENCE)

@@ -93,7 +93,7 @@ class Ring(keras.layers.Layer):
         self,
         size: int,
         shapes: dict[str, Sequence[int]],
-        seed: int | None = 0,
+        seed: int = 0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)

@@ -167,7 +167,7 @@ class Run:
         """
         callbacks = [
             Rates(batch_size),
-            StopOnNaN(self.checkpoints.last),
+            StopOnNaN(self.checkpoints.folder / self.checkpoints.last.name),
             EpochLines(self.distribution.is_chief),
         ]
         if unscaled(model.optimizer).use_ema:
