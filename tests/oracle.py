@@ -149,9 +149,9 @@ class MoeOracle:
         return self.experts * (self.choices["fraction"] * mean).sum() / self.groups
 
     def z_loss(self):
-        """Mean of the squares of log(sum(exp(logits))), of each group's own logits."""
-        groups = np.split(self.x @ self.w["router"], self.groups, axis=-1)
-        return np.mean([np.log(np.exp(logits).sum(-1)) ** 2 for logits in groups])
+        """Mean of the squares of log(sum(exp(logits))), over all experts."""
+        logits = self.x @ self.w["router"]
+        return np.mean(np.log(np.exp(logits).sum(-1)) ** 2)
 
     def backward(self, dy, balance_weight=0.0):
         """Gradients of sum(y * dy) + balance_weight * balance loss."""

@@ -58,18 +58,14 @@ def balance_of(fraction, probability):
     return fraction.shape[-1] * ops.sum(fraction * probability, axis=-1)
 
 
-def router_z_loss(logits: Tensor, softmaxes: int = 1) -> Tensor:
+def router_z_loss(logits: Tensor) -> Tensor:
     """Returns mean(logsumexp(logits)^2) over the tokens, (...,).
 
     Source: "ST-MoE: Designing Stable and Transferable Sparse Expert Models",
-    equation 5. It pulls the logits towards values that float32 can hold.
+    equation 5. It pulls the logits towards values that float32 can hold, all E of them
+    together, also where a router has a softmax for each group.
 
     Args:
         logits: (..., B, T, E), before noise.
-        softmaxes: As for `balance_loss`: of each the sum is over its own logits.
     """
-    if softmaxes > 1:
-        size = logits.shape[-1] // softmaxes
-        logits = ops.reshape(logits, (*ops.shape(logits)[:-1], softmaxes, size))
-        return ops.mean(ops.square(ops.logsumexp(logits, axis=-1)), axis=(-3, -2, -1))
     return ops.mean(ops.square(ops.logsumexp(logits, axis=-1)), axis=(-2, -1))

@@ -93,7 +93,7 @@ def record_of(facts, softmaxes=1):
     probability = mean_probability(facts.probabilities, softmaxes)
     return RoutingRecord(
         balance_loss=balance_of(fraction, probability),
-        z_loss=router_z_loss(facts.logits, softmaxes),
+        z_loss=router_z_loss(facts.logits),
         expert_fraction=fraction,
         mean_probability=probability,
         dropped_fraction=_dropped(facts),
