@@ -4,6 +4,7 @@ python on_split_cpu.py DEVICES SCRIPT [ARGUMENT ...]
 """
 
 import runpy
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,15 @@ def split_cpu(devices):
     [cpu] = tf.config.list_physical_devices("CPU")
     parts = [tf.config.LogicalDeviceConfiguration()] * devices
     tf.config.set_logical_device_configuration(cpu, parts)
+
+
+def printed_by(script):
+    """Returns what a script prints in a process of its own, where it splits the CPU."""
+    command = [sys.executable, "-c", script]
+    here = Path(__file__).parent
+    done = subprocess.run(command, cwd=here, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ import math
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,6 +18,7 @@ import pytest
 from conftest import BACKEND, one_line, slow, tiny_model
 from expert_products import WIDTH
 from keras import losses
+from on_split_cpu import printed_by
 
 import widenet_keras
 from widenet_keras.data.process_rows import Part
@@ -474,12 +474,7 @@ except ValueError as error:
 
 @pytest.mark.slow
 def test_what_overflows_on_one_device_is_left_out_on_all():
-    command = [sys.executable, "-c", ON_DEVICES]
-    done = subprocess.run(
-        command, cwd=Path(__file__).parent, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    first, second, refused = done.stdout.splitlines()
+    first, second, refused = printed_by(ON_DEVICES).splitlines()
     assert first == "True 0.5"
     assert second == "False True"
     assert refused.startswith("compile: the loss gives one number for a batch")

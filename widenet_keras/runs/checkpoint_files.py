@@ -57,7 +57,7 @@ def write_state(path, model, progress):
     random = [state.tolist() for state in states]
     with zipfile.ZipFile(path, "a") as archive:
         content = {**progress._asdict(), "random": random}
-        if _is_number(model.compiled_rate):
+        if model.compiled_rate is not None:
             content["learning_rate"] = model.compiled_rate
         archive.writestr(_PROGRESS, json.dumps(content))
 
