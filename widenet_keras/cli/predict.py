@@ -83,15 +83,15 @@ class Predict:
             check_file(self.explain)
         if self.verbose:
             print(printable_lines(_described(predictor)))
-        explained, failed, told = None, [], 0
+        explained, failed = None, []
         for first in range(0, len(files), _BATCH):
             batch = files[first : first + _BATCH]
             with quiet():
-                names, pixels = self._read(batch, predictor, failed)
-            if len(files) > 1:
-                for line in failed[told:]:
-                    print(printable(line), file=sys.stderr)
-            told = len(failed)
+                names, pixels, broken = self._read(batch, predictor)
+            failed += broken
+            # One that is alone is told at the end.
+            for line in broken if len(files) > 1 else ():
+                print(printable(line), file=sys.stderr)
             if not names:
                 continue
             images = scale_pixels(pixels)
@@ -109,22 +109,22 @@ class Predict:
         if failed:
             raise ValueError(f"{len(failed)} of {len(files)} images cannot be read.")
 
-    def _read(self, files, predictor, failed):
-        """Returns the names and pixels of the files that can be read."""
+    def _read(self, files, predictor):
+        """Returns names and pixels of files that can be read, and lines on others."""
         import numpy as np
 
         from widenet_keras.inference.images import read_pixels
 
-        names, pixels = [], []
+        names, pixels, broken = [], [], []
         for file in files:
             try:
                 shape, preprocessing = predictor.image_shape, predictor.preprocessing
                 pixels.append(read_pixels(file, shape, preprocessing))
             except ValueError as error:
-                failed.append(str(error))
+                broken.append(str(error))
             else:
                 names.append(file)
-        return names, np.stack(pixels) if pixels else None
+        return names, np.stack(pixels) if pixels else None, broken
 
     def _explain(self, predictor, images):
         """Writes the picture of what the model looked at, and who did the work."""
