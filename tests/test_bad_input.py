@@ -241,6 +241,12 @@ def generator(images, labels):
     yield from (data[index] for index in range(2))
 
 
+def loader(images, labels):
+    from torch.utils.data import DataLoader
+
+    return DataLoader(list(zip(images, labels, strict=True)), batch_size=2)
+
+
 def tf_dataset(images, labels):
     import tensorflow as tf
 
@@ -254,6 +260,8 @@ SOURCES = [
 ]
 if BACKEND == "tensorflow":
     SOURCES.append(pytest.param(lambda x, y: (tf_dataset(x, y),), id="tf.data"))
+if BACKEND == "torch":
+    SOURCES.append(pytest.param(lambda x, y: (loader(x, y),), id="DataLoader"))
 # Keras warns of a generator that it is asked to shuffle.
 OPTIONS = {"fit": {"shuffle": False, "verbose": 0}, "evaluate": {"verbose": 0}}
 # JAX compiles every operation anew for each batch size.
@@ -342,6 +350,34 @@ def test_labels_outside_the_classes(model, use, source):
 def test_negative_labels(model, source):
     with met_with("The labels run from -1 to 4", "must be 0 to 4"):
         model.fit(*source(tiny_images(), LABELS - (LABELS == 0)), **OPTIONS["fit"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "pieces"),
+    [
+        (TOO_HIGH.astype("float32"), ["to 5", "labels must be 0 to 4"]),
+        (LABELS + np.float32(0.5) * (LABELS == 1), ["must be whole numbers and"]),
+        (LABELS + np.where(LABELS == 1, np.float32(np.nan), 0), ["labels must be 0"]),
+    ],
+    ids=["too high", "no whole number", "no number"],
+)
+@every_source
+def test_labels_that_are_no_integers(labels, pieces, source):
+    with met_with(*pieces):
+        expendable().fit(*source(tiny_images(), labels), **OPTIONS["fit"])
+
+
+@every_source
+def test_labels_in_columns_that_the_loss_does_not_take(source):
+    columns = np.eye(5, dtype="float32")[LABELS]
+    unknown = np.full_like(columns, np.nan)
+    for loss, labels, words in (
+        ("categorical_crossentropy", 2 * columns, "run from 0 to 2 and the loss takes"),
+        ("mean_squared_error", unknown, "values that are no numbers"),
+    ):
+        model = expendable(loss=loss)
+        with met_with(words):
+            model.fit(*source(tiny_images(), labels), **OPTIONS["fit"])
 
 
 @every_source

@@ -23,7 +23,8 @@ class Tie(Conversion):
     sharing: Literal["all", "sequence", "cycle", "attention", "feed_forward"] = "all"
     """Which block a step reads, or the part that is shared."""
     unique_blocks: int | None = None
-    """How many blocks are left, for sequence and cycle."""
+    """How many blocks are left, for sequence and cycle; for a part, in how many groups
+    of neighbours it is shared."""
     base: Literal["auto", "stepwise", "average", "lower"] = "auto"
     """What shared blocks start from: copies at even distances, the mean, or the first
     ones. Auto is average with experts, else stepwise."""

@@ -5,6 +5,9 @@ import numpy as np
 
 from widenet_keras.utils.checks import check_integer
 
+# Said of labels here and inside graphs, see `data_checks`.
+NO_NUMBERS = "The labels have values that are no numbers; leave them out."
+
 
 def check_images(images, image_shape):
     """Raises `ValueError` unless `images` fit the model.
@@ -76,8 +79,8 @@ def check_labels(labels, num_classes, kind=None):
         labels: NumPy array: whole numbers (B,) or (B, 1), or (B, classes).
         num_classes: Number of classes.
         kind: "classes" for whole numbers; "shares" for a column per class that adds up
-            to 1; "yes or no" for a column per class from 0 to 1; "any" for any numbers;
-            None for classes or shares.
+            to 1, though each is only seen to be from 0 to 1; "yes or no" for a column
+            per class from 0 to 1; "any" for any numbers; None for classes or shares.
     """
     if labels.size == 0:
         return
@@ -107,7 +110,7 @@ def check_labels(labels, num_classes, kind=None):
         )
     low, high = labels.min(), labels.max()
     if not (np.isfinite(low) and np.isfinite(high)):
-        raise ValueError("The labels have values that are no numbers; leave them out.")
+        raise ValueError(NO_NUMBERS)
     if kind != "any" and not (low >= 0 and high <= 1):
         raise ValueError(
             f"The labels run from {low:g} to {high:g} and the loss takes 0 to 1 in the "

@@ -56,7 +56,7 @@ _LAYER = re.compile(rf"(?:^|/)({'|'.join(_KINDS)})(?:_(\d+))?(?=/)")
 
 def convert_reference_weights(
     arrays: Mapping[str, np.ndarray], model: keras.Model
-) -> None:
+) -> keras.Model:
     """Loads weights of the authors' TensorFlow network into a model.
 
     ```python

@@ -47,7 +47,7 @@ class Run:
         history.csv             one row per epoch
         load/epoch_0001.png     which expert did how much, step by step
         load/load.csv           the same of all epochs as numbers
-        tensorboard/            curves for TensorBoard, where it is installed
+        tensorboard/            curves, where TensorFlow and TensorBoard are installed
         model.keras             the model at the end, for use
         labels.txt              the names of its classes
         curves.png              the table as curves
@@ -56,6 +56,8 @@ class Run:
         metrics.json            what `finish` was given
         report.html             all of it as one page to look at
         model_card.md           what is known of the model, to publish beside it
+
+    load/, routing.png and load.png are those of models with experts.
 
     No other process can make a run of the folder while this one is used.
 
@@ -115,7 +117,8 @@ class Run:
             `Reached`: what is done already, all zero in a fresh folder.
 
         Raises:
-            ValueError: If more is done than is asked for, or not in such epochs.
+            ValueError: If more is done than is asked for, or not in such epochs, or
+                `steps_per_execution` of `compile` does not divide an epoch.
         """
         if batches % model.steps_per_execution:
             raise ValueError(

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from widenet_keras.data.pixels import check_extremes, extremes_of
-from widenet_keras.models.image_checks import check_images, check_labels
+from widenet_keras.models.image_checks import NO_NUMBERS, check_images, check_labels
 from widenet_keras.training.batch_forms import (
     as_arrays,
     images_labels_weights,
@@ -23,6 +23,9 @@ from widenet_keras.utils.host_copies import copied, copies_begun, is_on_accelera
 # What checks inside a graph say, which TensorFlow wraps.
 _LINES = (
     re.compile(r"The labels run from .*? labels must be 0 to \d+\."),
+    re.compile(r"The labels run from .*? use a loss for whole numbers\."),
+    re.compile(r"The labels must be whole .*? from 0 to \d+\."),
+    re.compile(re.escape(NO_NUMBERS)),
     re.compile(r"The images have shape .*? or a config that fits\."),
     re.compile(r"The images run from .*? on whole pixels\."),
     re.compile(r"The images have values that .*? leave these images out\."),

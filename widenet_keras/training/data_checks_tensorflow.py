@@ -5,7 +5,7 @@ import numpy as np
 import tensorflow as tf
 
 from widenet_keras.data.pixels import FARTHEST
-from widenet_keras.models.image_checks import check_images, check_labels
+from widenet_keras.models.image_checks import NO_NUMBERS, check_images, check_labels
 from widenet_keras.training.batch_forms import images_labels_weights, no_labels
 
 
@@ -36,7 +36,6 @@ def checked_dataset(dataset, config, kind, needs_labels):
             check_labels(np.zeros((1, *columns)), config.num_classes, kind)
     if not isinstance(dataset, tf.data.Dataset):
         return dataset
-    of_classes = kind in (None, "classes")
 
     def check(*batch):
         images, labels, weights = images_labels_weights(
@@ -45,8 +44,8 @@ def checked_dataset(dataset, config, kind, needs_labels):
         checks = _assertions_of_images(images)
         if not images.shape[1:].is_fully_defined():
             checks.append(_assertion_of_shape(images, config.image_shape))
-        if labels is not None and labels.dtype.is_integer and of_classes:
-            checks.append(_assertion_of_labels(labels, config.num_classes))
+        if labels is not None:
+            checks += _assertions_of_labels(labels, config.num_classes, kind)
         with tf.control_dependencies(checks):
             images = tf.ensure_shape(images, (None, *config.image_shape))
         return keras.utils.pack_x_y_sample_weight(images, labels, weights)
@@ -86,13 +85,34 @@ def _assertion_of_shape(images, image_shape):
     return tf.debugging.Assert(fits, [message])
 
 
-def _assertion_of_labels(labels, num_classes):
-    """Returns an operation that fails for labels outside the classes."""
+def _assertions_of_labels(labels, num_classes, kind):
+    """Returns operations that fail for values that `check_labels` refuses."""
+    floats, shape = labels.dtype.is_floating, labels.shape
+    if not (floats or labels.dtype.is_integer):
+        return []
+    if kind is None and shape.rank in (1, 2) and None not in shape[1:]:
+        kind = "shares" if shape[1:].num_elements() > 1 else "classes"
     low, high = tf.reduce_min(labels), tf.reduce_max(labels)
-    message = tf.strings.format(
-        "The labels run from {} to {} and the model has "
-        f"num_classes={num_classes}; labels must be 0 to {num_classes - 1}.",
-        (low, high),
-    )
-    fits = tf.logical_and(low >= 0, high < num_classes)
-    return tf.debugging.Assert(fits, [message])
+    # Comparisons of every value, which NaN fails; those of the extremes it may pass.
+    if kind == "classes" or (kind is None and not floats):
+        fits = (labels >= 0) & (labels < num_classes)
+        line = (
+            f"The labels run from {{}} to {{}} and the model has num_classes="
+            f"{num_classes}; labels must be 0 to {num_classes - 1}."
+        )
+    elif kind in ("shares", "yes or no"):
+        fits = (labels >= 0) & (labels <= 1)
+        line = (
+            "The labels run from {} to {} and the loss takes 0 to 1 in the column of "
+            "each class; scale them, or use a loss for whole numbers."
+        )
+    else:
+        return [tf.debugging.check_numerics(labels, NO_NUMBERS)] if floats else []
+    message = tf.strings.format(line, (low, high))
+    checks = [tf.debugging.Assert(tf.reduce_all(fits), [message])]
+    if floats and kind == "classes":
+        whole = tf.reduce_all(labels == tf.round(labels))
+        line = f"number the classes from 0 to {num_classes - 1}."
+        line = f"The labels must be whole numbers and not all are; {line}"
+        checks.append(tf.debugging.Assert(whole, [line]))
+    return checks

@@ -46,7 +46,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
 
     Images are float (B, height, width, channels) scaled to [-1, 1]; labels are
     integers from 0. The output is logits. The auxiliary losses of routing are
-    added once per step by `train_step`; `val_loss` is the task loss alone.
+    added once per batch by `train_step`; `val_loss` is the task loss alone.
 
     Args:
         config: A `WideNetConfig`; `from_preset` builds one from a name.

@@ -40,7 +40,7 @@ class Terms:
     hidden: float = 0.0
     """Weight of the angles between the teacher's tokens (MiniViT: 0.1)."""
     relation_heads: int = 1
-    """Heads of these relations; divides the width of both."""
+    """Heads of these relations; divides the channels of all heads of both."""
     consistency: float = 0.0
     """Weight of what keeps two passes with other dropout together; 0 for one pass."""
 

@@ -151,7 +151,7 @@ def check_precision(optimizer: keras.optimizers.Optimizer, variables: list) -> N
                 f"{type(plain).__name__} keeps moments in the dtype of the weights, "
                 f"and {variable.path} is {variable.dtype}, in which beta_2={beta_2} "
                 f"is 1; train in mixed_{variable.dtype}, whose weights are float32, by "
-                "adapted(dtype=...) or --precision of a recipe."
+                "adapted(dtype=...)."
             )
 
 
