@@ -159,7 +159,7 @@ def test_an_image_is_named_by_class_and_answer():
     figure = plot_routing(answers(routing_map()), images_for(), labels=[2, 1])
     # exp(3) / (exp(3) + exp(1) + 1)
     assert titles(figure)[0] == "class: 2\nmodel: 0, 84 %"
-    names = ["$\\frac", "b\nc", "owl" * 9]
+    names = ["$\\frac$", "b\nc", "owl" * 9]
     found = answers(routing_map(), names=names)
     for draw in (plot_routing, plot_attention):
         given = attention_map() if draw is plot_attention else routing_map()
@@ -168,7 +168,7 @@ def test_an_image_is_named_by_class_and_answer():
         assert titles(figure)[0] == "class: b\\nc\nmodel: b\\nc, 58 %"
     figure = plot_routing(found, images_for(), labels=[2, 1])
     figure.canvas.draw()
-    assert titles(figure)[0] == "class: owlow…lowl\nmodel: $\\frac, 84 %"
+    assert titles(figure)[0] == "class: owlow…lowl\nmodel: $\\frac$, 84 %"
     figure = plot_routing(found, images_for(), class_names=["x", "y", "z"])
     assert titles(figure)[0] == "model: x, 84 %"
 
