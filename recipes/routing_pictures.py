@@ -12,16 +12,19 @@ the experts changed in training is in the folder of the run, `load.png`.
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 import widenet_keras
+from widenet_keras.data.broken_images import broken_image_message
 from widenet_keras.data.labelled import labelled_batches
 from widenet_keras.files.named import named_classifier
 from widenet_keras.plot import load_matplotlib
 from widenet_keras.utils.checks import check_integer
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.plain_errors import plain_errors
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,8 @@ class Pictures:
     """Test images that the use of experts by classes is counted on."""
     shown: int = 10
     """Images to draw, of as many classes as there are."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do with an image that cannot be read."""
 
     def __post_init__(self):
         check_integer("pictures", "images", self.images, 1)
@@ -54,10 +59,16 @@ def main(pictures):
     # A model without experts is told before images are read.
     model.routing(np.zeros((1, *model.config.image_shape), "float32"))
     batches, names, description = labelled_batches(
-        model, pictures.data, "validation", pictures.data_dir, 64, "raise"
+        model,
+        pictures.data,
+        "validation",
+        pictures.data_dir,
+        64,
+        pictures.on_error,
     )
     print(f"{pictures.model} on {description}", flush=True)
-    images, labels = drawn(batches, pictures.images)
+    with plain_errors(broken_image_message):
+        images, labels = drawn(batches, pictures.images)
     first = of_every_class(labels, pictures.shown)
     with replaced_when_done(pictures.output / "patches.png") as path:
         widenet_keras.plot.plot_patches(

@@ -50,10 +50,13 @@ def answers(model):
     Weights of a model that cannot be trained are left out.
     """
     images, labels = images_and_labels()
-    found = {"logits": numpy(model(images, training=False))}
-    if model.config.routed_steps:
-        routing = model.routing(images)
-        found |= {"experts": routing.experts, "gates": routing.gates}
+    logits, record = model(images, training=False, return_routing=True)
+    found = {"logits": numpy(logits)}
+    if record:
+        found |= {
+            name: np.swapaxes(numpy(getattr(record, name)), 2, 3)
+            for name in ("experts", "gates")
+        }
     if not model.quantization:
         logs = model.fit(images, labels, batch_size=4, shuffle=False, verbose=0).history
         found |= {f"log_{name}": values[0] for name, values in logs.items()}

@@ -85,7 +85,7 @@ class MoeOracle:
         return np.concatenate([softmax(g) for g in np.split(logits, self.groups)])
 
     def wanted(self, probabilities):
-        """The experts that one token wants, best first; ties to the lower."""
+        """The experts a token wants, best first or by group; ties to the lower."""
         if self.groups == 1:
             return np.argsort(-probabilities, kind="stable")[: self.top_k]
         size = self.experts // self.groups

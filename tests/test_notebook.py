@@ -1,6 +1,7 @@
 """The Colab notebook: clean on disk, and it runs from top to bottom."""
 
 import csv
+import fnmatch
 import importlib.util
 import json
 import os
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from pictures import noisy_folders
 
@@ -162,8 +164,11 @@ def test_a_notebook_without_the_package_says_so(found, monkeypatch, tmp_path, co
         found(tmp_path)
 
 
-def installed(monkeypatch, names, fails=False):
-    """Returns what pip installs after the package was found, and what stays."""
+def installed(monkeypatch, names, fails=False, devices=()):
+    """Returns what pip installs after the package was found, and what stays.
+
+    With devices of a TPU what it takes away is in front.
+    """
     calls = []
 
     def run(words, **options):
@@ -176,13 +181,13 @@ def installed(monkeypatch, names, fails=False):
     monkeypatch.setattr(subprocess, "check_output", lambda words, **_: listed)
     monkeypatch.setattr(subprocess, "run", run)
     monkeypatch.setattr("shutil.which", lambda name: None)
-    monkeypatch.setattr("glob.glob", lambda name: [])
+    monkeypatch.setattr("glob.glob", lambda name: fnmatch.filter(devices, name))
     monkeypatch.setattr(sys, "path", [*sys.path])
     names_of("install", "install-parts", **names)
     if not calls:
         return None
-    words, kept = calls
-    return words[words.index("-c") + 2 :], kept
+    *removed, words, kept = calls
+    return *removed, words[words.index("-c") + 2 :], kept
 
 
 PARTS = "[jax,plot,tensorflow,tfds]"
@@ -210,6 +215,53 @@ def test_only_what_is_missing_is_installed(found, monkeypatch, tmp_path):
     assert installed(monkeypatch, found(tmp_path, missing=())) is None
     words, _ = installed(monkeypatch, found(tmp_path, missing=("jax",)))
     assert words == [f"widenet_keras{PARTS}"]
+
+
+def test_a_folder_of_that_name_is_no_checkout(found, monkeypatch, tmp_path):
+    (tmp_path / "widenet_keras").mkdir()
+    words, _ = installed(monkeypatch, found(tmp_path, missing=("jax",)))
+    assert words == [f"widenet_keras{PARTS}"]
+
+
+@pytest.mark.parametrize("device", ["/dev/accel0", "/dev/vfio/0"])
+def test_on_a_tpu_tensorflow_leaves_it_to_jax(found, monkeypatch, tmp_path, device):
+    wheels(tmp_path, "0.2.0")
+    wheel = f"{tmp_path}/widenet_keras-0.2.0-py3-none-any.whl"
+    # Installed with less than all of its parts, or not at all.
+    for missing, package in (("jax", "widenet_keras"), ("widenet_keras", wheel)):
+        names = found(tmp_path, missing=(missing,))
+        removed, words, _ = installed(monkeypatch, names, devices=[device])
+        assert removed[-4:] == ["-q", "-y", "tensorflow", "tensorflow-tpu"]
+        more = ["tensorflow-cpu>=2.19", "jax[tpu]"]
+        assert words == [f"{package}[plot,tfds]", *more]
+
+
+def test_images_are_shown_as_they_are():
+    """Pale grey ones stay so, and a name is no formula."""
+    figure = pytest.importorskip("matplotlib.figure").Figure()
+    pyplot = SimpleNamespace(subplots=lambda *shape, **_: (figure, figure.subplots(2)))
+    images, labels = np.full((2, 4, 4, 1), 0.5), np.eye(2)
+    stream = SimpleNamespace(from_batch=lambda _: [(images, labels)])
+    names_of(
+        "batches",
+        np=np,
+        plt=pyplot,
+        model=SimpleNamespace(
+            config=SimpleNamespace(image_size=4, channels=1), preprocessing=None
+        ),
+        train=SimpleNamespace(num_classes=2, class_names=["$\\frac$", "b"]),
+        test=None,
+        Augmentation=lambda **_: None,
+        trained_for=lambda model, train, test, augmentation: (train, test),
+        training_batches=lambda *_, **__: stream,
+        evaluation_batches=lambda *_, **__: None,
+        EPOCH_BATCHES=1,
+        BATCH_SIZE=2,
+        SEED=0,
+    )
+    figure.draw_without_rendering()
+    for axis in figure.axes:
+        assert axis.images[0].get_clim() == (0, 1)
 
 
 def settings(monkeypatch, platform="cpu", **environment):

@@ -159,7 +159,7 @@ def test_an_image_is_named_by_class_and_answer():
     figure = plot_routing(answers(routing_map()), images_for(), labels=[2, 1])
     # exp(3) / (exp(3) + exp(1) + 1)
     assert titles(figure)[0] == "class: 2\nmodel: 0, 84 %"
-    names = ["$\\frac", "b\nc", "owl" * 9]
+    names = ["$\\frac$", "b\nc", "owl" * 9]
     found = answers(routing_map(), names=names)
     for draw in (plot_routing, plot_attention):
         given = attention_map() if draw is plot_attention else routing_map()
@@ -168,7 +168,7 @@ def test_an_image_is_named_by_class_and_answer():
         assert titles(figure)[0] == "class: b\\nc\nmodel: b\\nc, 58 %"
     figure = plot_routing(found, images_for(), labels=[2, 1])
     figure.canvas.draw()
-    assert titles(figure)[0] == "class: owlow…lowl\nmodel: $\\frac, 84 %"
+    assert titles(figure)[0] == "class: owlow…lowl\nmodel: $\\frac$, 84 %"
     figure = plot_routing(found, images_for(), class_names=["x", "y", "z"])
     assert titles(figure)[0] == "model: x, 84 %"
 
@@ -200,10 +200,14 @@ def test_nothing_is_cut_off(size, steps):
         plot_routing(where, images, labels=[0, 1]),
         plot_attention(seen, images, labels=[0, 1]),
         plot_explanation(seen, images, where, labels=[0, 1]),
+        plot_class_experts(where, [0, 0], names),
+        plot_class_experts(where, [0, 1], names),
     ):
         figure.canvas.draw()
         texts = [axis.title for axis in figure.axes]
         texts += figure.texts + [text for part in figure.subfigs for text in part.texts]
+        # That of the colours.
+        texts += [axis.yaxis.label for axis in figure.axes if axis.get_ylabel()]
         for text in texts:
             box = text.get_window_extent()
             assert min(box.x0, box.y0) >= 0
@@ -358,7 +362,9 @@ def test_plot_load_history(tmp_path, epochs):
     figure = plot_load_history(epochs, [0, 3], loads, path)
     assert path.read_bytes().startswith(PNG)
     assert titles(figure) == ["step 0", "step 3"]
-    assert len(panel(figure, "step 3").collections) == 4
+    axis = panel(figure, "step 3")
+    assert len(axis.collections) == 4
+    assert all(tick == round(tick) for tick in axis.get_xticks())
 
 
 @pytest.mark.parametrize("steps", [1, 2, 8])
@@ -441,9 +447,20 @@ def test_plot_history_of_validation_at_some_epochs():
     with pytest.raises(ValueError, match="names 1 epochs and there are 2") as error:
         plot_history(history, validation_freq=[2])
     one_line(error)
+    with pytest.raises(ValueError, match="names 1 epochs and there are 2") as error:
+        plot_history(history, validation_freq=3)
+    one_line(error)
     # None came to be validated.
     [line] = plot_history(history | {"val_accuracy": []}).axes[0].lines
     assert line.get_label() == "accuracy"
+
+
+def test_plot_history_draws_one_value_as_a_point():
+    history = {"loss": [2.0, 1.0], "val_loss": [float("nan"), 1.5]}
+    line, point = plot_history(history).axes[0].lines
+    assert (line.get_marker(), point.get_marker()) == ("None", "o")
+    [axis] = plot_history({"accuracy": [0.5]}).axes
+    assert axis.lines[0].get_marker() == "o"
 
 
 def test_plot_history_leaves_out_empty_panels():

@@ -19,7 +19,7 @@ from widenet_keras.cli.main import main
 from widenet_keras.evaluation import evaluate_classifier
 from widenet_keras.reports import write_model_card, write_report
 from widenet_keras.reports.run_record import model_file_of, read_run
-from widenet_keras.reports.samples import png_uri
+from widenet_keras.reports.samples import png_uri, sample_content
 from widenet_keras.runs.run import Run
 from widenet_keras.utils.tables import write_rows
 
@@ -138,6 +138,15 @@ def test_png(channels):
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, channels), "uint8")
     found = decoded(png_uri(pixels))
     np.testing.assert_array_equal(found.reshape(pixels.shape), pixels)
+
+
+def test_images_of_other_channels_show_their_mean():
+    images = tiny_images(2).repeat(2, axis=-1)[..., :4]
+    content = sample_content(tiny_model("vit", channels=4), images)
+    shown = np.stack([decoded(each["png"]) for each in content["images"]])
+    wanted = (images.mean(axis=-1) + 1) * 127.5
+    # Pixels are rounded before their mean is.
+    np.testing.assert_allclose(shown, wanted, atol=1.001)
 
 
 def test_a_vit_shows_attention_only(tmp_path, images):

@@ -186,8 +186,9 @@ def test_record_has_one_entry_per_routed_step():
     np.testing.assert_allclose(numpy(record.mean_probability).sum(-1), 1.0, rtol=1e-5)
 
 
-def test_routing_map_tells_every_choice():
-    model = tiny_model("vit_moe")
+@pytest.mark.parametrize("router", ["top_k", "grouped_top_1"])
+def test_routing_map_tells_every_choice(router):
+    model = tiny_model("vit_moe", router=router)
     images = tiny_images(5)
     routing = model.routing(images, batch_size=2)
     assert routing.experts.shape == routing.gates.shape == (2, 5, 10, 2)
@@ -197,3 +198,10 @@ def test_routing_map_tells_every_choice():
     np.testing.assert_allclose(routing.load().sum(-1), 1.0)
     patches = routing.patch_experts(3)
     np.testing.assert_array_equal(patches.reshape(2, 9), routing.experts[:, 3, 1:, 0])
+    # Half of the experts are in each group, and the better choice is in either.
+    assert set(routing.experts[..., 0].ravel().tolist()) == {0, 1, 2, 3}
+    _, record = model(images, return_routing=True)
+    chosen = numpy(record.experts)[..., None] == np.arange(4)
+    gates = (chosen * numpy(record.gates)[..., None]).sum(axis=2)
+    found = np.take_along_axis(gates, routing.experts, axis=-1)
+    np.testing.assert_allclose(routing.gates, found, atol=1e-6)

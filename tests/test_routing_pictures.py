@@ -30,6 +30,38 @@ def test_the_committed_model(tmp_path, capsys):
     assert "450 images" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("on_error", ["raise", "skip"])
+def test_images_that_cannot_be_read(monkeypatch, tmp_path, on_error):
+    line = (
+        "The image a.png cannot be read (it ends too early); replace or delete it, or "
+        "on_error='skip' leaves it out."
+    )
+
+    def batches(*given):
+        yield np.zeros((1, 8, 8, 1), "float32"), np.zeros(1, int)
+        if given[-1] == "raise":
+            # As what reads in threads of its own tells it.
+            raise RuntimeError(f"2 root errors: {line} [[iterator]]")
+
+    monkeypatch.setattr(
+        routing_pictures,
+        "labelled_batches",
+        lambda *given: (batches(*given), ["a name"], "one image"),
+    )
+    pictures = routing_pictures.Pictures(
+        model=ROOT / "saved_models/digits/model.keras",
+        data="folder",
+        output=tmp_path,
+        on_error=on_error,
+    )
+    if on_error == "skip":
+        routing_pictures.main(pictures)
+        return
+    with pytest.raises(ValueError, match="cannot be read") as error:
+        routing_pictures.main(pictures)
+    assert one_line(error) == line
+
+
 def test_images_are_drawn_from_all():
     images = np.arange(1000.0).reshape(10, 100)
     labels = np.arange(1000).reshape(10, 100)

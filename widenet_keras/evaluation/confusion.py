@@ -35,7 +35,9 @@ def inches(evaluation) -> float:
 
 
 def draw_mistakes(axis, evaluation) -> None:
-    """Draws the confusion matrix; of many classes the most frequent mistakes as text.
+    """Draws the confusion matrix; of many classes the mistakes as text.
+
+    These are the most frequent mistake of each class, the largest first.
 
     Args:
         axis: A matplotlib axis.
@@ -78,7 +80,9 @@ def _draw_matrix(axis, counts, classes):
 
 def _write_mistakes(axis, classes):
     axis.set_axis_off()
-    axis.set_title("the most frequent mistakes", loc="left")
+    axis.set_title(
+        "the most frequent mistake of each class, the largest first", loc="left"
+    )
     worst = sorted(classes, key=lambda each: -each.confused)[:_MOST_MISTAKES]
     lines = [
         f"{each.confused:,} of {each.count:,}  {short(each.name, 40)}  taken for  "

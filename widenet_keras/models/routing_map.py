@@ -15,7 +15,7 @@ class RoutingMap:
 
     Attributes:
         experts: (S, B, T, K) int, chosen experts, best first.
-        gates: (S, B, T, K) float, probability of each choice.
+        gates: (S, B, T, K) float, probability of each choice, the largest first.
         steps: Index in the encoder of each of the S steps.
         num_experts: E.
         grid: (rows, columns) of the patches.
@@ -90,9 +90,14 @@ def routing_of(model, images, batch_size):
         gates.append(keras.ops.convert_to_numpy(record.gates))
         logits.append(keras.ops.convert_to_numpy(answers))
     # (S, B, K, T) -> (S, B, T, K)
+    experts, gates = (
+        np.swapaxes(np.concatenate(each, axis=1), 2, 3) for each in (experts, gates)
+    )
+    # A router with groups hands choices out in their order, not the best first.
+    order = np.argsort(-gates, axis=-1, kind="stable")
     return RoutingMap(
-        experts=np.swapaxes(np.concatenate(experts, axis=1), 2, 3),
-        gates=np.swapaxes(np.concatenate(gates, axis=1), 2, 3),
+        experts=np.take_along_axis(experts, order, axis=-1),
+        gates=np.take_along_axis(gates, order, axis=-1),
         steps=model.config.routed_steps,
         num_experts=model.config.num_experts,
         grid=model.config.grid,

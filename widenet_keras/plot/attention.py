@@ -32,8 +32,9 @@ def plot_attention(
 
     The image, with its class, if given, and what the model takes it for, then how
     much attention each patch gets at every step: from black, none, to yellow, the most
-    of any patch, so many times what each token would get if all got the same. Of more
-    than twelve steps twelve are drawn, the first and the last among them.
+    of any patch, so many times what each token would get if all got the same; prompts
+    and groups of tokens are not counted. Of more than twelve steps twelve are drawn,
+    the first and the last among them.
 
     Args:
         attention: An `AttentionMap`, as `model.attention(images)` returns it.

@@ -16,6 +16,8 @@ from widenet_keras.plot.figure import (
 )
 
 _MOST_CLASSES = 40
+# The label of the colours is so long.
+_LEAST_INCHES = 2.3
 
 
 def plot_class_experts(
@@ -27,7 +29,8 @@ def plot_class_experts(
     """Draws how much more, or less, each class uses an expert than all images do.
 
     A panel per mixture-of-experts step, a row per class, a column per expert. 1.0
-    is as often as all images together, 2.0 twice as often.
+    is as often as all images together, 2.0 twice as often. Of more than 40 classes
+    those 40 are drawn that differ most from all images.
 
     Args:
         routing: A `RoutingMap`, as `model.routing(images)` returns it.
@@ -62,7 +65,7 @@ def plot_class_experts(
     figure = figure_class(
         figsize=(
             min(0.45 * experts, 4.0) * columns + 2.6,
-            (0.26 * len(present) + 0.7) * rows,
+            max((0.26 * len(present) + 0.7) * rows, _LEAST_INCHES),
         ),
     )
     panels = panels_of_steps(figure, steps)

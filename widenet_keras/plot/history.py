@@ -58,7 +58,11 @@ def plot_history(
             values = np.asarray(history[name], float)
             epochs = _epochs(len(values), count, validation_freq)
             taken = np.isfinite(values)
-            axis.plot(epochs[taken], values[taken], color=color, label=name)
+            # A line through one point is none.
+            marker = "o" if taken.sum() == 1 else None
+            axis.plot(
+                epochs[taken], values[taken], color=color, label=name, marker=marker
+            )
         axis.set_title(title)
         axis.set_xlabel("epoch")
         # No epoch 1.5, also where there are one or two.
@@ -74,11 +78,13 @@ def _epochs(values, count, validation_freq):
         return np.arange(1, count + 1)
     if isinstance(validation_freq, Sequence):
         # As `fit` reads them: those of them that it came to, each once.
-        epochs = np.unique(np.asarray(validation_freq, int))[:values]
-        if len(epochs) < values:
-            raise ValueError(
-                f"plot_history: validation_freq names {len(epochs)} epochs and there "
-                f"are {values} values; give what fit was given."
-            )
-        return epochs
-    return (validation_freq or count // values) * np.arange(1, values + 1)
+        epochs = np.unique(np.asarray(validation_freq, int))
+    else:
+        every = validation_freq or count // values
+        epochs = np.arange(every, count + 1, every)
+    if len(epochs) < values:
+        raise ValueError(
+            f"plot_history: validation_freq names {len(epochs)} epochs and there "
+            f"are {values} values; give what fit was given."
+        )
+    return epochs[:values]

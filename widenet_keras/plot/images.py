@@ -163,7 +163,8 @@ def draw_attention(
         axis: A matplotlib axis.
         pixels: As `pixels_of` returns them.
         received: (rows, columns), as a row of `AttentionMap.received`.
-        tokens: T, over which attention is spread.
+        tokens: T, over which attention is spread. Prompts, which take a part of it, and
+            groups, whose tokens look at their own group alone, are not counted.
         title: Text above.
     """
     most = float(received.max())

@@ -132,6 +132,8 @@ def plot_load_history(
         axis.set_title(f"step {step}", fontsize=9)
         axis.set_ylim(0, 1)
         axis.set_xlim(drawn[0], drawn[-1])
+        # No epoch 1.5, also where there are one or two.
+        axis.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
     for axis in panels[-columns:]:
         axis.set_xlabel("epoch", fontsize=9)
     for axis in panels[::columns]:

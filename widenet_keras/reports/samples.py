@@ -93,8 +93,10 @@ def _smaller(pixels):
         pixels = pixels[: height * factor, : width * factor]
         squares = pixels.reshape(height, factor, width, factor, -1)
         pixels = np.rint(squares.mean(axis=(1, 3))).astype("uint8")
+    if pixels.shape[-1] in (1, 3):
+        return pixels
     # Only grey and red, green, blue are known to PNG.
-    return pixels if pixels.shape[-1] in (1, 3) else pixels[..., :1]
+    return np.rint(pixels.mean(axis=-1, keepdims=True)).astype("uint8")
 
 
 def _probabilities(model, images):

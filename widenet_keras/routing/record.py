@@ -19,7 +19,8 @@ class RoutingFacts(NamedTuple):
     Attributes:
         logits: (B, T, E) float32 of the router, before noise.
         probabilities: (B, T, E) float32, after noise and softmax.
-        experts: (B, T, K) int, chosen experts, best first.
+        experts: (B, T, K) int, chosen experts, best first; in the order of the groups
+            for `GroupedTop1Router`.
         gates: (B, T, K) float32, probability of each choice.
         dropped: () float32, fraction of the choices over capacity; absent where
             there is none.
@@ -42,7 +43,8 @@ class RoutingRecord(NamedTuple):
             before any is dropped; sums to 1.
         mean_probability: (S, E) mean router probability of each expert; sums to 1.
         dropped_fraction: (S,) fraction of the choices over capacity.
-        experts: (S, B, K, T) int32, chosen experts, best first.
+        experts: (S, B, K, T) int32, chosen experts, best first; in the order of the
+            groups for `GroupedTop1Router`.
         gates: (S, B, K, T) probability of each choice.
     """
 

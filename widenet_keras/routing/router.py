@@ -40,7 +40,7 @@ class Choices(NamedTuple):
     Attributes:
         logits: (B, T, E) float32, before noise.
         probabilities: (B, T, E) float32, after noise and softmax.
-        gates: (B, K, T) float32, probability of each choice, best first.
+        gates: (B, K, T) float32, probability of each choice, best first or by group.
         mask: (B, K, T, E) float32, one-hot of each choice. K leads so that all
             first choices stand before any second choice.
     """

@@ -6,7 +6,7 @@ const PANELS = [
   ["load of the busiest expert / fair share", ["utilization", "val_utilization"]],
   ["balance loss", ["balance_loss", "val_balance_loss"]],
   ["experts that nothing chose", ["dead_experts", "val_dead_experts"]],
-  ["tokens without a place at their expert", ["dropped_fraction", "val_dropped_fraction"]],
+  ["fraction of the choices over capacity", ["dropped_fraction", "val_dropped_fraction"]],
   ["learning rate", ["learning_rate"]],
   ["images per second", ["images_per_second"]],
 ];
