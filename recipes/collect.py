@@ -7,8 +7,9 @@ looks for folders of runs in `--runs`, at any depth, and writes `results.csv`, a
 per run with its metrics and those settings in which the runs differ, `settings.json`
 with the settings that all share, and `history.csv`, a line per epoch of each run. A run
 that was stopped has no metrics. Of a preset and its `--fields` the settings are all
-fields of the model, so that runs can be compared that name other ones. Cells are plain
-values or JSON; an empty one is a setting or a metric that a run does not have.
+fields of the model, so that runs can be compared that name other ones; of a folder they
+are what was given. Cells are plain values or JSON; an empty one is a setting or a
+metric that a run does not have.
 """
 
 import dataclasses
@@ -38,9 +39,10 @@ def main(collection):
     """Reads what the runs left, and writes the tables."""
     found = [path for name in FILES for path in collection.runs.rglob(name)]
     # What tables are made of is not a table, nor the study whose runs are below, which
-    # has none before the first of them has ended.
+    # has none before the first of them has ended; a run may have others below.
     tables = {path.parent for path in collection.runs.rglob("results.csv")}
-    tables |= {above for path in found for above in path.parent.parents}
+    above = {folder for path in found for folder in path.parent.parents}
+    tables |= {folder for folder in above if not is_run(folder)}
     folders = sorted({path.parent for path in found} - {*tables, collection.output})
     if not folders:
         raise ValueError(
@@ -73,6 +75,11 @@ def main(collection):
     print(f"{len(lines)} runs are in {collection.output}/results.csv")
 
 
+def is_run(folder):
+    """Whether a folder has what only a run leaves, finished or not."""
+    return any((folder / name).exists() for name in ("metrics.json", "checkpoints"))
+
+
 def content(path):
     """Returns the dict of a JSON file; an empty one if there is no file."""
     return read_json(path, "remove it") if path.exists() else {}
@@ -81,7 +88,9 @@ def content(path):
 def settings_of(folder):
     """Returns the settings of a run, named as in {"optimization.learning_rate": 1}."""
     settings = content(folder / "settings.json")
-    if "preset" in settings and not settings.get("checkpoint"):
+    known = settings.get("preset") in widenet_keras.presets()
+    # A folder may have become another model since, or be gone.
+    if known and not settings.get("checkpoint"):
         fields = widenet_keras.models.parse_fields(settings.pop("fields"))
         config = widenet_keras.preset_config(settings.pop("preset"), **fields)
         settings["model"] = json.loads(json.dumps(config.to_dict()))

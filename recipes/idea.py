@@ -21,6 +21,8 @@ COLORS = {
     "dense MLPs": "#7a8fa6",
     "experts": "#3f7fbf",
     "norms of the steps": "#4f9d69",
+    "ring": "#8c6bb1",
+    "pieces": "#c2549d",
     "embedding and head": "#c9c9c9",
 }
 STEPS = 6
@@ -159,6 +161,9 @@ def draw_parameters(axis, counts):
     ends = [0.0] * len(names)
     for part, color in COLORS.items():
         widths = [counts[name][part] / 1e6 for name in names]
+        # Most models have neither a ring nor pieces.
+        if not any(widths):
+            continue
         axis.barh(names, widths, left=ends, color=color, label=part, height=0.7)
         ends = [end + width for end, width in zip(ends, widths, strict=True)]
     for place, end in enumerate(ends):

@@ -197,10 +197,18 @@ def keep_settings(study):
         study: What has an output folder and settings.
 
     Raises:
-        ValueError: If the folder is of a study with others.
+        ValueError: If the folder is of a study with others, or has rows of which nobody
+            knows the settings.
     """
     settings = json.loads(json.dumps(study.settings()))
-    here, there = flat(settings), flat(settings_in(study.output) or settings)
+    there = settings_in(study.output)
+    if not there and (paths := _rows_in(study.output)):
+        raise ValueError(
+            f"{paths[0]} has finished runs, and nothing there says what their settings "
+            f"were; copy the {_SETTINGS} of the study beside it, or give another "
+            "output folder."
+        )
+    here, there = flat(settings), flat(there or settings)
     for name in {**there, **here}:
         if there.get(name) != here.get(name):
             raise ValueError(
@@ -209,6 +217,11 @@ def keep_settings(study):
                 "another output folder."
             )
     write_settings(study.output, settings)
+
+
+def _rows_in(folder):
+    """Returns the paths of the files with finished runs, a list."""
+    return [*folder.glob("results.csv"), *folder.glob("rows/*.json")]
 
 
 def settings_in(folder):

@@ -18,8 +18,9 @@ results/README.md has what came of all. Otherwise give an .npz file, or class fo
 where nothing is tuned. Unless `--source model.keras` is given the ViT is trained first,
 one for each seed. The same command goes on where a killed one was: `results.csv` has a
 line for each finished run, `history.csv` one for each of its epochs, `results.md` the
-tables. `--jobs 2` trains two at a time, each on its share of the cores; they share a
-GPU on JAX with XLA_PYTHON_CLIENT_PREALLOCATE=false.
+tables. What a run starts from is trained again where its model is not there any more.
+`--jobs 2` trains two at a time, each on its share of the cores; they share a GPU on JAX
+with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
 
 import dataclasses
@@ -35,13 +36,16 @@ import numpy as np
 from side_by_side import side_by_side
 from study_rows import Rows, keep_settings, run_folder
 from study_variants import BUDGETS
+from systems_method import Method
 from systems_methods import BANKS, GROUPS, METHODS, members
 from systems_tables import FRESH_GROUPS, ORDER, SystemRow, write_tables
 
-from widenet_keras.data import Augmentation, open_source
+from widenet_keras.data import Augmentation, evenly_spaced, open_source
+from widenet_keras.data.classes import in_classes_of
 from widenet_keras.data.labelled import labelled_batches, labelled_images
 from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.data.sources.digits import load_digits
+from widenet_keras.files.named import named_classifier
 from widenet_keras.models.frozen import trained_parameters
 from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.runs.recipe import PresetRecipe, train
@@ -63,8 +67,10 @@ OPTIMIZATION = Optimization(
     decay="cosine",
     weight_decay=0.05,
 )
-# Of what is trained from nothing.
-FRESH = dataclasses.replace(OPTIMIZATION, warmup_epochs=2.0)
+# Epochs of it, of what is trained from nothing.
+WARMUP = 2.0
+# The ViT, as if it were a method.
+VIT = Method("relax", None, fresh=1.0)
 DIGITS = "digits"
 # Images of which gradients are taken, where not all are.
 LOOKED_AT = 2000
@@ -96,12 +102,13 @@ class Systems:
     seeds: tuple[int, ...] = (0,)
     """Seeds of data, noise and fresh weights, and of the ViT."""
     epochs: int = 4
-    """Passes over the images after a model is made smaller."""
+    """Passes over the images after --rows relax made a model smaller; those of --rows
+    prune have two whatever is said here."""
     source_epochs: int = 60
     """Passes over the images that the ViT is trained for, and what else starts from
     nothing."""
     fresh_learning_rate: float = 3e-3
-    """Learning rate of these."""
+    """Learning rate of these, which is not that of --learning-rate."""
     fresh_weight_decay: float = 0.5
     """Weight decay of these: what random starts leave in the blocks of a ViT is no
     low-rank difference, and goes."""
@@ -121,6 +128,10 @@ class Systems:
     """Runs at a time, each a process with its share of the cores."""
     augmentation: Augmentation = AS_THEY_ARE
     optimization: Optimization = OPTIMIZATION
+    """How weights are learned. --learning-rate is that of models which were made
+    smaller, where their rows have none of their own; what is tuned has its own. What
+    starts from nothing has --fresh-learning-rate, --fresh-weight-decay and two epochs
+    of warm-up instead of those here, and the rest of this."""
 
     def __post_init__(self):
         for group in self.rows:
@@ -148,6 +159,25 @@ class Systems:
                 raise ValueError(
                     f"systems: --methods {name} is one of --rows {group}; add it there."
                 )
+        self._check_warmups()
+
+    def _check_warmups(self):
+        """Raises if something is to be trained for less than its warm-up."""
+        bases = [METHODS[name].of for name in self.names()]
+        methods = {name: METHODS[name] for name in (*bases, *self.names()) if name}
+        methods = {name: each for name, each in methods.items() if each.trains}
+        if self.source is None:
+            methods = {"source": VIT, **methods}
+        for name, method in methods.items():
+            epochs = self.epochs_of(method)
+            warmup = self.optimization_of(method).warmup_epochs
+            if epochs < warmup:
+                fresh = method.fresh is not None
+                raise ValueError(
+                    f"systems: {name} is trained for {epochs} epochs, of which "
+                    f"{warmup:g} are warm-up; give "
+                    f"{'more --source-epochs' if fresh else 'less --warmup-epochs'}."
+                )
 
     def settings(self):
         """Returns what the accuracies depend on."""
@@ -162,6 +192,29 @@ class Systems:
         """Returns the groups of methods to take from."""
         fresh = FRESH_GROUPS if self.source is not None else ()
         return self.rows or tuple(group for group in GROUPS if group not in fresh)
+
+    def epochs_of(self, method):
+        """Returns how many passes over the images a method has."""
+        if method.fresh is not None:
+            return round(method.fresh * self.source_epochs)
+        if method.shifted:
+            return self.tuning_epochs
+        return self.epochs if method.epochs is None else method.epochs
+
+    def optimization_of(self, method):
+        """Returns the `Optimization` of a method."""
+        if method.fresh is not None:
+            return dataclasses.replace(
+                self.optimization,
+                warmup_epochs=WARMUP,
+                learning_rate=self.fresh_learning_rate,
+                weight_decay=self.fresh_weight_decay,
+            )
+        if method.learning_rate is None:
+            return self.optimization
+        return dataclasses.replace(
+            self.optimization, learning_rate=method.learning_rate
+        )
 
     def source_of(self, seed):
         """Returns the path of the ViT, which may have to be trained."""
@@ -183,13 +236,14 @@ class Systems:
 
 def main(systems):
     """Runs what is not there yet; writes the tables after every run."""
+    check_data(systems)
     check_folder(systems.output)
     keep_settings(systems)
     data, rows = data_of(systems), Rows(systems.output, SystemRow, ORDER)
     rows.add()
-    for names in waves(systems.names()):
-        runs = [(name, seed) for seed in systems.seeds for name in names]
-        calls = [(systems, *run, data) for run in runs if not rows.has(*run)]
+    for wave in range(3):
+        runs = [run for run in waiting(systems, rows) if wave_of(run[0]) == wave]
+        calls = [(systems, *run, data) for run in runs]
         if systems.jobs > 1:
             folders = [systems.folder_of(*run) for _, *run, _ in calls]
             logs = [folder.with_suffix(".log") for folder in folders]
@@ -207,10 +261,48 @@ def main(systems):
     print((systems.output / "results.md").read_text())
 
 
-def waves(names):
-    """Returns lists of methods; each needs models of those before it at most."""
-    first = [name for name in names if METHODS[name].of is None]
-    return ["source"], first, [name for name in names if name not in first]
+def check_data(systems):
+    """Raises what a run would raise about the data, before anything is written."""
+    parts = [open_source(systems.data, split) for split in ("train", "validation")]
+    names = systems.names()
+    groups = dict.fromkeys(METHODS[n].group for n in names if METHODS[n].shifted)
+    if groups and not parts[0].in_memory:
+        raise ValueError(
+            f"systems: {systems.data} is no .npz file, which --rows "
+            f"{' '.join(groups)} needs; give one, or other --rows."
+        )
+    counts = [systems.train_images, systems.tuning_images if groups else None]
+    for count in counts:
+        if count is not None:
+            evenly_spaced(parts[0], count)
+    if systems.source is not None:
+        model = named_classifier(systems.source)
+        for part in parts:
+            in_classes_of(part, model)
+
+
+def waiting(systems, rows):
+    """Returns (method, seed) of the runs that are to be done.
+
+    A finished one is among them if another starts from its model and that is gone.
+    """
+    names, seeds = ("source", *systems.names()), dict.fromkeys(systems.seeds)
+    runs = [(n, seed) for seed in seeds for n in names if not rows.has(n, seed)]
+    # Grows meanwhile, by what these start from.
+    for name, seed in runs:
+        if name == "source":
+            continue
+        run = (METHODS[name].of or "source", seed)
+        if run not in runs and not base_of(systems, METHODS[name], seed).exists():
+            runs.append(run)
+    return runs
+
+
+def wave_of(name):
+    """Returns a number; a method needs models of methods with lower ones at most."""
+    if name == "source":
+        return 0
+    return 1 if METHODS[name].of is None else 2
 
 
 def run_of(systems, name, seed, data):
@@ -230,15 +322,9 @@ def data_of(systems):
         own = str(systems.output / "digits.npz")
         if not Path(own).exists():
             save_arrays(own, *(as_bytes(*part) for part in load_digits()))
-    names = systems.names()
-    groups = dict.fromkeys(METHODS[n].group for n in names if METHODS[n].shifted)
-    if groups and not shifted.exists():
+    needed = any(METHODS[name].shifted for name in systems.names())
+    if needed and not shifted.exists():
         parts = [open_source(own, split) for split in ("train", "validation")]
-        if not parts[0].in_memory:
-            raise ValueError(
-                f"systems: {own} is no .npz file, which --rows {' '.join(groups)} "
-                "needs; give one, or other --rows."
-            )
         pairs = [(255 - np.rot90(p.images, axes=(1, 2)), p.labels) for p in parts]
         save_arrays(shifted, *pairs)
     return own, str(shifted)
@@ -263,16 +349,28 @@ def row_of_source(systems, seed, data):
         preset = "vit_digits" if systems.data == DIGITS else "vit_small_32"
         fields = {name: repr(value) for name, value in SOURCES[preset].items()}
         how = {"preset": preset, "fields": fields}
-        how["train_images"], length = systems.train_images, systems.source_epochs
+        how["train_images"] = systems.train_images
         goes_on = (path.parent / "checkpoints").exists()
-        train(recipe_of(systems, data, path.parent, seed, length, **how))
+        train(recipe_of(systems, data, path.parent, seed, VIT, **how))
         minutes = None if goes_on else minutes_since(begun)
-    return row_of("source", None, path, seed, [accuracy(path, data)], minutes)
+    return row_of(systems, "source", path, seed, [accuracy(path, data)], minutes)
 
 
-def recipe_of(systems, data, folder, seed, epochs, optimization=None, **how):
-    """Returns the recipe of a run; of what is fresh without optimization."""
-    return PresetRecipe(
+class SystemRecipe(PresetRecipe):
+    """A training in which a model in a file takes of an image what it did before."""
+
+    def starting_model(self, data):
+        """Returns the model to train."""
+        model = super().starting_model(data)
+        if self.checkpoint:
+            model.preprocessing = named_classifier(self.checkpoint).preprocessing
+        return model
+
+
+def recipe_of(systems, data, folder, seed, method, **how):
+    """Returns the recipe of a run."""
+    epochs = systems.epochs_of(method)
+    return SystemRecipe(
         data=data,
         output=folder,
         epochs=epochs,
@@ -280,14 +378,9 @@ def recipe_of(systems, data, folder, seed, epochs, optimization=None, **how):
         precision=systems.precision,
         seed=seed,
         # Of what starts from nothing the end is what counts.
-        validate_every=1 if optimization else epochs,
+        validate_every=1 if method.fresh is None else epochs,
         augmentation=systems.augmentation,
-        optimization=optimization
-        or dataclasses.replace(
-            FRESH,
-            learning_rate=systems.fresh_learning_rate,
-            weight_decay=systems.fresh_weight_decay,
-        ),
+        optimization=systems.optimization_of(method),
         **how,
     )
 
@@ -304,7 +397,7 @@ def trained(systems, name, seed, data):
     begun, start = time.perf_counter(), folder / "start.keras"
     if method.start is None:
         source = systems.source_of(seed)
-        return row_of(name, method, source, seed, [accuracy(source, data)], 0)
+        return row_of(systems, name, source, seed, [accuracy(source, data)], 0)
     base = base_of(systems, method, seed)
     if not start.exists():
         check_folder(folder)
@@ -312,27 +405,15 @@ def trained(systems, name, seed, data):
         made(systems, method, base, data, seed).save(start)
     accuracies = [accuracy(start, data)]
     if method.epochs == 0:
-        return row_of(name, method, start, seed, accuracies, 0)
-    optimization, batch = systems.optimization, systems.batch_size
-    length = method.epochs or systems.epochs
-    if method.learning_rate is not None:
-        optimization = dataclasses.replace(
-            optimization, learning_rate=method.learning_rate
-        )
-    if method.fresh is not None:
-        optimization = None
-        length = round(method.fresh * systems.source_epochs)
-    if method.shifted:
-        length, batch = systems.tuning_epochs, batch // 4
+        return row_of(systems, name, start, seed, accuracies, 0)
     recipe = recipe_of(
         systems,
         data,
         folder,
         seed,
-        length,
-        optimization,
+        method,
         checkpoint=start,
-        batch_size=batch,
+        batch_size=systems.batch_size // (4 if method.shifted else 1),
         train_images=systems.tuning_images if method.shifted else systems.train_images,
         terms=method.terms(base),
     )
@@ -346,7 +427,7 @@ def trained(systems, name, seed, data):
     if name in BANKS:
         model = widenet_keras.load_model(folder / "model.keras", compile=False)
         each = [accuracy(one, data) for one in members(model)]
-    return row_of(name, method, start, seed, accuracies, minutes, each)
+    return row_of(systems, name, start, seed, accuracies, minutes, each)
 
 
 def made(systems, method, path, data, seed):
@@ -356,9 +437,11 @@ def made(systems, method, path, data, seed):
     model.seed = seed
     if not method.looks:
         return method.start(model)
-    most = min(LOOKED_AT, systems.train_images or LOOKED_AT)
-    most = systems.tuning_images if method.shifted else most
-    images, labels, *_ = labelled_images(model, data, "train", None, most, "raise")
+    most = systems.tuning_images if method.shifted else LOOKED_AT
+    # It looks at no image that it is not trained on.
+    of = systems.tuning_images if method.shifted else systems.train_images
+    where = (data, "train", None)
+    images, labels, *_ = labelled_images(model, *where, most, "raise", of)
     return method.start(model, images, labels)
 
 
@@ -366,12 +449,7 @@ def base_of(systems, method, seed):
     """Returns the path of the model that a method starts from."""
     if method.of is None:
         return systems.source_of(seed)
-    path = systems.folder_of(method.of, seed) / "model.keras"
-    if not path.exists():
-        raise ValueError(
-            f"systems: {path} is missing; run --methods {method.of} first."
-        )
-    return path
+    return systems.folder_of(method.of, seed) / "model.keras"
 
 
 def accuracy(model, data):
@@ -383,16 +461,36 @@ def accuracy(model, data):
     return round(float(model.evaluate(batches, verbose=0)[1]), 4)
 
 
-def row_of(name, method, path, seed, accuracies, minutes, members=()):
+def from_nothing(name):
+    """Whether the model of a method has nothing of a ViT that was given."""
+    if name == "source":
+        return False
+    method = METHODS[name]
+    return method.fresh is not None if method.of is None else from_nothing(method.of)
+
+
+def against_of(systems, name):
+    """Returns the method that one is held against, or None.
+
+    A ViT that was given was trained otherwise than what starts from nothing here.
+    """
+    against = METHODS.get(name, VIT).against
+    if systems.source is None or against is None:
+        return against
+    return against if from_nothing(name) == from_nothing(against) else None
+
+
+def row_of(systems, name, path, seed, accuracies, minutes, members=()):
     """Returns the `SystemRow` of a model in a file."""
+    method = METHODS.get(name, VIT)
     model = widenet_keras.load_model(path, compile=False)
     return SystemRow(
         variant=name,
-        group=method.group if method else "relax",
-        against=method.against if method else None,
+        group=method.group,
+        against=against_of(systems, name),
         seed=seed,
         parameters=model.count_params(),
-        trained=trained_parameters(model) if method and method.start else 0,
+        trained=trained_parameters(model) if method.trains else 0,
         gflops=round(widenet_keras.forward_flops(model.config) / 1e9, 5),
         accuracies=accuracies,
         members=list(members),

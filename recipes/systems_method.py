@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 
-import widenet_keras
+from widenet_keras.conversions.remade import begun
 from widenet_keras.training.terms_options import Terms
 
 
@@ -43,6 +43,11 @@ class Method:
     epochs: int | None = None
     fresh: float | None = None
 
+    @property
+    def trains(self):
+        """Whether a model is trained from its start on."""
+        return self.start is not None and self.epochs != 0
+
     def terms(self, teacher):
         """Returns the `Terms` of its training.
 
@@ -60,8 +65,8 @@ def fresh_model(source, **fields):
     """Returns a model that knows nothing, with some fields of its own.
 
     Args:
-        source: The model whose configuration it has otherwise.
+        source: The model whose configuration, dtype policy and preprocessing it has
+            otherwise.
         **fields: Fields of `WideNetConfig` to change.
     """
-    config = source.config.replace(**fields)
-    return widenet_keras.ImageClassifier(config, seed=source.seed)
+    return begun(source, source.config.replace(**fields))

@@ -20,7 +20,7 @@ def _tied(source, blocks, base):
 
 
 def _relaxed(source, blocks, rank, base="average", start="svd"):
-    fields = _shared(source, blocks)
+    fields = {**_shared(source, blocks), "seed": source.seed}
     return widenet_keras.relax(source, rank, base=base, start=start, **fields)
 
 
@@ -65,7 +65,8 @@ def _tune(group, pieces, learning_rate, against="head", frozen=None, **how):
 
 
 def _fewer_prompts(tuned, images, labels):
-    return widenet_keras.prune_prompts(tuned, images, labels, keep=0.5)
+    how = {"keep": 0.5, "seed": tuned.seed}
+    return widenet_keras.prune_prompts(tuned, images, labels, **how)
 
 
 _BANK = Bottleneck(ADAPTER, bank=COPIES)

@@ -7,10 +7,11 @@ from keras import ops
 from systems_method import Method, fresh_model
 
 import widenet_keras
+from widenet_keras.conversions.axes import EXPERTS, HIDDEN
 from widenet_keras.conversions.costs import Costs
 from widenet_keras.conversions.cut import cut
 from widenet_keras.conversions.selection import kept_units
-from widenet_keras.conversions.units import HIDDEN, PART_OF, unit_sets, units_of
+from widenet_keras.conversions.units import PART_OF, unit_sets, units_of
 from widenet_keras.models.weights import weights_by_path
 
 HALF = 0.5
@@ -43,13 +44,22 @@ def _magnitude(model, place):
 
 
 def _random(model, place):
-    """Returns random numbers for the units of a place, others for every place."""
+    """Returns random numbers for the units of a place, others for every place.
+
+    Each is a random part of what its unit costs: those go first that are worth least
+    for that, and of other numbers these would always be the dear ones.
+    """
     block, kind = place
-    size = Costs(model, "flops").sizes[block]
+    costs, part = Costs(model, "flops"), PART_OF[kind]
+    size, least = costs.sizes[block], model.config.top_k if kind == EXPERTS else 0
     count = size.count(kind)
+    sizes = size, size.resized(kind, least)
+    whole, rest = (costs.of(part, block, each) for each in sizes)
     of_experts = kind == HIDDEN and block in model.config.routed_blocks
+    shape = (size.experts, count) if of_experts else (count,)
+    cost = (whole - rest) / max(np.prod(shape) - least, 1)
     random = np.random.default_rng((model.seed, block, list(PART_OF).index(kind)))
-    return random.random((size.experts, count) if of_experts else count)
+    return cost * random.random(shape)
 
 
 def _widenet(source):

@@ -35,7 +35,7 @@ class SystemRow:
         against: The method that it is held against, or None.
         seed: Its seed.
         parameters: Of the model.
-        trained: Of these trained.
+        trained: Of these trained from its start on; none of what is cut out only.
         gflops: 1e9 operations of one image's forward pass.
         accuracies: Of the test images: at once, and after each epoch.
         members: Those of every copy of a bank alone, after the last epoch.
@@ -83,7 +83,6 @@ def write_tables(folder, rows):
 def markdown(rows):
     """Returns the means over the seeds as Markdown, a table for each task."""
     known = by_method(rows)
-    means = {name: mean_of(group) for name, group in known.items()}
     begun = known.get("source", [])
     rows, tables = [row for row in rows if row.variant != "source"], []
     for group in dict.fromkeys(_TABLE_OF.get(row.group, row.group) for row in rows):
@@ -91,17 +90,17 @@ def markdown(rows):
         if group in FRESH_GROUPS:
             tables.append(fresh_table(known, some))
         else:
-            tables.append(table([*begun, *some], means))
+            tables.append(table(known, [*begun, *some]))
         begun = []
     return "\n\n".join(tables) + "\n"
 
 
-def table(rows, means):
+def table(known, rows):
     """Returns a table of rows, a line for each method.
 
     Args:
+        known: Dict from the names of methods to their rows.
         rows: List of `SystemRow`.
-        means: Dict from methods to their mean accuracy at the end.
     """
     header = ("method", "parameters", "trained", "GFLOP", "at once", "after epoch 1")
     header += ("at the end", "±", "of each seed", "against", "difference", "minutes")
@@ -109,7 +108,7 @@ def table(rows, means):
     for name, group in by_method(rows).items():
         first, ends = group[0], [row.accuracies[-1] for row in group]
         was_watched = len(first.accuracies) > 2
-        against = means.get(first.against)
+        apart = apart_of(known, group)
         minutes = [row.minutes for row in group if row.minutes]
         lines.append(
             (
@@ -122,8 +121,8 @@ def table(rows, means):
                 f"{mean_of(group):.3f}",
                 f"{statistics.stdev(ends):.3f}" if len(ends) > 1 else "",
                 ", ".join(f"{end:.3f}" for end in ends),
-                f"`{first.against}`" if against else "",
-                f"{means[name] - against:+.3f}" if against else "",
+                f"`{first.against}`" if apart else "",
+                f"{mean_apart(apart):+.3f}" if apart else "",
                 f"{statistics.mean(minutes):.1f}" if minutes else "",
             )
         )
@@ -141,9 +140,8 @@ def fresh_table(known, rows):
     header += ("against", "difference", "of each seed", "minutes")
     lines = []
     for name, group in by_method([*known.get("source", []), *rows]).items():
-        first, ends = group[0], {row.seed: row.accuracies[-1] for row in group}
-        others = {row.seed: row.accuracies[-1] for row in known.get(first.against, [])}
-        apart = [end - others[seed] for seed, end in ends.items() if seed in others]
+        first, ends = group[0], [row.accuracies[-1] for row in group]
+        apart = apart_of(known, group)
         minutes = [row.minutes for row in group if row.minutes]
         lines.append(
             (
@@ -151,15 +149,33 @@ def fresh_table(known, rows):
                 f"{size_of(group, 'parameters'):,.0f}",
                 f"{size_of(group, 'gflops'):.4f}",
                 f"{mean_of(group):.3f}",
-                f"{statistics.stdev(ends.values()):.3f}" if len(ends) > 1 else "",
-                ", ".join(f"{end:.3f}" for end in ends.values()),
+                f"{statistics.stdev(ends):.3f}" if len(ends) > 1 else "",
+                ", ".join(f"{end:.3f}" for end in ends),
                 f"`{first.against}`" if apart else "",
-                f"{statistics.mean(apart):+.3f}" if apart else "",
+                f"{mean_apart(apart):+.3f}" if apart else "",
                 ", ".join(f"{each:+.3f}" for each in apart),
                 f"{statistics.mean(minutes):.1f}" if minutes else "",
             )
         )
     return markdown_table(header, lines)
+
+
+def apart_of(known, rows):
+    """Returns how far each row of a method is ahead of its seed's other method.
+
+    Args:
+        known: Dict from the names of methods to their rows.
+        rows: List of `SystemRow`, of one method; those of seeds that the other method
+            lacks are left out.
+    """
+    others = {row.seed: row.accuracies[-1] for row in known.get(rows[0].against, [])}
+    return [r.accuracies[-1] - others[r.seed] for r in rows if r.seed in others]
+
+
+def mean_apart(apart):
+    """Returns the mean of `apart_of`."""
+    # What cancels leaves a rounding error, whose sign would be shown.
+    return round(statistics.mean(apart), 6) + 0.0
 
 
 def by_method(rows):

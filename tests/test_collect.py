@@ -62,6 +62,29 @@ def test_tables_among_the_runs_are_no_runs(tmp_path):
         assert len(read_rows(output / "history.csv")) == 2
 
 
+def test_a_run_with_another_below_it_is_one(tmp_path):
+    a_run(tmp_path / "runs/a", {"fields": {}}, {"loss": 0.1})
+    a_run(tmp_path / "runs/a/tuned", {"fields": {}}, {"loss": 0.2})
+    # One that goes on yet.
+    a_run(tmp_path / "runs/b", {"fields": {}})
+    (tmp_path / "runs/b/checkpoints").mkdir()
+    a_run(tmp_path / "runs/b/tuned", {"fields": {}}, {"loss": 0.3})
+    output = tmp_path / "tables"
+    main(Collection(runs=tmp_path / "runs", output=output))
+    names = [line["run"] for line in read_rows(output / "results.csv")]
+    assert names == ["a", "a/tuned", "b", "b/tuned"]
+
+
+def test_a_preset_may_be_a_folder(tmp_path):
+    folder = {"preset": "saved/vit", "fields": {"dropout": "0"}}
+    a_run(tmp_path / "runs/a", folder, {"loss": 0.1})
+    a_run(tmp_path / "runs/b", {"fields": {}}, {"loss": 0.1})
+    main(Collection(runs=tmp_path / "runs", output=tmp_path / "tables"))
+    first, second = read_rows(tmp_path / "tables/results.csv")
+    assert (first["preset"], first["fields.dropout"]) == ("saved/vit", '"0"')
+    assert (second["preset"], second["model.image_size"]) == ("", "8")
+
+
 def test_a_folder_without_runs_is_told(tmp_path):
     with pytest.raises(ValueError, match="has no run in it") as error:
         main(Collection(runs=tmp_path, output=tmp_path / "tables"))

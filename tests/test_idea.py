@@ -1,6 +1,8 @@
 """The picture of the idea, whose bars are counted on the models."""
 
+import numpy as np
 import pytest
+from conftest import tiny_model
 
 import widenet_keras
 
@@ -20,6 +22,16 @@ def test_the_parts_are_all_of_a_model(preset):
     assert counts["attention"] == steps * 4 * (64 * 64 + 64)
     # Three steps, two norms each, a scale and a shift of 64.
     assert counts["norms of the steps"] == 3 * 2 * 2 * 64
+
+
+def test_a_ring_and_pieces_are_parts_of_their_own(monkeypatch):
+    model = tiny_model("vit", steps=2, ring_size=400, pieces=(widenet_keras.Prompt(3),))
+    kind = widenet_keras.ImageClassifier
+    monkeypatch.setattr(kind, "from_preset", lambda preset: model)
+    counts = idea.counted("one")
+    assert counts["ring"] == 400
+    pieces = model.encoder.stacked_pieces.weights
+    assert counts["pieces"] == sum(int(np.prod(weight.shape)) for weight in pieces)
 
 
 def test_the_picture_is_drawn(tmp_path):

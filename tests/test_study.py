@@ -178,6 +178,19 @@ def test_tables_are_written_anew(finished, tmp_path, capsys):
     one_line(error)
 
 
+@pytest.mark.parametrize("table", ["new", "old"])
+def test_rows_without_settings_are_refused(table, finished, tmp_path, asked):
+    folder = tmp_path / "study"
+    as_before(finished[0], folder)
+    (folder / "study.json").unlink()
+    if table == "old":
+        (folder / "results.csv").unlink()
+    with pytest.raises(ValueError, match=r"copy the settings\.json of the") as error:
+        study.main(asked(**TRAINED))
+    one_line(error)
+    assert not (folder / "settings.json").exists()
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -264,6 +277,7 @@ def test_the_tables_are_of_the_rows_that_are_there(asked, tmp_path):
     vit = dataclasses.replace(row, variant="vit", changes=vit, accuracy=0.75)
     found.add(dataclasses.replace(vit, minutes=None))
     found.add(dataclasses.replace(row, seed=1, accuracy=0.7))
+    write_json(folder / "settings.json", asked().settings())
     study.main(asked(variants=("widenet",), seeds=(0, 1)))
     # Mean of 0.5 and 0.7; their deviation is 0.1 * sqrt(2).
     table = (folder / "results.md").read_text().splitlines()
@@ -298,6 +312,7 @@ def test_pairs_are_compared_seed_by_seed():
 def test_a_row_of_a_variant_that_was_changed_is_refused(asked, tmp_path):
     row = study.Row("top_1", 0, {"top_k": 3}, 0.5, 0.6, 200, 0.1, 1.0)
     study.Rows(tmp_path / "study").add(row)
+    write_json(tmp_path / "study/settings.json", asked().settings())
     with pytest.raises(
         ValueError, match=r"results\.csv has a top_1 with .* remove the row"
     ) as error:

@@ -5,12 +5,12 @@ import numpy as np
 from widenet_keras.data.batches import evaluation_batches
 from widenet_keras.data.broken_images import broken_image_message, no_image_message
 from widenet_keras.data.classes import in_classes_of
-from widenet_keras.data.source import at_most
+from widenet_keras.data.source import at_most, evenly_spaced
 from widenet_keras.data.sources import open_source
 from widenet_keras.utils.plain_errors import plain_errors
 
 
-def labelled_images(model, data, split, data_dir, count, on_error):
+def labelled_images(model, data, split, data_dir, count, on_error, of=None):
     """Returns some images of all classes and their labels as arrays, in any order.
 
     Of what is read record by record they are the first.
@@ -22,6 +22,7 @@ def labelled_images(model, data, split, data_dir, count, on_error):
         data_dir: As for `labelled_batches`.
         count: Number of images; fewer if there are no more.
         on_error: As for `labelled_batches`.
+        of: As for `labelled_batches`.
 
     Returns:
         (images (N, height, width, channels), labels (N,), class names in the order of
@@ -31,7 +32,8 @@ def labelled_images(model, data, split, data_dir, count, on_error):
         ValueError: As for `labelled_batches`, or if no image can be read.
     """
     where = (data, split, data_dir)
-    batches, names, description = labelled_batches(model, *where, 64, on_error, count)
+    how = (64, on_error, count, of)
+    batches, names, description = labelled_batches(model, *where, *how)
     images, labels, found = [], [], 0
     with plain_errors(broken_image_message):
         for some, of_some in batches:
@@ -48,7 +50,9 @@ def labelled_images(model, data, split, data_dir, count, on_error):
     return images[order], labels[order], names, description
 
 
-def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=None):
+def labelled_batches(
+    model, data, split, data_dir, batch_size, on_error, most=None, of=None
+):
     """Returns batches of images and labels for a model, and what they are.
 
     Args:
@@ -61,6 +65,8 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=No
         on_error: "raise" or "skip" for images that cannot be read.
         most: How many images to take, evenly spaced where they can be picked; None
             for all.
+        of: How many images, evenly spaced, these are taken of, as where only so many
+            are trained on; None for all.
 
     Returns:
         (batches, class names in the order of the logits, line that describes the
@@ -69,7 +75,8 @@ def labelled_batches(model, data, split, data_dir, batch_size, on_error, most=No
     Raises:
         ValueError: If the data do not exist or have a class that the model has not.
     """
-    source = in_classes_of(open_source(data, split, data_dir=data_dir), model)
+    source = open_source(data, split, data_dir=data_dir)
+    source = in_classes_of(source if of is None else evenly_spaced(source, of), model)
     source = source if most is None else at_most(source, most)
     config = model.config
     batches = evaluation_batches(
