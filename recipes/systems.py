@@ -18,7 +18,7 @@ results/README.md has what came of all. Otherwise give an .npz file, or class fo
 where nothing is tuned. Unless `--source model.keras` is given the ViT is trained first,
 one for each seed. The same command goes on where a killed one was: `results.csv` has a
 line for each finished run, `history.csv` one for each of its epochs, `results.md` the
-tables. What a run starts from is trained again where its model is not there any more.
+tables. What a run starts from is trained as well where its model is not there.
 `--jobs 2` trains two at a time, each on its share of the cores; they share a GPU on JAX
 with XLA_PYTHON_CLIENT_PREALLOCATE=false.
 """
@@ -98,12 +98,13 @@ class Systems:
     taught. If not given all; with --source all but structures and taught, which are
     held against a ViT that is trained as they are."""
     methods: tuple[str, ...] = ()
-    """Methods of these groups; all if not given."""
+    """Methods of these groups, and what they start from where that is not there; all if
+    not given."""
     seeds: tuple[int, ...] = (0,)
     """Seeds of data, noise and fresh weights, and of the ViT."""
     epochs: int = 4
-    """Passes over the images after --rows relax made a model smaller; those of --rows
-    prune have two whatever is said here."""
+    """Passes over the images after --rows relax made a model smaller; what --rows prune
+    takes units out of has two whatever is said here."""
     source_epochs: int = 60
     """Passes over the images that the ViT is trained for, and what else starts from
     nothing."""
@@ -284,7 +285,8 @@ def check_data(systems):
 def waiting(systems, rows):
     """Returns (method, seed) of the runs that are to be done.
 
-    A finished one is among them if another starts from its model and that is gone.
+    One that is finished, or was not asked for, is among them if another starts from its
+    model and that is not there.
     """
     names, seeds = ("source", *systems.names()), dict.fromkeys(systems.seeds)
     runs = [(n, seed) for seed in seeds for n in names if not rows.has(n, seed)]

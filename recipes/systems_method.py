@@ -17,8 +17,8 @@ class Method:
         against: The method that it is held against, or None.
         of: The method whose trained model it starts from; None for the source.
         shifted: Whether its images are those of the shifted task.
-        learning_rate: Its own, of the shifted task always; None for that of
-            `--optimization.learning-rate`.
+        learning_rate: Its own, of the shifted task always; None for
+            `--learning-rate`.
         teacher: Alpha of the distillation from what it starts from, or None.
         consistency: Weight of the consistency of two passes.
         relation: Weight of the distillation of relations between tokens.

@@ -47,7 +47,7 @@ def _random(model, place):
     """Returns random numbers for the units of a place, others for every place.
 
     Each is a random part of what its unit costs: those go first that are worth least
-    for that, and of other numbers these would always be the dear ones.
+    for what they cost, which would otherwise always be the dearest.
     """
     block, kind = place
     costs, part = Costs(model, "flops"), PART_OF[kind]

@@ -405,6 +405,18 @@ def test_labels_outside_the_classes_inside_a_graph(use):
     model.compile()
     with met_with(HIGH):
         getattr(model, use)(tf_dataset(tiny_images(), TOO_HIGH), **OPTIONS[use])
+    with met_with("The labels are object and must be numbers"):
+        getattr(model, use)(tf_dataset(tiny_images(), LABELS.astype(str)))
+
+
+def test_labels_outside_the_classes_inside_a_graph_that_are_bytes():
+    model = tiny_model("vit", steps=1, num_classes=300)
+    model.compile(run_eagerly=True)
+    labels = (60 * LABELS).astype("uint8")
+    model.evaluate(tf_dataset(tiny_images(), labels), verbose=0)
+    with met_with("must be 0 to 299"):
+        data = tf_dataset(tiny_images(), 300 + LABELS.astype("int16"))
+        model.evaluate(data, verbose=0)
 
 
 @every_source

@@ -479,7 +479,7 @@ def test_picture_of_many_classes_is_a_curve():
     curve = axis.lines[0].get_ydata()
     assert curve.tolist() == [0.0] * 25 + [1.0] * 25
     # A class has one line, however often it is taken for a second one.
-    assert "mistake of each class" in mistakes.get_title(loc="left")
+    assert "one of each class" in mistakes.get_title(loc="left")
     lines = mistakes.texts[0].get_text().splitlines()
     assert lines[0] == "1 of 1  1  taken for  2"
     assert len(lines) == 12

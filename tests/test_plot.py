@@ -448,8 +448,11 @@ def test_plot_history_of_validation_at_some_epochs():
         plot_history(history, validation_freq=[2])
     one_line(error)
     with pytest.raises(ValueError, match="names 1 epochs and there are 2") as error:
-        plot_history(history, validation_freq=3)
+        plot_history(history, validation_freq=5)
     one_line(error)
+    # Epochs 2 to 6, as `initial_epoch=1` has them.
+    [_, line] = plot_history(history, validation_freq=3).axes[0].lines
+    assert line.get_xdata().tolist() == [3, 6]
     # None came to be validated.
     [line] = plot_history(history | {"val_accuracy": []}).axes[0].lines
     assert line.get_label() == "accuracy"

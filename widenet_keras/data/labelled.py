@@ -73,7 +73,8 @@ def labelled_batches(
         data).
 
     Raises:
-        ValueError: If the data do not exist or have a class that the model has not.
+        ValueError: If the data do not exist or have a class that the model has not, or
+            `of` is more than they have, or they are read record by record.
     """
     source = open_source(data, split, data_dir=data_dir)
     source = in_classes_of(source if of is None else evenly_spaced(source, of), model)

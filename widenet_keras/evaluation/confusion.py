@@ -37,7 +37,7 @@ def inches(evaluation) -> float:
 def draw_mistakes(axis, evaluation) -> None:
     """Draws the confusion matrix; of many classes the mistakes as text.
 
-    These are the most frequent mistake of each class, the largest first.
+    Of each class the most frequent one counts, and the largest of these are drawn.
 
     Args:
         axis: A matplotlib axis.
@@ -80,9 +80,7 @@ def _draw_matrix(axis, counts, classes):
 
 def _write_mistakes(axis, classes):
     axis.set_axis_off()
-    axis.set_title(
-        "the most frequent mistake of each class, the largest first", loc="left"
-    )
+    axis.set_title("the most frequent mistakes, one of each class", loc="left")
     worst = sorted(classes, key=lambda each: -each.confused)[:_MOST_MISTAKES]
     lines = [
         f"{each.confused:,} of {each.count:,}  {short(each.name, 40)}  taken for  "

@@ -81,7 +81,8 @@ def _epochs(values, count, validation_freq):
         epochs = np.unique(np.asarray(validation_freq, int))
     else:
         every = validation_freq or count // values
-        epochs = np.arange(every, count + 1, every)
+        # `fit` may have begun at a later epoch, of which a history knows nothing.
+        epochs = every * np.arange(1, -(-count // every) + 1)
     if len(epochs) < values:
         raise ValueError(
             f"plot_history: validation_freq names {len(epochs)} epochs and there "

@@ -33,7 +33,8 @@ def checked_dataset(dataset, config, kind, needs_labels):
     if labels is not None and labels.shape.rank in (1, 2):
         columns = labels.shape[1:]
         if None not in columns:
-            check_labels(np.zeros((1, *columns)), config.num_classes, kind)
+            likeness = np.zeros((1, *columns), labels.dtype.as_numpy_dtype)
+            check_labels(likeness, config.num_classes, kind)
     if not isinstance(dataset, tf.data.Dataset):
         return dataset
 
@@ -88,8 +89,11 @@ def _assertion_of_shape(images, image_shape):
 def _assertions_of_labels(labels, num_classes, kind):
     """Returns operations that fail for values that `check_labels` refuses."""
     floats, shape = labels.dtype.is_floating, labels.shape
-    if not (floats or labels.dtype.is_integer):
+    if labels.dtype.is_bool:
         return []
+    if labels.dtype.is_integer:
+        # Bytes hold no 1,000 to compare with.
+        labels = tf.cast(labels, "int64")
     if kind is None and shape.rank in (1, 2) and None not in shape[1:]:
         kind = "shares" if shape[1:].num_elements() > 1 else "classes"
     low, high = tf.reduce_min(labels), tf.reduce_max(labels)
