@@ -123,6 +123,18 @@ def test_image_that_patches_do_not_divide():
         tiny_config(patch_size=5)
     with met_with("images of 8x12 are not divisible by patch_size=5"):
         layers.PatchEmbedding(12, 5)(np.zeros((1, 8, 12, 3), "float32"))
+    embedding = layers.PatchEmbedding(12, 4)
+    embedding(np.zeros((1, 8, 12, 3), "float32"))
+    for size, patches in ((4, 1), (12, 9)):
+        with met_with(f"{size}x{size} have {patches} patches", "table is for 6;"):
+            embedding(np.zeros((1, size, size, 3), "float32"))
+
+
+def test_numbers_of_numpy():
+    with met_with("num_classes=np.int64(5) must be a whole number >= 0; use int(...)"):
+        tiny_config(num_classes=LABELS.max() + 1)
+    with met_with("; use float(...)"):
+        tiny_config(dropout=np.float32(0.1))
 
 
 def test_plan_that_does_not_divide_the_steps():
@@ -142,7 +154,7 @@ def test_plan_that_does_not_divide_the_steps():
     ids=["config", "mixture"],
 )
 def test_capacity_of_nothing(make):
-    with met_with("capacity_factor=0 leaves no place", "None to drop nothing"):
+    with met_with("capacity_factor=0", "a number over 0, or None to drop nothing"):
         make()
 
 

@@ -9,6 +9,7 @@ from conftest import BACKEND, numpy
 from gradients import value_and_gradients
 
 from widenet_keras.layers.expert_runs import run_by_expert
+from widenet_keras.layers.experts import Experts
 from widenet_keras.layers.mlp import Bank, ExpertWeights, Mlp
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
@@ -151,3 +152,12 @@ def test_bfloat16_stays_bfloat16(way):
         numpy(keras.ops.cast(expected, "float32")),
         atol=0.1,
     )
+
+
+def test_a_list_of_rows_is_computed_expert_by_expert():
+    rows = np.random.default_rng(0).normal(size=(3, 5, WIDTH)).astype("float32")
+    layer = Experts(3, HIDDEN)
+    found = layer([keras.ops.convert_to_tensor(mine) for mine in rows])
+    assert layer.compute_output_shape([(5, WIDTH)] * 3) == [(5, WIDTH)] * 3
+    for mine, wanted in zip(found, numpy(layer(rows)), strict=True):
+        np.testing.assert_allclose(numpy(mine), wanted, atol=1e-5)

@@ -6,6 +6,7 @@ import pytest
 from conftest import BACKEND, numpy, one_line, slow, tiny_images, tiny_model
 
 from widenet_keras.layers import depth
+from widenet_keras.models import WideNet
 from widenet_keras.models.features import Features
 from widenet_keras.optimizers import optimizers
 
@@ -308,6 +309,18 @@ def test_a_model_on_features_trains_saves_and_loads(tmp_path):
     history = other.fit(IMAGES, LABELS % 3, **FIT).history
     assert set(history) == {"loss"}
     assert history["loss"][0] > 20
+
+
+def test_features_of_a_network_and_of_images_of_any_size():
+    model = quiet_model(balance_loss_weight=20.0)
+    network = WideNet(model.config)
+    features = Features(network)
+    features(IMAGES, training=True)
+    [loss] = features.losses
+    assert float(numpy(loss)) > 20
+    wanted = model.features(IMAGES).shape[1:]
+    found = model.features(keras.Input((None, None, 3))).shape
+    assert tuple(found) == (None, *wanted)
 
 
 def test_a_summary_tells_all_shapes():

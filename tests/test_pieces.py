@@ -203,6 +203,9 @@ def test_steps_that_are_looked_at(kind):
     with pytest.raises(ValueError, match="step 4 and there are 4") as error:
         model.encoder(tokens, look_at=(4,))
     one_line(error)
+    with pytest.raises(ValueError, match="look_at=0 must be a list") as error:
+        model(tiny_images(), look_at=0)
+    one_line(error)
 
 
 def test_steps_that_are_looked_at_in_a_loop():

@@ -1,5 +1,7 @@
 """`model.quantize("int8")`: attention and experts too, saved and loaded again."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -60,6 +62,27 @@ def test_a_compiled_model_forgets_its_optimizer(tmp_path):
     assert not model.compiled
     model.save(tmp_path / "model.keras")
     assert keras.saving.load_model(tmp_path / "model.keras").quantization == "int8"
+
+
+def test_a_model_around_ours_leaves_it_to_itself(tmp_path):
+    images, path = tiny_images(), tmp_path / "model.keras"
+    model = tiny_model(pieces=[{"kind": "lora", "rank": 2}])
+    inputs = keras.Input(model.config.image_shape)
+    outputs = keras.layers.Dense(3, name="last")(model(inputs))
+    other = keras.Model(inputs, outputs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        other.quantize("int8")
+    assert any("logits stays in float; `quan" in str(each.message) for each in caught)
+    int8 = {each.path for each in other.weights if each.dtype == "int8"}
+    assert int8 == {"last/kernel"}
+    for _ in range(2):
+        found = numpy(other(images))
+        other.save(path)
+        again = keras.saving.load_model(path)
+        np.testing.assert_allclose(numpy(again(images)), found, atol=1e-6)
+        if model.quantization is None:
+            model.quantize("int8")
 
 
 def test_products_in_half_precision():

@@ -25,7 +25,8 @@ class Block(keras.layers.Layer):
     Args:
         attention: An `Attention` layer, or `ParallelPaths` of them.
         feed_forward: `FeedForward`, `ParallelPaths` of them, or `RoutedExperts`.
-        dropout: Dropout rate of both branches before the residual.
+        dropout: Dropout rate of both branches before the residual, applied with the
+            `draws` that `call` is given.
         norm_epsilon: What the norms add to the variance.
         **kwargs: Passed to `keras.layers.Layer`.
     """

@@ -156,6 +156,20 @@ class PatchEmbedding(keras.layers.Layer):
             tokens_shape = self.compute_output_shape(images_shape)
             built_with_role(self.norm, tokens_shape, ROLE._replace(exact=True))
 
+    def __call__(self, images, *args, **kwargs):
+        """Checks the images, then calls the layer as Keras does."""
+        if self.built and None not in images.shape[1:3]:
+            rows, columns = self.grid(images.shape)
+            patches = self.position.shape[0] - int(self.class_token)
+            if rows * columns != patches:
+                raise ValueError(
+                    f"PatchEmbedding: images of {images.shape[1]}x{images.shape[2]} "
+                    f"have {rows * columns} patches and the position table is for "
+                    f"{patches}; give images of that size, or another table by "
+                    "`resample_positions`."
+                )
+        return super().__call__(images, *args, **kwargs)
+
     def call(self, images: Tensor) -> Tensor:
         """Returns tokens (B, T, D) of images (B, height, width, channels)."""
         with numerics.weights_as_stored() as read:

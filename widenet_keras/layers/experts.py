@@ -10,7 +10,10 @@ from keras import ops
 
 from widenet_keras.layers.expert_runs import run_by_expert
 from widenet_keras.layers.feed_forward import FeedForwardBase, bias_initializer
-from widenet_keras.layers.int8_weights import stored_in_int8
+from widenet_keras.layers.int8_weights import (
+    check_quantized_by_the_model,
+    stored_in_int8,
+)
 from widenet_keras.layers.mlp import Bank, ExpertWeights
 from widenet_keras.routing.random_draws import SILENT, RandomDraws
 from widenet_keras.utils import numerics
@@ -67,8 +70,10 @@ class Experts(FeedForwardBase):
         self._is_quantized = False
 
     def build(self, rows_shape: Shape) -> None:
-        """Makes the stacked weights for rows of shape (E, N, D)."""
+        """Makes the stacked weights for rows (E, N, D), (N, D) or a list of (R, D)."""
         width = rows_shape[-1]
+        if not isinstance(width, int):
+            width = width[-1]
         # Keras counts the leading axis of a 3-D kernel into its fans, which
         # would start every expert too small; these are the fans of one expert.
         limit = (6.0 / (width + self.hidden_dim)) ** 0.5
@@ -153,7 +158,7 @@ class Experts(FeedForwardBase):
     def quantize(self, mode: str, type_check: bool = True, config: Any = None) -> None:
         """Stores the kernels as int8 with a scale per expert and output channel.
 
-        `keras.Model.quantize` calls it. Products are computed in the layer's dtype.
+        `WideNet.quantize` calls it. Products are computed in the layer's dtype.
 
         Args:
             mode: "int8".
@@ -161,8 +166,9 @@ class Experts(FeedForwardBase):
             config: Not used; for Keras.
 
         Raises:
-            NotImplementedError: If the mode is another one.
+            NotImplementedError: If the mode is another one, or no model of ours asks.
         """
+        check_quantized_by_the_model(self)
         if mode != "int8":
             raise NotImplementedError(f"Experts: mode={mode!r}; use 'int8'.")
         for name in ("hidden", "outer"):
@@ -173,8 +179,8 @@ class Experts(FeedForwardBase):
         self._is_quantized = True
 
     def compute_output_shape(self, rows_shape: Shape, **kwargs: Any) -> Shape:
-        """Returns (E, N, D), or (N, D) for rows sorted by expert."""
-        if len(rows_shape) == 2:
+        """Returns (E, N, D), (N, D) for rows sorted by expert, or a list for a list."""
+        if len(rows_shape) == 2 or not isinstance(rows_shape[-1], int):
             return rows_shape
         return (self.num_experts, *rows_shape[1:])
 

@@ -114,7 +114,8 @@ class FeedForward(FeedForwardBase):
         activation: Name of the activation of the hidden layer.
         output_activation: Name of an activation of the output, or None. The
             authors' network has "gelu_tanh" here; the paper has none.
-        dropout: Dropout rate of the hidden layer in training.
+        dropout: Dropout rate of the hidden layer, applied with the `draws` that `call`
+            is given.
         gated: Whether the activated hidden layer is multiplied by a second product of
             the tokens, the gate ("GLU Variants Improve Transformer").
         **kwargs: Passed to `keras.layers.Layer`.

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
+from widenet_keras.layers.int8_weights import check_quantized_by_the_model
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import built_with_role, say_roles
 
@@ -80,6 +81,7 @@ class Linear(keras.layers.Dense):
 
     def quantize(self, mode=None, type_check=True, config=None):
         """Stores the kernel in integers; as `keras.layers.Dense.quantize`."""
+        check_quantized_by_the_model(self)
         # Keras leaves subclasses of Dense alone, which may compute anything.
         super().quantize(mode, type_check=False, config=config)
         say_roles(self, self.role)

@@ -25,7 +25,8 @@ class MixtureOfExperts(keras.layers.Layer):
     The layer adds its balance loss to the model by itself. One layer called
     several times in one model adds one loss per call, except on JAX with
     Keras <= 3.15, which keeps the last only: an `Encoder` shares experts
-    over depth without that trap.
+    over depth without that trap, and leaves it to you to add the
+    `balance_loss` of its record.
 
     Args:
         num_experts: E.

@@ -71,12 +71,13 @@ class WideNetConfig(Steps):
         dropout: Dropout rate after the embedding, in the hidden layers and on
             both branches.
         attention_dropout: Dropout rate of the attention probabilities.
-        stochastic_depth: Rate at which the last step's branches are dropped.
+        stochastic_depth: Rate at which the last step's branches are dropped; it grows
+            from 0 at the first one, so that a single step drops none.
         num_classes: Number of classes; 0 for a backbone without logits, which gives
             the pooled features instead and cannot be trained by itself.
         balance_loss_weight: Weight of the balance loss, summed over the steps.
         router_z_loss_weight: Weight of the router z-loss, summed over the steps.
-        engine: How tokens reach their experts: "auto" (the fastest here), or
+        engine: How tokens reach their experts: "auto" (the fastest for batches), or
             "sorted", "slots", "one_hot", "all_experts" or "slots_or_all". Same numbers.
         scan: Whether steps that share a block compile as one loop: "auto" (in
             graphs on JAX and TensorFlow), "always" (blocks of one kind too where

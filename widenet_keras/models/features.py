@@ -68,7 +68,9 @@ class Features(keras.layers.Layer):
 
     def compute_output_spec(self, images, training=None):
         """Returns the spec of the features."""
-        tokens = self.embedding.compute_output_shape(images.shape)
+        # Keras may know neither side of the images, which the model does.
+        shape = images.shape[0], *self._model.config.image_shape
+        tokens = self.embedding.compute_output_shape(shape)
         if self.pooled:
             tokens = tokens[0], POOLINGS[self._model.config.pooling] * tokens[-1]
         return keras.KerasTensor(tokens, self.compute_dtype)

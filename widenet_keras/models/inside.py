@@ -1,10 +1,12 @@
 """What a network sees in images, besides the logits that it gives."""
 
 import numpy as np
+from keras import ops
 
 from widenet_keras.models.attention_map import AttentionMap, attention_of
 from widenet_keras.models.features import Features
 from widenet_keras.models.routing_map import RoutingMap, routing_of
+from widenet_keras.routing.record import RoutingRecord
 from widenet_keras.utils.types import Tensor
 
 
@@ -33,6 +35,19 @@ class Inside:
             ValueError: If there is no such step, or the images do not fit.
         """
         return Features(self, step, pooled)(images)
+
+    def auxiliary_loss(self, record: RoutingRecord | tuple) -> Tensor:
+        """Returns the weighted auxiliary losses of a record, a scalar.
+
+        Args:
+            record: `RoutingRecord` of all routed steps, or `()` without experts.
+        """
+        if not record:
+            return ops.zeros((), dtype="float32")
+        loss = self.config.balance_loss_weight * ops.sum(record.balance_loss)
+        if self.config.router_z_loss_weight:
+            loss += self.config.router_z_loss_weight * ops.sum(record.z_loss)
+        return loss
 
     def attention(self, images: np.ndarray, batch_size: int = 32) -> AttentionMap:
         """Returns how much the tokens of some images look at each other at inference.

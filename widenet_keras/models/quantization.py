@@ -4,6 +4,7 @@ import warnings
 
 import keras
 
+from widenet_keras.layers.int8_weights import quantized_by_the_model
 from widenet_keras.models.weights import check_kernels
 
 
@@ -44,7 +45,7 @@ def quantize_in_place(model, quantize, mode, config=None, filters=None):
             "quantize: the model computes in float16, where int8 products overflow; "
             "use adapted(dtype='float32') first."
         )
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), quantized_by_the_model():
         # Keras names every layer without a kernel that it leaves as it is.
         warnings.filterwarnings("ignore", message=".*`quantize` method")
         quantize(mode)

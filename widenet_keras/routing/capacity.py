@@ -6,8 +6,6 @@ from typing import NamedTuple
 
 from keras import ops
 
-from widenet_keras.utils.checks import check_number
-
 
 class Demand(NamedTuple):
     """What the tokens of G groups want from the experts.
@@ -33,8 +31,9 @@ def capacity_for(
 ) -> int:
     """Returns ceil(C * K * T / E), the most tokens that an expert takes.
 
-    The factor is read as the decimal it is written as: in binary floating
-    point 1.1 * 2 * 10 / 2 is a little over 11 and its ceiling 12.
+    The factor is read as the decimal it is written as, or the simple fraction it was
+    computed as: in binary floating point 1.1 * 2 * 10 / 2 is a little over 11 and its
+    ceiling 12, and so is 1.25 / 3.
 
     Args:
         tokens: T, tokens that share the capacity.
@@ -42,9 +41,8 @@ def capacity_for(
         top_k: K.
         capacity_factor: C; 1.0 has room for exactly the fair share.
     """
-    places = math.ceil(
-        Fraction(str(capacity_factor)) * top_k * tokens / Fraction(num_experts)
-    )
+    factor = Fraction(str(capacity_factor)).limit_denominator(10**6)
+    places = math.ceil(factor * top_k * tokens / Fraction(num_experts))
     # No token chooses an expert twice, so more than T places stay empty.
     return min(places, tokens)
 
@@ -52,11 +50,13 @@ def capacity_for(
 def check_capacity(owner, capacity_factor):
     """Raises `ValueError` unless the factor is None or a number > 0."""
     if capacity_factor is not None:
-        check_number(owner, "capacity_factor", capacity_factor, 0.0)
-        if capacity_factor == 0:
+        number = isinstance(capacity_factor, int | float)
+        if isinstance(capacity_factor, bool) or not (
+            number and 0 < capacity_factor < float("inf")
+        ):
             raise ValueError(
-                f"{owner}: capacity_factor=0 leaves no place for any token; use a "
-                "number above 0, or None to drop nothing."
+                f"{owner}: capacity_factor={capacity_factor!r} must be a number over "
+                "0, or None to drop nothing."
             )
 
 

@@ -108,7 +108,7 @@ class Router(keras.layers.Layer):
         num_experts: E.
         top_k: K, choices of a token.
         noise: Standard deviation, in units of 1/E, of the normal noise added
-            to the logits in training (paper: 1; V-MoE calls it `noise_std`).
+            to the logits with `draws` (paper: 1; V-MoE calls it `noise_std`).
         dtype: Accepted for Keras' sake; a router computes in float32 whatever
             the policy of its model is, since bfloat16 cannot rank close logits.
         **kwargs: Passed to `keras.layers.Layer`.

@@ -180,19 +180,6 @@ class Objective:
     def unshare_buffers(self) -> None:
         """Gives every variable memory of its own; on most backends it has that."""
 
-    def auxiliary_loss(self, record: RoutingRecord | tuple) -> Tensor:
-        """Returns the weighted auxiliary losses of a record, a scalar.
-
-        Args:
-            record: `RoutingRecord` of all routed steps, or `()` without experts.
-        """
-        if not record:
-            return ops.zeros((), dtype="float32")
-        loss = self.config.balance_loss_weight * ops.sum(record.balance_loss)
-        if self.config.router_z_loss_weight:
-            loss += self.config.router_z_loss_weight * ops.sum(record.z_loss)
-        return loss
-
     def check_training(self, optimizer: Any, loss: Any) -> None:
         """Raises `ValueError` if optimizer or loss cannot train over these devices.
 

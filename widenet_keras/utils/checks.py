@@ -4,6 +4,8 @@ import difflib
 import numbers
 import os
 
+import numpy as np
+
 
 def suggest(name, known):
     """Returns " Did you mean 'x'?" for the nearest known name, else "".
@@ -30,8 +32,9 @@ def check_choice(owner, field, value, allowed):
 def check_integer(owner, field, value, minimum):
     """Raises `ValueError` unless `value` is a whole number >= `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
+        hint = "; use int(...)" if isinstance(value, np.integer) else ""
         raise ValueError(
-            f"{owner}: {field}={value!r} must be a whole number >= {minimum}."
+            f"{owner}: {field}={value!r} must be a whole number >= {minimum}{hint}."
         )
 
 
@@ -59,7 +62,8 @@ def check_number(owner, field, value, minimum, below=None):
     fits = number and value >= minimum and value < float("inf")
     if not fits or (below is not None and value >= below):
         limit = f">= {minimum}" if below is None else f"in [{minimum}, {below})"
-        raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}.")
+        hint = "; use float(...)" if isinstance(value, np.number) else ""
+        raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}{hint}.")
 
 
 def check_positive(owner, field, value):

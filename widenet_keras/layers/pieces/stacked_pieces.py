@@ -8,7 +8,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from widenet_keras.layers.int8_weights import stored_in_int8
+from widenet_keras.layers.int8_weights import (
+    check_quantized_by_the_model,
+    stored_in_int8,
+)
 from widenet_keras.layers.pieces.step_pieces import StepPieces
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role, weight_with_role
@@ -131,7 +134,7 @@ class StackedPieces(keras.layers.Layer):
 
         Of factors a row is what one of the r inner numbers is read or written by, of a
         kernel what one of its outputs is read by.
-        `keras.Model.quantize` calls it. What is computed stays in float.
+        `WideNet.quantize` calls it. What is computed stays in float.
 
         Args:
             mode: "int8".
@@ -139,8 +142,9 @@ class StackedPieces(keras.layers.Layer):
             config: Not used; for Keras.
 
         Raises:
-            NotImplementedError: If the mode is another one.
+            NotImplementedError: If the mode is another one, or no model of ours asks.
         """
+        check_quantized_by_the_model(self)
         if mode != "int8":
             raise NotImplementedError(f"StackedPieces: mode={mode!r}; use 'int8'.")
         self._stacks = [self._quantized(stack) for stack in self._stacks]
