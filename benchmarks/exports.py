@@ -3,8 +3,8 @@
     python benchmarks/exports.py --json benchmarks/results/exports.json
 
 Weights are random, and so are the images, smooth ones of many colours. Of those the
-model is surest of, every export must have the model's top class, as for anybody's
-export: `widenet_keras.export` checks it.
+model is surest of, every export must have the model's top class within the bounds of
+`widenet_keras.export`, as anybody's export.
 
 Latency is that of LiteRT files at batch 1, timed turn by turn in one process, over
 that of the first preset's file of the same quantisation. It stands beside two ratios of

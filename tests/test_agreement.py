@@ -93,6 +93,18 @@ def test_logits_that_are_no_numbers_pass_no_bound():
     assert "no numbers" in refusal(found, min_agreement=0.0)
 
 
+def test_features_are_called_so():
+    features = report(256, 6, output="features")
+    assert "has the model's largest feature on 250 of 256" in refusal(features)
+    lines = str(features).splitlines()
+    assert lines[2].endswith("in the features")
+    assert lines[3].startswith("  same largest feature  97.66%")
+    bad = report(256, 0, output="features", largest_difference=np.nan)
+    assert "has features that are no numbers" in refusal(bad)
+    plain = dataclasses.replace(features, quantize="none")
+    assert "in the features, over" in refusal(plain)
+
+
 def test_an_export_without_answers_is_told_as_such(tmp_path, monkeypatch):
     def answers(self, images):
         return np.full((len(images), 5), np.nan, "float32")

@@ -115,6 +115,7 @@ def test_a_picture_of_a_vit_says_what_it_looks_at(photos, tmp_path, capsys):
     with pytest.raises(ValueError, match="10 tokens") as error:
         _check_explains(open_predictor(path), max_memory=2399)
     assert "--max-memory" in one_line(error)
+    assert "GiB" in str(error.value)
     _check_explains(open_predictor(path), max_memory=2400)
 
 
@@ -222,6 +223,19 @@ def test_an_export_is_held_against_images_of_all_classes(model, tmp_path):
     assert names == tuple("abcde")
     assert len(images) <= 4
     assert images.min() < 0 < images.max()
+
+
+def test_features_are_held_against_images_of_any_classes(tmp_path, capsys):
+    for name in "ab":
+        path = tmp_path / "test" / name / "image.png"
+        path.parent.mkdir(parents=True)
+        imsave(path, tiny_images(1)[0] / 2 + 0.5)
+    tiny_model(num_classes=0).save(tmp_path / "model.keras")
+    output = tmp_path / "features.keras"
+    words = ["export", tmp_path / "model.keras", "keras", "--output", output]
+    main([*map(str, words), "--data", str(tmp_path), "--split", "test"])
+    assert "same largest feature  100.00% of 2 images" in capsys.readouterr().out
+    assert open_predictor(output).class_names == []
 
 
 def test_no_photo_is_drawn_over(model, photos, capsys):

@@ -280,6 +280,16 @@ def test_pixels_to_compare_on_are_scaled(given, tmp_path):
     np.testing.assert_allclose(predictor.logits(images), wanted, atol=1e-5)
 
 
+def test_what_was_just_written_may_take_what_its_model_takes(tmp_path, monkeypatch):
+    # As of weights in float16 of which 2 GiB are built.
+    monkeypatch.setitem(open_predictor.__kwdefaults__, "max_memory", 0)
+    path = tmp_path / "model.keras"
+    fields = {"quantize": "float16", "say": silent}
+    widenet_keras.export(tiny_model(), path, "keras", **fields)
+    with pytest.raises(ValueError, match="allow more"):
+        open_predictor(path)
+
+
 def test_a_quantised_model_is_held_to_its_rounding(tmp_path):
     model = tiny_model(width=48, heads=4, expert_dim=64)
     model.quantize("int8")

@@ -10,11 +10,12 @@ import pytest
 from conftest import one_line
 from timm_names import timm_names
 
-from widenet_keras.conversions import google
+from widenet_keras.conversions import from_weights, google
 from widenet_keras.conversions.architectures import heads_by_name
 from widenet_keras.conversions.folding import halves, thirds
 from widenet_keras.conversions.found import found_in
 from widenet_keras.conversions.preprocessing_of import by_transformers, prepared
+from widenet_keras.conversions.safetensors_files import write_safetensors
 from widenet_keras.conversions.sizes import usual_heads
 from widenet_keras.conversions.tensors import Tensors
 
@@ -367,6 +368,17 @@ def test_wrappers_and_prefixes():
     assert found.family == "MAE"
 
 
+def test_a_bare_file_of_timm_says_what_is_assumed():
+    found = found_in(timm_arrays(), {}, "a file", heads=H)
+    assert {
+        "norm_epsilon 1e-06 by the library",
+        "crop_pct 0.875 by the library",
+        "interpolation bicubic by the library",
+    } <= set(found.unknown)
+    said = found_in(timm_arrays(), {}, "a file", heads=H, norm_epsilon=1e-6)
+    assert not any("norm_epsilon" in phrase for phrase in said.unknown)
+
+
 def test_what_the_user_says_wins():
     arrays = timm_arrays()
     images = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6)}
@@ -663,6 +675,21 @@ def test_transformers_clip(prefix):
     assert found.preprocessing["crop_mode"] == "center"
 
 
+def test_a_projection_is_not_called_classes(tmp_path):
+    tower = tower_arrays("vision_model.").items()
+    tower = {name: np.asarray(array, "float32") for name, array in tower}
+    write_safetensors(tower, tmp_path / "model.safetensors")
+
+    def line(**fields):
+        said, fields = [], {"heads": H, "activation": "quick_gelu", **fields}
+        from_weights(tmp_path / "model.safetensors", say=said.append, **fields)
+        return said[0]
+
+    assert f" {C} numbers of its projection for classes." in line()
+    assert f" {C + 1} classes." in line(num_classes=C + 1)
+    assert " no classes." in line(num_classes=0)
+
+
 @pytest.mark.parametrize(
     ("head", "classifier"), [(True, False), (False, True), (True, True)]
 )
@@ -698,6 +725,8 @@ def test_open_clip(prefix, average):
         a["positional_embedding"], a["logit_scale"] = random(4, D), random()
     with pytest.raises(ValueError, match="give activation="):
         found_in(a, {}, "a file", heads=H)
+    found = found_in(a, {}, "a file", heads=H, activation="gelu")
+    assert "norm_epsilon 1e-05 by the library" in found.unknown
     vision = {"width": D, "head_width": D // H, "patch_size": P, "layers": L}
     if average:
         vision |= {"pool_type": "avg", "final_ln_after_pool": True}

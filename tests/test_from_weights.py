@@ -157,6 +157,12 @@ def test_there_and_back_from_the_command_line(folder, source, tmp_path, capsys):
     assert json.loads((there / "config.json").read_text())["label_names"] == NAMES
     for name, array in arrays_of(folder).items():
         np.testing.assert_array_equal(arrays_of(there)[name], array)
+    # Files of 0.1.0 have their names beside them.
+    model.class_names = None
+    model.save(tmp_path / "ours.keras")
+    (tmp_path / "labels.txt").write_text("\n".join(NAMES))
+    widenet(tmp_path / "ours.keras", "--to", "timm", there / "again.safetensors")
+    assert json.loads((there / "config.json").read_text())["label_names"] == NAMES
 
 
 def test_names_that_are_as_a_number_makes_them():

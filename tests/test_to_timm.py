@@ -96,6 +96,15 @@ def test_what_timm_cannot_express(fields, word, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_epsilon_of_transformers_is_told_the_way_out(tmp_path):
+    path, theirs = tmp_path / "out.safetensors", vit(norm_epsilon=1e-12)
+    with pytest.raises(ValueError, match=r"adapted\(norm_epsilon=1e-6\)"):
+        widenet_keras.to_timm(theirs, path)
+    ours, images = theirs.adapted(norm_epsilon=1e-6), tiny_images(3)
+    widenet_keras.to_timm(ours, path)
+    np.testing.assert_allclose(numpy(ours(images)), numpy(theirs(images)), atol=1e-4)
+
+
 def test_what_is_no_model_of_this_package(tmp_path):
     with pytest.raises(ValueError, match="to_timm: ") as error:
         widenet_keras.to_timm(keras.Sequential(), tmp_path / "out.safetensors")

@@ -81,13 +81,12 @@ class Convert:
         """Converts and writes."""
         from widenet_keras.conversions.from_weights import from_weights
         from widenet_keras.conversions.to_timm import to_timm
-        from widenet_keras.files.loading import load_model
+        from widenet_keras.files.named import named_classifier
         from widenet_keras.utils.files import check_file
 
         check_file(self.output)
         if self.to:
-            memory = memory_of(self.max_memory)
-            model = load_model(self.source, compile=False, max_memory=memory)
+            model = named_classifier(self.source, memory_of(self.max_memory))
             written = to_timm(model, self.output)
             _say(f"written: {', '.join(map(str, written))}")
             return

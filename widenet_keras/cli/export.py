@@ -128,8 +128,10 @@ class Export:
         if self.data is None:
             return None, predictor.model.class_names
         where = (predictor.model, self.data, self.split, self.data_dir)
-        images, _, names, _ = labelled_images(*where, self.samples, self.on_error)
-        return images, names
+        how, classes = (self.samples, self.on_error), predictor.model.config.num_classes
+        # Features are compared on images of any classes.
+        images, _, names, _ = labelled_images(*where, *how, own_classes=not classes)
+        return images, names if classes else None
 
     def _beside(self):
         """Returns a path beside the model that says what is there."""

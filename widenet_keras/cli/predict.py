@@ -13,7 +13,7 @@ from widenet_keras.cli.checks import (
     check_memory_flag,
     check_not_read,
 )
-from widenet_keras.utils.memory import memory_of
+from widenet_keras.utils.memory import check_taken, memory_of
 from widenet_keras.utils.printable import printable, printable_lines
 
 _BATCH = 32
@@ -172,10 +172,7 @@ def _check_explains(predictor, max_memory):
     config = predictor.model.config
     heads = max(block.spec(False).heads[0] for block in predictor.model.encoder.blocks)
     weights = 4 * config.steps * heads * config.tokens**2
-    if weights > max_memory:
-        raise ValueError(
-            f"--explain needs {weights / 1e9:.1f} GB for what {config.tokens:,} tokens "
-            f"look at, and --max-memory allows {max_memory / 1e9:.1f}; allow more, or "
-            "leave it out."
-        )
+    check_taken(
+        "--explain", f"what {config.tokens:,} tokens look at", weights, max_memory
+    )
     load_matplotlib()

@@ -16,6 +16,8 @@ from widenet_keras.utils.printable import printable
 
 # What files do not tell, so that whoever knows better may say it.
 _GUESSED = ("activation", "norm_epsilon", "mean", "std")
+# Whose last layer projects into the space of texts.
+_PROJECTS = ("transformers clip", "OpenCLIP", "OpenCLIP with a tower of timm")
 
 
 def from_weights(
@@ -38,11 +40,14 @@ def from_weights(
     ```
 
     Takes ViTs of timm, DeiT, DINO, DINOv2, MAE, Hugging Face (ViT, DeiT, ViTMAE,
-    Dinov2, CLIP, SigLIP), KerasHub, Google and OpenCLIP. Every tensor of the file is
-    used, or the first that is not is named. The answers are those of the library whose
+    Dinov2, CLIP, SigLIP), KerasHub, Google and OpenCLIP. Every tensor of the network is
+    used, or the first that is not is named; what files of these libraries hold beside
+    it (text towers, decoders, mask tokens, poolers that nothing reads, heads of
+    pretraining) is left out without a word. The answers are those of the library whose
     file it is, up to float32 rounding: the images' mean and standard deviation and
     LayerScale are folded into the products beside them, and `model.preprocessing` is
-    how their images were cut and resized.
+    how their images were cut and resized. The projection of CLIP into the space of its
+    texts takes the place of the classes: its numbers are the logits.
 
     Args:
         source: A file (.safetensors, .bin, .pth, .npz, .weights.h5), a folder of it and
@@ -126,11 +131,14 @@ def _origin_of(found, origin):
 def _line(model, found, weights):
     """Returns what was found and what had to be assumed, one line."""
     config = model.config
+    kept = config.num_classes and config.num_classes == found.fields["num_classes"]
+    projects = kept and found.family in _PROJECTS
+    what = "numbers of its projection for classes" if projects else "classes"
     line = (
         f"{weights.origin}: {found.family}, {model.count_params():,} parameters, "
         f"{config.steps} steps of width {config.width}, {config.heads} heads, images "
         f"of {config.image_size} px in patches of {config.patch_size}, "
-        f"{config.num_classes or 'no'} classes."
+        f"{config.num_classes or 'no'} {what}."
     )
     assumed = [*weights.assumed, *found.unknown]
     return printable(line + (f" Assumed: {'; '.join(assumed)}." if assumed else ""))

@@ -111,6 +111,7 @@ def told(parts: Parts, tensors: Tensors, config: dict, origin: str) -> Told:
         heads = heads_by_name(name)
         if name is None:
             unknown.append(f"activation {activation} by the library")
+            unknown.append(f"norm_epsilon {epsilon:g} by the library")
     elif vision:
         _check_pooling(vision, origin)
         activation = "quick_gelu" if model.get("quick_gelu") else "gelu"
@@ -119,6 +120,8 @@ def told(parts: Parts, tensors: Tensors, config: dict, origin: str) -> Told:
         epsilon = (vision.get("norm_kwargs") or {}).get("eps", epsilon)
         inner = width or parts.patch.first.shape[-1]
         heads = inner // vision.get("head_width", 64)
+    else:
+        unknown.append(f"norm_epsilon {epsilon:g} by the library")
     return Told(
         family="OpenCLIP with a tower of timm" if tower else "OpenCLIP",
         activation=activation,

@@ -77,17 +77,21 @@ def by_timm(config: dict, mean_std: tuple) -> Prepared:
         config: That dict, or an empty one.
         mean_std: Where it does not say them.
     """
-    given = [config.get("mean"), config.get("std")]
-    pairs = zip(("mean", "std"), given, strict=True)
-    unknown = tuple(f"{name} by the library" for name, told in pairs if not told)
+    usual = dict(zip(("mean", "std"), mean_std, strict=True))
+    usual |= {"crop_pct": 0.875, "interpolation": "bicubic"}
+    chosen = {name: config.get(name) or value for name, value in usual.items()}
+    phrases = {name: f"{name} {value}" for name, value in usual.items()}
+    # Six numbers are too many for the line that has these.
+    phrases |= {"mean": "mean", "std": "std"}
+    unknown = tuple(
+        f"{phrases[name]} by the library" for name in usual if not config.get(name)
+    )
     mode = config.get("crop_mode") or "center"
     if mode == "border":
         mode, unknown = "center", (*unknown, "no border around small images")
     return prepared(
-        *(told or usual for told, usual in zip(given, mean_std, strict=True)),
+        **chosen,
         crop_mode="squash" if mode == "squash" else "center",
-        crop_pct=config.get("crop_pct") or 0.875,
-        interpolation=config.get("interpolation") or "bicubic",
         unknown=unknown,
     )
 

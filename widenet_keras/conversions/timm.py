@@ -125,8 +125,7 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     """
     gated = parts.blocks[0].gate is not None
     epsilon = 1e-6 if parts.embedding_norm is None else 1e-5
-    name, unknown = None, []
-    arguments = _arguments(config)
+    name, unknown, arguments = None, [], _arguments(config)
     if config:
         name = architectures.check_architecture(config["architecture"], origin)
         _check_arguments(arguments, origin)
@@ -134,8 +133,9 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
             # Then the name alone says which norms they are.
             epsilon = 1e-5 if "_clip_" in name else 1e-6
     elif family == "timm":
-        activation = architectures.activation_of(None, gated)
-        unknown.append(f"activation {activation} by the library")
+        usual = architectures.activation_of(None, gated)
+        for phrase in (f"activation {usual}", f"norm_epsilon {epsilon:g}"):
+            unknown.append(f"{phrase} by the library")
         unknown.append("that positions and norms are those of a plain ViT")
     mean_std = preprocessing_of.IMAGENET
     if parts.embedding_norm is not None:

@@ -86,7 +86,8 @@ def _check(model):
         "pooling='mean' over a class token or registers": config.pooling == "mean"
         and (config.class_token or config.registers),
         f"pooling={config.pooling!r}": config.pooling.startswith("token_"),
-        f"norm_epsilon={config.norm_epsilon}": config.norm_epsilon
+        f"norm_epsilon={config.norm_epsilon} (adapted(norm_epsilon=1e-6) has one that "
+        "it has, and nearly the answers of 1e-12)": config.norm_epsilon
         not in _ARCHITECTURES,
     }
     for what, present in lacks.items():

@@ -10,7 +10,9 @@ from widenet_keras.data.sources import open_source
 from widenet_keras.utils.plain_errors import plain_errors
 
 
-def labelled_images(model, data, split, data_dir, count, on_error, of=None):
+def labelled_images(
+    model, data, split, data_dir, count, on_error, of=None, *, own_classes=False
+):
     """Returns some images of all classes and their labels as arrays, in any order.
 
     Of what is read record by record they are the first.
@@ -23,6 +25,7 @@ def labelled_images(model, data, split, data_dir, count, on_error, of=None):
         count: Number of images; fewer if there are no more.
         on_error: As for `labelled_batches`.
         of: As for `labelled_batches`.
+        own_classes: As for `labelled_batches`.
 
     Returns:
         (images (N, height, width, channels), labels (N,), class names in the order of
@@ -33,7 +36,9 @@ def labelled_images(model, data, split, data_dir, count, on_error, of=None):
     """
     where = (data, split, data_dir)
     how = (64, on_error, count, of)
-    batches, names, description = labelled_batches(model, *where, *how)
+    batches, names, description = labelled_batches(
+        model, *where, *how, own_classes=own_classes
+    )
     images, labels, found = [], [], 0
     with plain_errors(broken_image_message):
         for some, of_some in batches:
@@ -51,7 +56,16 @@ def labelled_images(model, data, split, data_dir, count, on_error, of=None):
 
 
 def labelled_batches(
-    model, data, split, data_dir, batch_size, on_error, most=None, of=None
+    model,
+    data,
+    split,
+    data_dir,
+    batch_size,
+    on_error,
+    most=None,
+    of=None,
+    *,
+    own_classes=False,
 ):
     """Returns batches of images and labels for a model, and what they are.
 
@@ -67,9 +81,11 @@ def labelled_batches(
             for all.
         of: How many images, evenly spaced, these are taken of, as where only so many
             are trained on; None for all.
+        own_classes: Whether the labels are those of the data, whatever the model's
+            classes are, as where nothing but the images counts.
 
     Returns:
-        (batches, class names in the order of the logits, line that describes the
+        (batches, class names in the order of the labels, line that describes the
         data).
 
     Raises:
@@ -77,14 +93,15 @@ def labelled_batches(
             `of` is more than they have, or they are read record by record.
     """
     source = open_source(data, split, data_dir=data_dir)
-    source = in_classes_of(source if of is None else evenly_spaced(source, of), model)
+    source = source if of is None else evenly_spaced(source, of)
+    source = source if own_classes else in_classes_of(source, model)
     source = source if most is None else at_most(source, most)
     config = model.config
     batches = evaluation_batches(
         source,
         config.image_size,
         config.channels,
-        config.num_classes,
+        source.num_classes,
         batch_size,
         on_error=on_error,
         preprocessing=model.preprocessing,

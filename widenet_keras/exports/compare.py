@@ -1,5 +1,6 @@
 """What an exported file answers, beside what the model answers."""
 
+import sys
 import time
 from math import exp, fsum, lgamma, log, log1p
 
@@ -18,7 +19,7 @@ _AGREEMENT = {"float16": 0.995, "dynamic_int8": 0.99, "int8": 0.95}
 _SIGNIFICANT = 0.05
 
 
-def report_on(fresh, path, options, images, logits, parameters, operators):
+def report_on(fresh, path, options, images, logits, model, operators):
     """Returns the `ExportReport` of a file that was just written.
 
     Args:
@@ -27,14 +28,15 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
         options: `Options`.
         images: (B, height, width, channels) float32.
         logits: (B, classes), the model's own.
-        parameters: Number of the model's parameters.
+        model: The model.
         operators: Dict of operators to counts.
 
     Raises:
         RuntimeError: If the file has no answers.
     """
-    # Made here, with the operations that an engine of the user's may add.
-    predictor = open_predictor(fresh, trust=True)
+    # Made here, with the operations that an engine of the user's may add, and of a
+    # model that is in memory.
+    predictor = open_predictor(fresh, trust=True, max_memory=sys.maxsize)
     step = options.batch_size or 32
     try:
         found = np.concatenate(
@@ -59,7 +61,7 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
         format=options.format,
         quantize=options.quantize,
         size=weight_of(fresh),
-        parameter_bytes=4 * parameters,
+        parameter_bytes=4 * model.count_params(),
         operators=operators,
         images=len(images),
         batch=options.batch_size or 1,
@@ -67,6 +69,7 @@ def report_on(fresh, path, options, images, logits, parameters, operators):
         far=int(far.sum()),
         agreement=float((found.argmax(-1) == logits.argmax(-1)).mean()),
         latency=latency(lambda: predictor.logits(one)),
+        output=model.config.output_name,
     )
 
 
@@ -83,6 +86,10 @@ def check(report, rounded=None, min_agreement=None, random_images=False):
     limit of Clopper and Pearson), and one image may always differ. A bound that is
     given holds for the sample itself.
 
+    Of a model without classes the place of the largest feature stands for the top
+    class: of rounded files nothing else of the features is held to a bound, and of one
+    feature alone nothing.
+
     Args:
         report: `ExportReport`.
         rounded: What the model was quantised to before, or None; "int8" is held to
@@ -96,14 +103,14 @@ def check(report, rounded=None, min_agreement=None, random_images=False):
         if report.far and not (tied and np.isfinite(report.largest_difference)):
             raise RuntimeError(
                 f"{name} differs from the model by {report.largest_difference:.2g} in "
-                f"the logits, over the allowed {_LARGEST_DIFFERENCE:g}; {report.path} "
-                "was not written."
+                f"the {report.output}, over the allowed {_LARGEST_DIFFERENCE:g}; "
+                f"{report.path} was not written."
             )
         return
     if not np.isfinite(report.largest_difference):
         raise RuntimeError(
-            f"{name} has logits that are no numbers; {report.path} was not written. "
-            "Quantize less."
+            f"{name} has {report.output} that are no numbers; {report.path} was not "
+            "written. Quantize less."
         )
     wrong = round((1 - report.agreement) * report.images)
     if min_agreement is None:
@@ -119,7 +126,7 @@ def check(report, rounded=None, min_agreement=None, random_images=False):
         if random_images:
             better = "Give real images (images, --data), quantize less"
         raise RuntimeError(
-            f"{name} has the model's top class on {report.images - wrong} of "
+            f"{name} has the model's {report.largest} on {report.images - wrong} of "
             f"{report.images} images ({100 * report.agreement:.2f} %), {under}; "
             f"{report.path} was not written. {better}, or accept it with a lower "
             "min_agreement (--min-agreement)."

@@ -47,7 +47,7 @@ def export(
     a lower precision is exported in float32, and one that reads a ring with its kernels
     written out, as by `untie`; a `.keras` file of floats keeps the ring. `quantize` is
     what weights are stored in: float32, float16, int8 ("dynamic_int8", activations stay
-    float or take their ranges from each call), or int8 with activations in int8 whose
+    float or are rounded by what each row holds), or int8 with activations in int8 whose
     ranges are calibrated on `images` ("int8", LiteRT and ONNX).
 
     Args:
@@ -106,9 +106,7 @@ def export(
         logits = _logits(model, samples)
         with quiet():
             operators = _write(model, fresh, path, options, manifest, samples)
-            report = report_on(
-                fresh, path, options, samples, logits, model.count_params(), operators
-            )
+            report = report_on(fresh, path, options, samples, logits, model, operators)
         check(report, model.quantization, min_agreement, images is None)
     say(str(report))
     return report

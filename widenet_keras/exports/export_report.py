@@ -21,11 +21,14 @@ class ExportReport:
         operators: Dict of operator names to how often the graph has them.
         images: Number of images that were compared.
         batch: Number of images of a call whose latency was measured.
-        largest_difference: Largest difference of a logit from the model's.
+        largest_difference: Largest difference of a logit, or feature, from the
+            model's.
         far: Number of images with a difference that rounding of floats does not
             explain.
-        agreement: Fraction of the images with the model's top class.
+        agreement: Fraction of the images with the model's top class, or its largest
+            feature.
         latency: Median milliseconds of a call.
+        output: "logits", or "features" of a model without classes.
     """
 
     path: Path
@@ -40,6 +43,12 @@ class ExportReport:
     far: int
     agreement: float
     latency: float
+    output: str = "logits"
+
+    @property
+    def largest(self) -> str:
+        """What `agreement` is about, in words."""
+        return "top class" if self.output == "logits" else "largest feature"
 
     @property
     def size_ratio(self) -> float:
@@ -52,17 +61,17 @@ class ExportReport:
         return {**facts, "path": str(self.path), "size_ratio": self.size_ratio}
 
     def __str__(self):
-        names = _most_frequent(self.operators)
+        names, output = _most_frequent(self.operators), self.output
         calls = "one image" if self.batch == 1 else f"a call of {self.batch} images"
         lines = [
             ("size", f"{self.size:,} bytes, {self.size_ratio:.3f} of the parameters"),
-            ("largest difference", f"{self.largest_difference:.1e} in the logits"),
-            ("same top class", f"{self.agreement:.2%} of {self.images} images"),
+            ("largest difference", f"{self.largest_difference:.1e} in the {output}"),
+            (f"same {self.largest}", f"{self.agreement:.2%} of {self.images} images"),
             ("latency", f"{self.latency:.2f} ms for {calls}"),
             ("operators", names or "those of Keras"),
         ]
         head = f"{self.path}: {self.format}, quantize={self.quantize}"
-        return "\n".join([head, *(f"  {name:<20}{value}" for name, value in lines)])
+        return "\n".join([head, *(f"  {name:<22}{value}" for name, value in lines)])
 
 
 def _most_frequent(operators):

@@ -9,11 +9,11 @@ from widenet_keras.models.weights import check_kernels
 
 
 def quantize_in_place(model, quantize, mode, config=None, filters=None):
-    """Stores the kernels of attention, feed-forward parts and head as int8.
+    """Stores the kernels of attention, feed-forward parts, head and pieces as int8.
 
-    Patches, norms, biases and routers stay in float: they are small, and a router
-    that rounds sends tokens elsewhere. For inference: the model is no longer
-    compiled, and what is int8 is not trained.
+    Prompts are stored so, too. Patches, norms, biases and routers stay in float: they
+    are small, and a router that rounds sends tokens elsewhere. For inference: the model
+    is no longer compiled, and what is int8 is not trained.
 
     Args:
         model: A `WideNet`.

@@ -190,7 +190,7 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         """Stores kernels as int8, for inference.
 
         See `widenet_keras.models.quantization.quantize_in_place`. Dense kernels are
-        quantised by Keras, experts one by one.
+        quantised by Keras, experts and pieces one by one.
 
         Args:
             mode: "int8".
