@@ -161,6 +161,7 @@ ONCE = {
     "test_reports.py::test_what_is_looked_at": EVERY,
     "test_results.py": QUICK,
     "test_resume.py::test_the_older_checkpoint_is_taken": QUICK,
+    "test_resume.py::test_a_checkpoint_that_cannot_be_read_now": QUICK,
     "test_resume.py::test_two_damaged_checkpoints": QUICK,
     "test_resume.py::test_what_a_run_cannot_go_on_with": QUICK,
     "test_resume.py::test_a_run_may_become": QUICK,

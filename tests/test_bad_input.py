@@ -564,6 +564,22 @@ def test_a_file_that_is_no_model(tmp_path, make, as_text):
         widenet_keras.load_model(str(path) if as_text else path)
 
 
+def test_a_file_that_may_not_be_read_is_told_as_such(tmp_path, monkeypatch):
+    path = tmp_path / "model.keras"
+    tiny_model("vit", steps=1).save(path)
+    opened = open
+
+    def refusing(file, *given, **named):
+        if file == path:
+            raise PermissionError(13, "Permission denied", str(file))
+        return opened(file, *given, **named)
+
+    # Whoever runs the tests may be allowed to read everything.
+    monkeypatch.setattr("builtins.open", refusing)
+    with pytest.raises(PermissionError, match=r"model\.keras"):
+        widenet_keras.load_model(path)
+
+
 def test_routing_of_a_model_without_experts():
     with met_with("has no mixture of experts", "moe_blocks='none'"):
         tiny_model("vit", steps=1).routing(tiny_images())

@@ -102,6 +102,7 @@ def test_help_names_commands_and_flags(capsys):
         ([*EVALUATE, "--backend", "theano"], ["--backend", "theano"]),
         ([*EVALUATE, "spare"], ["spare"]),
         (["predict", "", "--model", DIGITS], ["one of the words is empty"]),
+        ([*EVALUATE, "--output="], ["one of the words is empty"]),
     ],
 )
 def test_wrong_usage_is_one_line(capsys, arguments, pieces):

@@ -103,7 +103,7 @@ def computer(monkeypatch, tmp_path):
         if configured:
             (tmp_path / "keras.json").write_text(f'{{"backend": "{configured}"}}')
         monkeypatch.setattr(
-            keras_backend, "_is_installed", lambda name: name in installed
+            keras_backend, "is_installed", lambda name: name in installed
         )
 
     return make

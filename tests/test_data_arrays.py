@@ -328,7 +328,8 @@ def test_broken_image_files_without_tensorflow(photos, capsys):
     stream = training_batches(photos, 8, 3, 3, 13, STILL).from_batch(0)
     with pytest.raises(ValueError, match=r"class1/01\.png cannot be read \(it is none"):
         stream[0]
-    with pytest.raises(ValueError, match="on_error='skip' leaves it out"):
+    advice = "; replace it, or on_error='skip' leaves it out"
+    with pytest.raises(ValueError, match=advice):
         list(evaluation_batches(photos, 8, 3, 3, 4))
     stream = training_batches(photos, 8, 3, 3, 13, STILL, on_error="skip")
     images, _ = stream.from_batch(0)[0]

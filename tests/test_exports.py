@@ -575,7 +575,7 @@ def test_what_cannot_be_is_one_line(tmp_path, options, pieces):
 )
 def test_what_is_missing_is_named(tmp_path, monkeypatch, format, module, extra):
     monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == module else name
+        "widenet_keras.exports.options.is_installed", lambda name: name != module
     )
     with pytest.raises(ImportError) as error:
         widenet_keras.export(tiny_model(), tmp_path / NAMES[format], format)

@@ -1,6 +1,8 @@
 """Image files: TensorFlow and Pillow give the same pixels of every kind."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -229,6 +231,22 @@ def test_images_of_a_folder(tmp_path, capsys):
     assert said == (
         f"left out 4 files of {tmp_path}: 2 .txt, 1 without a suffix, 1 .heic\n"
     )
+
+
+def test_a_folder_that_may_not_be_read_is_not_passed_over(tmp_path, monkeypatch):
+    closed, scandir = tmp_path / "closed", os.scandir
+    closed.mkdir()
+    (tmp_path / "a.png").write_bytes(b"")
+
+    def refusing(folder):
+        if Path(folder) == closed:
+            raise PermissionError(13, "Permission denied", str(folder))
+        return scandir(folder)
+
+    # Whoever runs the tests may be allowed to read everything.
+    monkeypatch.setattr(os, "scandir", refusing)
+    with pytest.raises(PermissionError, match="closed"):
+        images.image_files(tmp_path)
 
 
 def test_a_folder_without_images_says_what_it_holds(tmp_path, capsys):

@@ -1,5 +1,6 @@
 """The package as it is built: what is in it, and that it needs no repository."""
 
+import importlib.util
 import os
 import re
 import shlex
@@ -9,6 +10,7 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from importlib.machinery import ModuleSpec
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
@@ -18,7 +20,10 @@ from PIL import Image
 from test_notebook import TINY, as_script
 
 import widenet_keras
+from widenet_keras.data.requirements import has_tensorflow
+from widenet_keras.runs.run import _has_tensorboard
 from widenet_keras.utils import install
+from widenet_keras.utils.install import is_installed
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -238,6 +243,19 @@ def test_a_copy_that_pip_does_not_know_says_what_to_give_pip(monkeypatch, tmp_pa
     monkeypatch.setattr(install.metadata, "requires", unknown)
     found = install.install_command("onnx")
     assert "pip install 'WHEEL[onnx]', where WHEEL is the wheel" in found
+
+
+def test_a_folder_of_its_name_is_no_module(monkeypatch, tmp_path):
+    assert is_installed("keras")
+    assert not is_installed("a_name_of_nothing")
+    (tmp_path / "a_name_of_nothing").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert importlib.util.find_spec("a_name_of_nothing") is not None
+    assert not is_installed("a_name_of_nothing")
+    of_folder = lambda name: ModuleSpec(name, None)  # noqa: E731
+    monkeypatch.setattr("importlib.util.find_spec", of_folder)
+    assert not has_tensorflow()
+    assert not _has_tensorboard()
 
 
 def test_every_extra_that_is_named_exists():

@@ -244,7 +244,7 @@ def test_a_broken_image_ends_the_run_with_its_name(broken, training):
     line = broken_image_message(error.value)
     assert "\n" not in line
     assert line.startswith("The image class1/3.png cannot be read (Invalid PNG data")
-    assert line.endswith("or on_error='skip' leaves it out.")
+    assert line.endswith("; replace it, or on_error='skip' leaves it out.")
     assert broken_image_message(ValueError("something else")) is None
 
 

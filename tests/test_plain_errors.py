@@ -1,13 +1,16 @@
 """What frameworks say becomes one line, or nothing."""
 
 import os
+import sys
 
 import pytest
 
+from widenet_keras.data.broken_images import BrokenImages
 from widenet_keras.files.manifest import damaged
 from widenet_keras.utils.command_line import run_command
 from widenet_keras.utils.plain_errors import first_line
-from widenet_keras.utils.quiet import quiet
+from widenet_keras.utils.progress import Progress
+from widenet_keras.utils.quiet import quiet, tell
 
 OF_A_GRAPH = """Graph execution error:
 
@@ -53,6 +56,23 @@ def test_a_fault_of_ours_keeps_its_traceback():
     pytest.importorskip("tyro")
     with pytest.raises(KeyError, match="ours"):
         run_command(main, dict, "program", [])
+
+
+def test_what_is_told_meanwhile_is_not_held_back(capfd, monkeypatch):
+    with open(2, "w", closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with quiet():
+            os.write(2, b"something else\n")
+            progress = Progress("reading", 3)
+            progress.said -= 10
+            progress.add()
+            BrokenImages("skip").add("a.png", "it is none")
+            assert capfd.readouterr().err.splitlines() == [
+                "reading: 1 of 3",
+                "skipped a.png: it is none (1 so far)",
+            ]
+        tell("later")
+        assert capfd.readouterr().err == "something else\nlater\n"
 
 
 def test_what_is_logged_below_errors_is_left_out(capfd):

@@ -19,6 +19,7 @@ pytest.importorskip("tyro")
 import widenet_keras
 from widenet_keras.cli.main import main
 from widenet_keras.data import labelled, open_source, write_tfrecords
+from widenet_keras.distribution.single import Replicated
 from widenet_keras.inference.predictor import Predictor
 from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.runs.checkpoints import Checkpoints
@@ -289,12 +290,31 @@ def test_a_dry_run_reads_every_kind_of_data(kind, tmp_path, arrays, folders, cap
 
 
 def test_an_epoch_is_no_longer_than_the_run(tmp_path, arrays, capsys):
-    run(
-        "imagenet",
-        *["--data", arrays, "--output", tmp_path, "--dry-run", "--epochs", "2"],
-        *["--batch-size", "4", "--epoch-batches", "100", "--fields", *TINY.split()],
-    )
-    assert "1 epochs of 6 batches of 4 images" in capsys.readouterr().out
+    given = ["--data", arrays, "--output", tmp_path / "run", "--epochs", "2"]
+    given += ["--batch-size", "4", "--fields", *TINY.split(), "--epoch-batches"]
+    for batches, words in {4: "2 epochs of 4 batches", 6: "1 epochs of 6"}.items():
+        run("imagenet", *given, batches, "--dry-run")
+        assert words in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        run("imagenet", *given, 7, "--dry-run")
+    [line] = capsys.readouterr().err.splitlines()
+    assert "epoch_batches=7 and epochs=2 are 6 batches in all" in line
+
+
+def test_a_batch_that_devices_cannot_share_leaves_no_run(
+    tmp_path, arrays, capsys, monkeypatch
+):
+    three = Replicated("3 devices", 3)
+    monkeypatch.setattr("widenet_keras.runs.recipe.distribute", lambda *given: three)
+    with pytest.raises(SystemExit):
+        run(
+            "imagenet",
+            *["--data", arrays, "--output", tmp_path / "run", "--warmup-epochs", "0"],
+            *["--batch-size", "4", "--fields", *TINY.split()],
+        )
+    [line] = capsys.readouterr().err.splitlines()
+    assert "batch_size=4 does not split evenly over 3 devices" in line
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_checkpoint_of_another_kind_is_told_in_one_line(tmp_path, arrays, capsys):
@@ -464,6 +484,8 @@ def test_what_learns_is_said_once(trained, arrays, tmp_path, capsys):
         (["--warmup-epochs", "9", "--epochs", "2"], "warmup_batches=27"),
         (["--epochs", "0"], "epochs=0 must be a whole number >= 1"),
         (["--data", "nowhere"], "nowhere does not exist"),
+        (["--data", ""], "one of the words is empty"),
+        (["--output=", "--dry-run"], "one of the words is empty"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path, arrays, capsys, arguments, words):

@@ -1,6 +1,7 @@
 """Runs that are killed and started again end where they would have ended."""
 
 import csv
+import errno
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import sys
 import textwrap
 import time
 import zipfile
+from unittest.mock import Mock
 
 import keras
 import numpy as np
@@ -306,6 +308,14 @@ def flipped(path, name):
     )
 
 
+def misplaced(path):
+    """Has an archive say that its members stand before its beginning."""
+    content = path.read_bytes()
+    # Its last 22 bytes end with the place of the directory and a comment's length.
+    place = int.from_bytes(content[-6:-2], "little") + 10**6
+    path.write_bytes(content[:-6] + place.to_bytes(4, "little") + content[-2:])
+
+
 DAMAGES = {
     "weights": lambda path: flipped(path, "model.weights.h5"),
     "config": lambda path: flipped(path, "config.json"),
@@ -314,6 +324,7 @@ DAMAGES = {
     "wrong progress": lambda path: rewritten(
         path, "progress.json", '{"epochs": "2", "batches": 6, "random": []}'
     ),
+    "misplaced": lambda path: misplaced(path),
     "cut": lambda path: path.write_bytes(path.read_bytes()[: -(10**3)]),
     "empty": lambda path: path.write_bytes(b""),
     "no archive": lambda path: path.write_bytes(b"PK not a zip"),
@@ -340,6 +351,29 @@ def test_the_older_checkpoint_is_taken_when_the_newer_is_damaged(tmp_path, capsy
     assert Checkpoints(last.parent).restore(model).epochs == 1
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith(f"{last} is not there; going on from {previous}")
+
+
+def test_a_checkpoint_that_cannot_be_read_now_stays(tmp_path, monkeypatch, capsys):
+    model, checkpoints = two_checkpoints(tmp_path)
+    last, whole = checkpoints.last, checkpoints.last.read_bytes()
+    errors = [OSError(each, os.strerror(each)) for each in (errno.EIO, errno.EMFILE)]
+    for error in (*errors, MemoryError()):
+
+        def fails(archive, error=error):
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(zipfile.ZipFile, "testzip", fails)
+            with pytest.raises(type(error)):
+                Checkpoints(last.parent).restore(model)
+        assert last.read_bytes() == whole
+    with monkeypatch.context() as patch:
+        stale = OSError(errno.ESTALE, "Stale file handle")
+        patch.setattr(model, "load_weights", Mock(side_effect=stale))
+        with pytest.raises(OSError, match="Stale file handle"):
+            Checkpoints(last.parent).restore(model)
+    assert capsys.readouterr().err == ""
+    assert Checkpoints(last.parent).restore(model).epochs == 2
 
 
 def test_two_damaged_checkpoints_are_named_and_kept(tmp_path):

@@ -33,7 +33,7 @@ def test_the_committed_model(tmp_path, capsys):
 @pytest.mark.parametrize("on_error", ["raise", "skip"])
 def test_images_that_cannot_be_read(monkeypatch, tmp_path, on_error):
     line = (
-        "The image a.png cannot be read (it ends too early); replace or delete it, or "
+        "The image a.png cannot be read (it ends too early); replace it, or "
         "on_error='skip' leaves it out."
     )
 

@@ -367,6 +367,13 @@ def test_more_shards_than_images(tmp_path):
         write_tfrecords(tmp_path, tmp_path / "out", 3)
 
 
+def test_shards_of_a_split_that_is_none(tmp_path):
+    folders(tmp_path, ["a/1.jpg", "b/1.jpg"])
+    with pytest.raises(ValueError, match="split='val' is not known; use one of"):
+        write_tfrecords(tmp_path, tmp_path / "out", 1, split="val")
+    assert not (tmp_path / "out").exists()
+
+
 def test_labels_that_are_ids_are_refused(tmp_path):
     images, path = np.zeros((2, 4, 4), "uint8"), tmp_path / "set.npz"
     arrays(path, x_train=images, y_train=np.array([1, 4_000_000_000]))

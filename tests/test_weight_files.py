@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from conftest import one_line, slow
 
+from widenet_keras.conversions.reading import reading
 from widenet_keras.conversions.weight_files import read_weights
 
 torch = pytest.importorskip("torch")
@@ -579,3 +580,12 @@ def test_the_hub_without_its_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"huggingface_hub.*pip install.*\[hub\]"):
         read_weights("hub:some/vit")
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged():
+    with pytest.raises(PermissionError), reading("a.npz", "an .npz file"):
+        raise PermissionError(13, "Permission denied")
+    # Of damaged bytes, as h5py and zipfile say it.
+    for error in (OSError("no signature"), OSError(22, "Invalid argument")):
+        with pytest.raises(ValueError, match="damaged"), reading("a.h5", "HDF5"):
+            raise error

@@ -63,10 +63,6 @@ def _main(arguments):
     if name not in COMMANDS:
         line = f"no command {name!r}.{suggest(name, COMMANDS)} {_USAGE}"
         stop("widenet", line, USAGE)
-    if "" in rest:
-        # As from a variable of the shell that is not set; a path would be here.
-        line = "one of the words is empty; give a value, or leave its flag out."
-        stop(f"widenet {name}", line, USAGE)
     check_tyro(f"widenet {name}")
 
     def run(command):

@@ -1,7 +1,6 @@
 """Weights from the Hugging Face Hub, or from its cache on this machine."""
 
 import importlib
-import importlib.util
 import re
 from pathlib import Path
 
@@ -11,7 +10,7 @@ from widenet_keras.conversions.weight_folders import (
     files_of,
     first_weights,
 )
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 from widenet_keras.utils.plain_errors import first_line
 from widenet_keras.utils.printable import printable
 
@@ -46,7 +45,7 @@ def fetched(
         ImportError: If huggingface_hub is not installed.
     """
     name, revision = _parsed(source, revision)
-    if importlib.util.find_spec("huggingface_hub") is None:
+    if not is_installed("huggingface_hub"):
         raise ImportError(
             f"{source} needs huggingface_hub, which is not installed; run "
             f"{install_command('hub')}."

@@ -5,7 +5,7 @@ import mmap
 
 import numpy as np
 
-from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.plain_errors import first_line, is_of_the_system
 from widenet_keras.utils.printable import printable
 
 # NumPy has no bfloat16: it stands as two bytes without a meaning.
@@ -35,11 +35,14 @@ def reading(path, kind: str, remedy: str = "fetch it again"):
 
     Raises:
         ValueError: With the line.
+        OSError: If the file cannot be read.
     """
     try:
         yield
     # Parsers of damaged bytes raise almost anything.
     except Exception as error:
+        if is_of_the_system(error):
+            raise
         reason = printable(first_line(error))
         raise ValueError(
             f"{printable(path)} is damaged or not {kind} ({reason}); {remedy}."

@@ -40,7 +40,7 @@ class Augmentation:
     min_area: float = 0.05
     """Smallest part of the image's area that an inception crop takes."""
     flip: bool = True
-    """Mirror every other image."""
+    """Mirror half of the images, drawn at random."""
     randaugment_ops: int = 2
     """RandAugment: operations per image; 0 turns it off."""
     randaugment_magnitude: float = 15.0

@@ -1,10 +1,10 @@
 """Images that cannot be read: stopping with their name, or leaving them out."""
 
 import re
-import sys
 
 from widenet_keras.utils.checks import check_choice
 from widenet_keras.utils.printable import printable
+from widenet_keras.utils.quiet import tell
 
 ON_ERROR = ("raise", "skip")
 _LINE = re.compile(r"The image .* cannot be read .*on_error='skip' leaves it out\.")
@@ -40,13 +40,13 @@ class BrokenImages:
         name, reason = printable(name), " ".join(reason.split())
         if self.on_error == "raise":
             raise ValueError(
-                f"The image {name} cannot be read ({reason}); replace or delete it, or "
+                f"The image {name} cannot be read ({reason}); replace it, or "
                 "on_error='skip' leaves it out."
             )
         if name not in self.found:
             self.found[name] = reason
             line = f"skipped {name}: {reason} ({len(self.found)} so far)"
-            print(printable(line), file=sys.stderr)
+            tell(printable(line))
 
 
 def broken_image_message(error: Exception) -> str | None:

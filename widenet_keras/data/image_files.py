@@ -3,9 +3,9 @@
 import collections
 import functools
 import os
-import sys
 
 from widenet_keras.utils.printable import printable
+from widenet_keras.utils.quiet import tell
 
 # What is in a file decides how it is read; its name, whether it is taken for an image.
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
@@ -60,4 +60,4 @@ def kinds_of(names: list[str]) -> str:
 @functools.cache
 def say_once(line: str) -> None:
     """Says a line on stderr; once, since two splits may read the same folder."""
-    print(printable(line), file=sys.stderr)
+    tell(printable(line))

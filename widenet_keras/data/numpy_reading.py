@@ -2,7 +2,6 @@
 
 import functools
 import os
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,6 +11,7 @@ from widenet_keras.data.broken_images import reason_of
 from widenet_keras.data.colours import with_channels
 from widenet_keras.models.resizing import evaluated
 from widenet_keras.utils.install import install_command
+from widenet_keras.utils.quiet import tell
 
 
 def _as_it_is(image):
@@ -105,10 +105,9 @@ class ByIndex:
 @functools.cache
 def _say_slower():
     """Says, once, why it is slower than elsewhere."""
-    print(
+    tell(
         "TensorFlow is not installed, so image files are read with Pillow, which is "
-        f"slower; {install_command('tensorflow')} makes it fast.",
-        file=sys.stderr,
+        f"slower; {install_command('tensorflow')} makes it fast."
     )
 
 

@@ -20,7 +20,8 @@ def scale_pixels(images: Tensor) -> Tensor:
 
     Raises:
         ValueError: If the images are no integers, since they may be scaled already, or
-            not from 0 to 255.
+            those of an array not from 0 to 255; the values of tensors are not looked
+            at.
     """
     if not hasattr(images, "dtype"):
         images = np.asarray(images)

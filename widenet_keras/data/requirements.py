@@ -2,17 +2,16 @@
 
 import contextlib
 import importlib
-import importlib.util
 from types import ModuleType
 
 import keras
 
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 
 
 def has_tensorflow() -> bool:
     """Whether TensorFlow is installed."""
-    return importlib.util.find_spec("tensorflow") is not None
+    return is_installed("tensorflow")
 
 
 def require_tensorflow(subject: str) -> ModuleType:

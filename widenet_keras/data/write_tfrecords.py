@@ -7,7 +7,8 @@ from pathlib import Path
 from widenet_keras.data.requirements import require_tensorflow
 from widenet_keras.data.sources.class_folders import open_folders
 from widenet_keras.data.sources.tfrecords import FACTS, SHARD, read_facts
-from widenet_keras.utils.checks import check_integer
+from widenet_keras.data.splits import SPLITS
+from widenet_keras.utils.checks import check_choice, check_integer
 from widenet_keras.utils.files import check_folder, replaced_when_done
 from widenet_keras.utils.locks import in_turn
 from widenet_keras.utils.progress import Progress
@@ -38,10 +39,12 @@ def write_tfrecords(
         Number of records.
 
     Raises:
-        ValueError: If there are no images, or fewer than shards, or shards of
-            other classes are there, or another number of shards of this split.
+        ValueError: If there is no such split, no images, or fewer than shards, or
+            shards of other classes are there, or another number of shards of this
+            split.
         ImportError: If TensorFlow is not installed.
     """
+    check_choice("write_tfrecords", "split", split, tuple(SPLITS))
     tf = require_tensorflow("TFRecord shards are written and")
     import numpy as np
 

@@ -79,5 +79,6 @@ def _told(processes, reason):
     workers = "workers" if processes is None else f"{processes} workers"
     return (
         f"One of the {workers} was lost ({reason}); start the same command again, with "
-        "as many workers as there are: it goes on from the last checkpoint."
+        "as many workers as there are and as share a batch evenly: it goes on from the "
+        "last checkpoint."
     )

@@ -24,7 +24,7 @@ class Distribution:
     with distribution.scope():
         model = ...
         model.compile(...)
-    model.fit(distribution.training(batches, first), ...)
+        model.fit(distribution.training(batches, first), ...)
     ```
 
     Attributes:

@@ -1,10 +1,9 @@
 """What an export is asked to be, and what each format can be."""
 
 import dataclasses
-import importlib.util
 
 from widenet_keras.utils.checks import check_choice, check_integer, check_number
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 
 # Of each format what its files end in; a SavedModel is a folder.
 SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx", "keras": ".keras"}
@@ -81,7 +80,7 @@ class Options:
                 "another format for a fixed one."
             )
         for module, extra in _MODULES[self.format]:
-            if importlib.util.find_spec(module) is None:
+            if not is_installed(module):
                 raise ImportError(
                     f"A {self.format} export needs {module}, which is not installed; "
                     f"run {install_command(extra)}."

@@ -23,6 +23,7 @@ from widenet_keras.files.content_checks import (
 )
 from widenet_keras.models.widenet import WideNet
 from widenet_keras.utils.memory import MAX_MEMORY, check_memory
+from widenet_keras.utils.plain_errors import is_of_the_system
 
 _CONFIG, _WEIGHTS = "config.json", "model.weights.h5"
 
@@ -43,6 +44,7 @@ def load_model(
     Raises:
         ValueError: If the file does not exist, is damaged or not a Keras model, names
             classes that may not be loaded, or would take too much memory.
+        OSError: If it cannot be read.
     """
     path = Path(path)
     with _opened(path, max_memory) as archive:
@@ -61,6 +63,7 @@ def load_classifier(path, *, max_memory: int = MAX_MEMORY):
     Raises:
         ValueError: If the file does not exist, is damaged, holds another kind of
             model, or would take too much memory.
+        OSError: If it cannot be read.
     """
     path, kwargs = Path(path), {"compile": False}
     with _opened(path, max_memory) as archive:
@@ -85,7 +88,7 @@ def _opened(path, max_memory):
         )
     if not path.exists():
         raise ValueError(f"{path} does not exist; give the path of a .keras file.")
-    if path.suffix != ".keras" or not zipfile.is_zipfile(path):
+    if not _is_archive(path):
         raise ValueError(
             f"{path} is not a Keras model; give a .keras file as model.save() writes."
         )
@@ -95,11 +98,15 @@ def _opened(path, max_memory):
             check_members(archive)
         # What zipfile raises on damaged bytes is not all BadZipFile.
         except Exception as error:
+            if is_of_the_system(error):
+                raise
             raise _damaged(path, error) from error
         check_memory(path, "what is packed in it", unpacked_size(archive), max_memory)
         try:
             broken = archive.testzip()
         except Exception as error:
+            if is_of_the_system(error):
+                raise
             raise _damaged(path, error) from error
         if broken is not None:
             raise _damaged(path, f"the checksum of {broken} is another one")
@@ -110,6 +117,15 @@ def _opened(path, max_memory):
                 "a Keras model; give a .keras file as model.save() writes."
             )
         yield archive
+
+
+def _is_archive(path):
+    """Whether a file has the name and the form of a `.keras` file."""
+    if path.suffix != ".keras":
+        return False
+    # Of a path that may not be opened `is_zipfile` says that it is none.
+    with open(path, "rb") as file:
+        return zipfile.is_zipfile(file)
 
 
 def _config_of(archive, path):

@@ -23,6 +23,7 @@ def image_files(path):
 
     Raises:
         ValueError: If there are none.
+        OSError: If a folder cannot be read.
     """
     path = Path(path)
     if not path.exists():
@@ -30,7 +31,7 @@ def image_files(path):
     if path.is_file():
         return [path]
     found, others = [], []
-    for folder, folders, names in os.walk(path):
+    for folder, folders, names in os.walk(path, onerror=_raise):
         folders[:] = [name for name in folders if not is_hidden(name)]
         for name in names:
             # Links to nothing, and what is no file, are no images.
@@ -44,6 +45,10 @@ def image_files(path):
         )
     say_left_out(path, names)
     return sorted(found)
+
+
+def _raise(error):
+    raise error
 
 
 def read_pixels(path, image_shape, preprocessing=None):

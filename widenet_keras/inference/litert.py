@@ -2,7 +2,6 @@
 
 import contextlib
 import importlib
-import importlib.util
 import threading
 import warnings
 
@@ -13,7 +12,7 @@ from widenet_keras.files.checksums import open_with_zip
 from widenet_keras.files.manifest import Interface, damaged
 from widenet_keras.inference.litert_graph import check_litert_graph
 from widenet_keras.inference.predictor import Predictor
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 from widenet_keras.utils.memory import MAX_MEMORY
 
 
@@ -23,7 +22,7 @@ def interpreter_class():
     Raises:
         ImportError: If neither is installed.
     """
-    if importlib.util.find_spec("ai_edge_litert") is not None:
+    if is_installed("ai_edge_litert"):
         return importlib.import_module("ai_edge_litert.interpreter").Interpreter
     if not has_tensorflow():
         raise ImportError(

@@ -1,10 +1,10 @@
 """What a LiteRT file holds, looked at before an interpreter sees it."""
 
 import importlib
-import importlib.util
 import math
 
 from widenet_keras.files.manifest import damaged
+from widenet_keras.utils.install import is_installed
 from widenet_keras.utils.memory import check_memory
 
 # An offset up to here says that a buffer has its bytes in place.
@@ -69,7 +69,7 @@ def _length(content, table, field):
 
 def _schema():
     """Returns the module that reads such models, of LiteRT or of TensorFlow."""
-    if importlib.util.find_spec("ai_edge_litert") is not None:
+    if is_installed("ai_edge_litert"):
         return importlib.import_module("ai_edge_litert.schema_py_generated")
     from widenet_keras.inference.litert_tensorflow import schema
 

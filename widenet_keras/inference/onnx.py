@@ -1,13 +1,12 @@
 """ONNX files as predictors."""
 
 import importlib
-import importlib.util
 
 from widenet_keras.files.checksums import check_onnx
 from widenet_keras.files.manifest import Interface, damaged, read_manifest
 from widenet_keras.inference.onnx_graph import check_onnx_graph
 from widenet_keras.inference.predictor import Predictor
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 from widenet_keras.utils.memory import MAX_MEMORY
 
 # The entry of metadata_props that holds the manifest.
@@ -31,7 +30,7 @@ class OnnxPredictor(Predictor):
     def __init__(self, path, threads=None, *, max_memory: int = MAX_MEMORY):
         content = check_onnx(path)
         # Said first where there is none: it brings what reads the graph.
-        if importlib.util.find_spec("onnxruntime") is None:
+        if not is_installed("onnxruntime"):
             raise ImportError(
                 "ONNX files need onnxruntime, which is not installed; run "
                 f"{install_command('onnx')}."

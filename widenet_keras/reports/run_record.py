@@ -78,7 +78,7 @@ def read_run(folder) -> RunRecord:
         epochs=[int(row["epoch"]) for row in rows],
         history=history_of(rows),
         loads=loads_of(load_rows) if load_rows else None,
-        # The last of a run, without which it goes on.
+        # Written where training is over; a run that becomes longer removes it.
         finished=(folder / _METRICS).exists(),
         notes=tuple(notes),
     )

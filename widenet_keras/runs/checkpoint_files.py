@@ -9,7 +9,7 @@ from typing import NamedTuple
 import keras
 
 from widenet_keras.files.safe_config import dicts_in
-from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.plain_errors import first_line, is_of_the_system
 
 _PROGRESS = "progress.json"  # inside the archive, so that one rename writes both
 
@@ -70,7 +70,8 @@ def read_state(path) -> State:
 
     Raises:
         ValueError: If the file is damaged, or no checkpoint; the line says why.
-        PermissionError: If it cannot be read.
+        OSError: If it cannot be read.
+        MemoryError: If there is no room to read it.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -84,10 +85,11 @@ def read_state(path) -> State:
                 raise ValueError(f"{_PROGRESS} says {told}")
             config = json.loads(archive.read("config.json"))
             return State(progress, random, config, rate)
-    except PermissionError:
-        raise
     # What zipfile raises on bytes that are no zip is not all BadZipFile.
     except Exception as error:
+        if isinstance(error, MemoryError) or is_of_the_system(error):
+            # It says nothing of the bytes, which another try may read.
+            raise
         raise ValueError(first_line(error)) from None
 
 
@@ -101,6 +103,7 @@ def load_state(model, path, state: State) -> None:
 
     Raises:
         ValueError: If the file is of another model or optimizer.
+        OSError: If it cannot be read.
     """
     # As `fit` would: the saved optimizer is one of what was trained.
     model.follow_trainable(trains=True)
@@ -113,6 +116,8 @@ def load_state(model, path, state: State) -> None:
             for each, value in zip(_random_states(model), state.random, strict=True):
                 each.assign(value)
         except (UserWarning, ValueError, TypeError, KeyError, OSError) as error:
+            if is_of_the_system(error):
+                raise
             line = first_line(error)
             raise ValueError(
                 f"{path} does not fit this model and optimizer ({line}); start again "

@@ -102,6 +102,7 @@ class Checkpoints(keras.callbacks.Callback):
         Raises:
             ValueError: If the file is of another model or optimizer, or all that are
                 there are damaged; these stay where they are.
+            OSError: If the file cannot be read; nothing is put aside.
         """
         chief = self.distribution.is_chief
         if chief:

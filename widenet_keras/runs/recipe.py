@@ -25,6 +25,7 @@ from widenet_keras.models.description import describe
 from widenet_keras.models.frozen import check_trains
 from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.runs.run import Run
+from widenet_keras.runs.settings import epochs_of_fit
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.terms_options import NO_TERMS, Terms
 from widenet_keras.training.trainable_variables import check_precision
@@ -76,7 +77,8 @@ class Recipe:
     batch_size: int
     """Images per batch, over all devices."""
     epoch_batches: int | None = None
-    """Batches after which to validate and save; one pass over the data if not given."""
+    """Batches after which to validate and save; one pass over the data if not given.
+    A training ends with such an epoch, so it may be longer than `epochs` passes."""
     precision: Literal["float32", "mixed_bfloat16"] | None = None
     """What is computed in, with weights in float32; if not given, that of the
     checkpoint, or float32."""
@@ -132,7 +134,7 @@ class Recipe:
         return {**settings, "backend": keras.backend.backend()}
 
     def sources(self) -> tuple[Source, Source]:
-        """Returns the images to train on and those to test on; reads none yet."""
+        """Returns the images to train on and those to test on; reads no files yet."""
         data = open_source(self.data, "train", self.data_dir)
         if self.train_images is not None:
             data = evenly_spaced(data, self.train_images)
@@ -204,10 +206,10 @@ def _train(recipe, distribution):
         data, *shape, recipe.batch_size, recipe.augmentation, recipe.seed, **seen
     )
     validation = evaluation_batches(test, *shape, recipe.batch_size, **seen)
-    # An epoch of `fit` is what lies between two checkpoints.
-    whole = recipe.epochs * stream.batches_per_epoch
-    batches = min(recipe.epoch_batches or stream.batches_per_epoch, whole)
-    epochs = -(-whole // batches)
+    distribution.check_batch_size(recipe.batch_size)
+    epochs, batches = epochs_of_fit(
+        recipe.epochs, stream.batches_per_epoch, recipe.epoch_batches
+    )
     say = distribution.say
     say(f"{describe(model)}\ntrain: {data.description}\ntest: {test.description}")
     say(

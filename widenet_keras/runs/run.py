@@ -1,6 +1,5 @@
 """The folder of a training run: settings, checkpoints, tables and pictures."""
 
-import importlib.util
 import json
 import os
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from widenet_keras.runs.settings import EPOCHS, check_same_settings, named_as_no
 from widenet_keras.training.image_classifier import ImageClassifier
 from widenet_keras.training.trainable_variables import unscaled
 from widenet_keras.utils.files import check_folder, replaced_when_done
+from widenet_keras.utils.install import is_installed
 from widenet_keras.utils.json_files import read_json, write_json
 from widenet_keras.utils.leftovers import remove_leftovers
 from widenet_keras.utils.locks import lock_folder
@@ -237,4 +237,4 @@ class Run:
 
 def _has_tensorboard():
     # Keras' callback writes through TensorFlow, whatever backend trains.
-    return all(importlib.util.find_spec(n) for n in ("tensorflow", "tensorboard"))
+    return all(map(is_installed, ("tensorflow", "tensorboard")))

@@ -7,6 +7,28 @@ _SINCE = ("train_data", "validation_data")
 EPOCHS = "epochs"
 
 
+def epochs_of_fit(passes, batches_per_pass, epoch_batches=None):
+    """Returns the epochs of `fit` and the batches of each, which end in a checkpoint.
+
+    Args:
+        passes: Passes over the data; the epochs have at least as many batches.
+        batches_per_pass: Batches of one.
+        epoch_batches: Batches of an epoch; None for those of a pass.
+
+    Raises:
+        ValueError: If an epoch would be longer than the passes: with more of them its
+            checkpoint would be none to go on from.
+    """
+    whole = passes * batches_per_pass
+    batches = epoch_batches or batches_per_pass
+    if batches > whole:
+        raise ValueError(
+            f"recipe: epoch_batches={batches} and epochs={passes} are {whole} batches "
+            f"in all; use at most {whole}, or more epochs."
+        )
+    return -(-whole // batches), batches
+
+
 def named_as_now(settings):
     """Returns settings of a run with the names that they have in this version."""
     return {_FORMERLY.get(name, name): value for name, value in settings.items()}

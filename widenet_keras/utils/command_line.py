@@ -1,12 +1,11 @@
 """Command lines from typed dataclasses, whose mistakes are told in one line."""
 
 import contextlib
-import importlib.util
 import io
 import os
 import sys
 
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 from widenet_keras.utils.plain_errors import first_line, is_of_a_framework
 from widenet_keras.utils.printable import printable
 
@@ -94,6 +93,9 @@ def parse(kind, arguments, command):
     check_tyro(command)
     import tyro
 
+    if any(map(_is_empty, arguments)):
+        line = "one of the words is empty; give a value, or leave its flag out."
+        stop(command, line, USAGE)
     frame, flags = io.StringIO(), (tyro.conf.OmitArgPrefixes,)
     try:
         with contextlib.redirect_stderr(frame):
@@ -106,9 +108,18 @@ def parse(kind, arguments, command):
         stop(command, error, USAGE)
 
 
+def _is_empty(word):
+    """Whether a word has no value, as from a variable of the shell that is not set.
+
+    As a path it would be the current folder.
+    """
+    flag, equals, value = word.partition("=")
+    return not word or (flag.startswith("--") and bool(equals) and not value)
+
+
 def check_tyro(command):
     """Ends the process with one line unless tyro is installed."""
-    if importlib.util.find_spec("tyro") is None:
+    if not is_installed("tyro"):
         stop(
             command,
             "the command line needs tyro, which is not installed; run "

@@ -4,10 +4,11 @@ Thread-local, since the replicas of a `tf.distribute` strategy run in threads.
 """
 
 import contextlib
-import importlib.util
 import threading
 
 import keras
+
+from widenet_keras.utils.install import is_installed
 
 if keras.backend.backend() == "tensorflow":
     from widenet_keras.utils.xla_tensorflow import is_traced_for_xla
@@ -88,4 +89,4 @@ def replica_of_call():
 
 def has_kernels():
     """Whether `tokamax` is installed, of the extra "kernels" for JAX."""
-    return importlib.util.find_spec("tokamax") is not None
+    return is_installed("tokamax")

@@ -1,5 +1,6 @@
 """How what is missing is installed, in words that work for who reads them."""
 
+import importlib.util
 import re
 import shlex
 import tomllib
@@ -8,6 +9,16 @@ from pathlib import Path
 
 _NAME = "widenet_keras"
 _ROOT = Path(__file__).parents[2]
+
+
+def is_installed(module: str) -> bool:
+    """Whether there is a module; a mere folder of its name is none.
+
+    Args:
+        module: Its name.
+    """
+    spec = importlib.util.find_spec(module)
+    return spec is not None and spec.origin is not None
 
 
 def install_command(extra: str) -> str:

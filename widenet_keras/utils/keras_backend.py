@@ -1,12 +1,11 @@
 """Which backend Keras runs on, said before Keras is imported."""
 
-import importlib.util
 import json
 import os
 import sys
 from pathlib import Path
 
-from widenet_keras.utils.install import install_command
+from widenet_keras.utils.install import install_command, is_installed
 
 # Where nobody chooses, the first that is installed; Keras' own choice is the first.
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -60,13 +59,7 @@ def check_installed(backend: str) -> None:
 
 def _installed():
     """Returns the names of the backends that are installed."""
-    return [name for name in BACKENDS if _is_installed(name)]
-
-
-def _is_installed(name):
-    spec = importlib.util.find_spec(name)
-    # A folder that happens to have the name has no origin.
-    return spec is not None and spec.origin is not None
+    return [name for name in BACKENDS if is_installed(name)]
 
 
 def _configured():

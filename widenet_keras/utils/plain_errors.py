@@ -1,6 +1,7 @@
 """Errors from inside a framework, told as the one line that says what to change."""
 
 import contextlib
+import errno
 import re
 
 # A line of another library is quoted up to here.
@@ -85,3 +86,16 @@ def first_line(error):
 def is_of_a_framework(error):
     """Returns whether an error's class is of a library that this package calls."""
     return type(error).__module__.split(".")[0].lstrip("_") in _FRAMEWORKS
+
+
+def is_of_the_system(error):
+    """Returns whether a file could not be read, whatever its bytes are.
+
+    Damaged ones raise `OSError`, too: without a number, or EINVAL where they lead a
+    reader to before their beginning.
+
+    Args:
+        error: What was raised where a file was read.
+    """
+    number = error.errno if isinstance(error, OSError) else None
+    return number not in (None, errno.EINVAL)

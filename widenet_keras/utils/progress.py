@@ -1,7 +1,8 @@
 """Progress of long work on files, on stderr, a line every few seconds."""
 
-import sys
 import time
+
+from widenet_keras.utils.quiet import tell
 
 _SECONDS = 3.0
 
@@ -25,4 +26,4 @@ class Progress:
         self.done += count
         if time.monotonic() - self.said >= _SECONDS:
             self.said = time.monotonic()
-            print(f"{self.doing}: {self.done} of {self.total}", file=sys.stderr)
+            tell(f"{self.doing}: {self.done} of {self.total}")

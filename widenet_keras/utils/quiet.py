@@ -14,6 +14,13 @@ _LOGGED = re.compile(
     rb"|WARNING: All log messages before absl|INFO: Created TensorFlow Lite"
 )
 _one_at_a_time = threading.Lock()
+# Where `tell` prints while stderr is held back; None for stderr.
+_meanwhile = None
+
+
+def tell(line: str) -> None:
+    """Prints a line to stderr, at once also inside of `quiet`."""
+    print(line, file=_meanwhile or sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -21,7 +28,8 @@ def quiet():
     """Context in which warnings and hints are not logged; errors are.
 
     It holds for Python's loggers and for what C++ writes to the process's stderr;
-    anything else that is written there comes out when the block ends.
+    anything else that is written there comes out when the block ends, but for what
+    `tell` prints.
     """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -45,6 +53,7 @@ def _without_logs_of_cpp():
             yield
             return
         stack.callback(os.close, stderr)
+        stack.enter_context(_told_to(stderr))
         held = stack.enter_context(tempfile.TemporaryFile())
         os.dup2(held.fileno(), 2)
         try:
@@ -55,6 +64,26 @@ def _without_logs_of_cpp():
             held.seek(0)
             with open(2, "wb", closefd=False) as out:
                 out.writelines(line for line in held if not _LOGGED.match(line))
+
+
+@contextlib.contextmanager
+def _told_to(stderr):
+    """Context in which `tell` prints to a file descriptor, if Python's stderr is 2."""
+    global _meanwhile
+    try:
+        of_process = sys.stderr.fileno() == 2
+    except OSError:
+        # As in notebooks and tests, which hold nothing back.
+        of_process = False
+    if not of_process:
+        yield
+        return
+    like = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
+    with open(stderr, "w", closefd=False, **like) as _meanwhile:
+        try:
+            yield
+        finally:
+            _meanwhile = None
 
 
 def _duplicate_of_stderr():

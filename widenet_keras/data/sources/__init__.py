@@ -25,7 +25,7 @@ SOURCES: dict[str, Callable[..., Source | None]] = {
 def open_source(
     data: Any, split: str, data_dir: str | os.PathLike | None = None
 ) -> Source:
-    """Finds labelled images and says what they are; reads none of them yet.
+    """Finds labelled images and says what they are; reads none of files yet.
 
     Args:
         data: A folder of class folders, either data/<split>/<class>/*.jpg (train

@@ -1,6 +1,5 @@
 """scikit-learn's handwritten digits: 1,797 real 8x8 images that need no network."""
 
-import sys
 from pathlib import Path
 
 import keras
@@ -9,6 +8,7 @@ import numpy as np
 from widenet_keras.data.pixels import whole_pixels
 from widenet_keras.data.sources.arrays import ArraySource
 from widenet_keras.utils.install import install_command
+from widenet_keras.utils.quiet import tell
 
 CLASSES = tuple("0123456789")
 
@@ -25,10 +25,7 @@ def opened(data, split: str, data_dir) -> ArraySource | None:
     if not isinstance(data, str) or data != "digits":
         return None
     if Path(data).is_dir():
-        print(
-            "digits: those of scikit-learn; the folder of this name is ./digits",
-            file=sys.stderr,
-        )
+        tell("digits: those of scikit-learn; the folder of this name is ./digits")
     training, test = load_digits()
     images, labels = training if split == "train" else test
     return ArraySource(
