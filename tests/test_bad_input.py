@@ -125,9 +125,9 @@ def test_image_that_patches_do_not_divide():
         layers.PatchEmbedding(12, 5)(np.zeros((1, 8, 12, 3), "float32"))
     embedding = layers.PatchEmbedding(12, 4)
     embedding(np.zeros((1, 8, 12, 3), "float32"))
-    for size, patches in ((4, 1), (12, 9)):
-        with met_with(f"{size}x{size} have {patches} patches", "table is for 6;"):
-            embedding(np.zeros((1, size, size, 3), "float32"))
+    for rows, columns in ((4, 4), (12, 12), (12, 8)):
+        with met_with(f"{rows}x{columns} and a position table for images of 8x12;"):
+            embedding(np.zeros((1, rows, columns, 3), "float32"))
 
 
 def test_numbers_of_numpy():

@@ -176,6 +176,7 @@ def test_first_choices_queue_before_any_second_choice():
         (20, 4, 2, 1.1, 11),  # exactly 11; binary floats say 11.000000000000002
         (64, 8, 3, 1.25 / 3, 10),  # exactly 10, as with 1.25 and one choice
         (7, 7, 1, 0.01, 1),
+        (7, 7, 1, 1e-9, 1),
         (16, 4, 1, 1.0, 4),
     ],
 )

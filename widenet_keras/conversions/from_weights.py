@@ -69,6 +69,7 @@ def from_weights(
     Raises:
         ValueError: If there is no such file, it is of no such model, or something does
             not fit; one line names it. No model is made then.
+        OSError: If the file cannot be read.
         ImportError: If the hub is named and `huggingface_hub` is not installed.
     """
     weights = read_weights(

@@ -29,7 +29,7 @@ def labelled_images(
 
     Returns:
         (images (N, height, width, channels), labels (N,), class names in the order of
-        the logits, line that describes the data).
+        the labels, line that describes the data).
 
     Raises:
         ValueError: As for `labelled_batches`, or if no image can be read.

@@ -161,6 +161,8 @@ def _loaded(path, kwargs):
     try:
         return keras.saving.load_model(path, **kwargs)
     except OF_CONTENT as error:
+        if is_of_the_system(error):
+            raise
         raise unloadable(path, error) from error
 
 

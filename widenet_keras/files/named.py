@@ -26,6 +26,7 @@ def named_classifier(path: str | os.PathLike, max_memory: int = MAX_MEMORY) -> W
     Raises:
         ValueError: If the file is damaged, not a classifier of this package or too
             large, or the `labels.txt` is of another number of classes.
+        OSError: If the file cannot be read.
     """
     path = Path(path)
     model = load_classifier(path, max_memory=max_memory)

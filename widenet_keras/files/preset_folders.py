@@ -25,6 +25,7 @@ from widenet_keras.utils.checks import check_path
 from widenet_keras.utils.digests import sha256_of
 from widenet_keras.utils.files import replaced_when_done
 from widenet_keras.utils.json_files import read_json, write_json
+from widenet_keras.utils.plain_errors import is_of_the_system
 from widenet_keras.utils.printable import printable
 from widenet_keras.version import __version__
 
@@ -117,6 +118,8 @@ def read_preset(folder, model_class: type, changed: dict, max_memory: int):
         model = found.from_config({**config["config"], **changed})
         model.load_weights(weights)
     except OF_CONTENT as error:
+        if is_of_the_system(error):
+            raise
         if not given:
             raise unloadable(folder, error) from error
         asked = ", ".join(f"{name}={value!r}" for name, value in given.items())

@@ -33,6 +33,7 @@ def open_predictor(
     Raises:
         ValueError: If there is no such file, it is damaged, of another kind, would
             take too much memory or run what no export holds.
+        OSError: If the file cannot be read.
         ImportError: If what runs it is not installed.
     """
     path = Path(path)

@@ -134,7 +134,7 @@ class PatchEmbedding(keras.layers.Layer):
 
     def build(self, images_shape: Shape) -> None:
         """Makes projection and position table for the size of these images."""
-        rows, columns = self.grid(images_shape)
+        rows, columns = self._grid = self.grid(images_shape)
         built_with_role(self.projection, images_shape, ROLE)
 
         def rows_of_tokens(name, count):
@@ -158,16 +158,15 @@ class PatchEmbedding(keras.layers.Layer):
 
     def __call__(self, images, *args, **kwargs):
         """Checks the images, then calls the layer as Keras does."""
-        if self.built and None not in images.shape[1:3]:
-            rows, columns = self.grid(images.shape)
-            patches = self.position.shape[0] - int(self.class_token)
-            if rows * columns != patches:
-                raise ValueError(
-                    f"PatchEmbedding: images of {images.shape[1]}x{images.shape[2]} "
-                    f"have {rows * columns} patches and the position table is for "
-                    f"{patches}; give images of that size, or another table by "
-                    "`resample_positions`."
-                )
+        shape = getattr(images, "shape", ())
+        known = len(shape) == 4 and None not in shape[1:3]
+        if self.built and known and self.grid(shape) != self._grid:
+            wanted = "x".join(str(self.patch_size * each) for each in self._grid)
+            raise ValueError(
+                f"PatchEmbedding: images of {shape[1]}x{shape[2]} and a position table "
+                f"for images of {wanted}; give such images, or another table by "
+                "`resample_positions`."
+            )
         return super().__call__(images, *args, **kwargs)
 
     def call(self, images: Tensor) -> Tensor:

@@ -26,7 +26,7 @@ def quantized_by_the_model() -> Iterator[None]:
 def check_quantized_by_the_model(layer: keras.layers.Layer) -> None:
     """Raises `NotImplementedError` if Keras quantises a layer for a model around ours.
 
-    Keras warns then and leaves the layer in float. Nothing but the mode of our own
+    Keras warns then and leaves the layer as it is. Nothing but the mode of our own
     model says in a file that its layers are int8, so that such a file would not open.
 
     Args:
@@ -34,8 +34,8 @@ def check_quantized_by_the_model(layer: keras.layers.Layer) -> None:
     """
     if not _by_the_model.get():
         raise NotImplementedError(
-            f"{layer.path} stays in float; only `quantize` of a WideNet that it is in "
-            "stores it in integers, also after this."
+            f"{layer.path} stays as it is; only `quantize` of a WideNet that it is in "
+            "stores it in integers, before or after this."
         )
 
 

@@ -87,8 +87,8 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         """Checks images and steps, then calls the model as Keras does."""
         # Checked here because Keras wraps what `call` raises in many lines.
         check_images(images, self.config.image_shape)
-        if "look_at" in kwargs:
-            look_at = kwargs["look_at"]
+        look_at = kwargs.get("look_at")
+        if look_at is not None:
             check_looked_at(type(self).__name__, look_at, self.config.steps)
             kwargs["look_at"] = tuple(look_at)
         return super().__call__(images, *args, **kwargs)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from keras import ops
 
+from widenet_keras.utils.checks import check_positive
+
 
 class Demand(NamedTuple):
     """What the tokens of G groups want from the experts.
@@ -42,7 +44,7 @@ def capacity_for(
         capacity_factor: C; 1.0 has room for exactly the fair share.
     """
     factor = Fraction(str(capacity_factor)).limit_denominator(10**6)
-    places = math.ceil(factor * top_k * tokens / Fraction(num_experts))
+    places = max(1, math.ceil(factor * top_k * tokens / Fraction(num_experts)))
     # No token chooses an expert twice, so more than T places stay empty.
     return min(places, tokens)
 
@@ -50,14 +52,9 @@ def capacity_for(
 def check_capacity(owner, capacity_factor):
     """Raises `ValueError` unless the factor is None or a number > 0."""
     if capacity_factor is not None:
-        number = isinstance(capacity_factor, int | float)
-        if isinstance(capacity_factor, bool) or not (
-            number and 0 < capacity_factor < float("inf")
-        ):
-            raise ValueError(
-                f"{owner}: capacity_factor={capacity_factor!r} must be a number over "
-                "0, or None to drop nothing."
-            )
+        check_positive(
+            owner, "capacity_factor", capacity_factor, ", or None to drop nothing"
+        )
 
 
 def demand_of(tokens, choices, capacity_factor=None, images_per_group=1):

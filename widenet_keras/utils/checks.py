@@ -4,8 +4,6 @@ import difflib
 import numbers
 import os
 
-import numpy as np
-
 
 def suggest(name, known):
     """Returns " Did you mean 'x'?" for the nearest known name, else "".
@@ -32,9 +30,9 @@ def check_choice(owner, field, value, allowed):
 def check_integer(owner, field, value, minimum):
     """Raises `ValueError` unless `value` is a whole number >= `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int) or value < minimum:
-        hint = "; use int(...)" if isinstance(value, np.integer) else ""
         raise ValueError(
-            f"{owner}: {field}={value!r} must be a whole number >= {minimum}{hint}."
+            f"{owner}: {field}={value!r} must be a whole number >= {minimum}"
+            f"{_of_numpy(value, 'int')}."
         )
 
 
@@ -62,15 +60,33 @@ def check_number(owner, field, value, minimum, below=None):
     fits = number and value >= minimum and value < float("inf")
     if not fits or (below is not None and value >= below):
         limit = f">= {minimum}" if below is None else f"in [{minimum}, {below})"
-        hint = "; use float(...)" if isinstance(value, np.number) else ""
-        raise ValueError(f"{owner}: {field}={value!r} must be a number {limit}{hint}.")
+        raise ValueError(
+            f"{owner}: {field}={value!r} must be a number {limit}"
+            f"{_of_numpy(value, 'float')}."
+        )
 
 
-def check_positive(owner, field, value):
-    """Raises `ValueError` unless `value` is a number over 0."""
+def check_positive(owner, field, value, also=""):
+    """Raises `ValueError` unless `value` is a number over 0.
+
+    Args:
+        owner: Name that starts the message.
+        field: What the number is called.
+        value: The number.
+        also: What else is allowed, the end of the message.
+    """
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if not (number and 0 < value < float("inf")):
-        raise ValueError(f"{owner}: {field}={value!r} must be a number over 0.")
+        raise ValueError(
+            f"{owner}: {field}={value!r} must be a number over 0{also}"
+            f"{_of_numpy(value, 'float')}."
+        )
+
+
+def _of_numpy(value, kind):
+    """Returns what to do with a number of NumPy, which files would not keep."""
+    # NumPy is not imported for the words of a command.
+    return f"; use {kind}(...)" if type(value).__module__ == "numpy" else ""
 
 
 def check_fraction(owner, field, value, zero=True, one=True):

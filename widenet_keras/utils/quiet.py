@@ -72,13 +72,13 @@ def _told_to(stderr):
     global _meanwhile
     try:
         of_process = sys.stderr.fileno() == 2
-    except OSError:
+        like = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
+    except (AttributeError, OSError):
         # As in notebooks and tests, which hold nothing back.
         of_process = False
     if not of_process:
         yield
         return
-    like = {"encoding": sys.stderr.encoding, "errors": sys.stderr.errors}
     with open(stderr, "w", closefd=False, **like) as _meanwhile:
         try:
             yield

@@ -15,7 +15,7 @@ from widenet_keras.data.splits import SPLITS, served
 from widenet_keras.files.archives import check_arrays, unpacked_size
 from widenet_keras.models.resizing import evaluated
 from widenet_keras.utils.memory import MAX_MEMORY, weight_of
-from widenet_keras.utils.plain_errors import first_line
+from widenet_keras.utils.plain_errors import first_line, is_of_the_system
 
 # Images that grow by no more than this are resized once for all epochs.
 _MOST_GROWTH = 2.0
@@ -139,7 +139,8 @@ def _open_arrays(name, path, split):
         split: "train", "validation" or "test".
 
     Raises:
-        ValueError: If the file cannot be read or arrays are missing or do not fit.
+        OSError: If the file cannot be read.
+        ValueError: If it is no .npz file, or arrays are missing or do not fit.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -165,6 +166,8 @@ def _open_arrays(name, path, split):
         zipfile.BadZipFile,
         zlib.error,
     ) as error:
+        if is_of_the_system(error):
+            raise
         reason = first_line(error)
         raise ValueError(
             f"{name} cannot be read as an .npz file ({reason}); write it with "
