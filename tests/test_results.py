@@ -35,6 +35,7 @@ CLAIMS = {
     "vit_mean_pooling": "| against ViT that reads the mean |",
     "vit_moe": "| against ViT-MoE |",
     "shared_norms": "| against shared norms |",
+    "not_shared": "| against blocks of its own |",
 }
 EPOCHS = (10, 20, 30, 39)
 WAYS = ("probe", "norms_and_head", "everything", "from_nothing")
