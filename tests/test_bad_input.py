@@ -426,6 +426,9 @@ def test_labels_outside_the_classes_inside_a_graph_that_are_bytes():
     model.compile(run_eagerly=True)
     labels = (60 * LABELS).astype("uint8")
     model.evaluate(tf_dataset(tiny_images(), labels), verbose=0)
+    halves = tf_dataset(tiny_images(), labels.astype("float32"))
+    halves = halves.map(lambda x, y: (x, keras.ops.cast(y, "bfloat16")))
+    model.evaluate(halves, verbose=0)
     with met_with("must be 0 to 299"):
         data = tf_dataset(tiny_images(), 300 + LABELS.astype("int16"))
         model.evaluate(data, verbose=0)

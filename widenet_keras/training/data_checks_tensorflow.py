@@ -33,7 +33,9 @@ def checked_dataset(dataset, config, kind, needs_labels):
     if labels is not None and labels.shape.rank in (1, 2):
         columns = labels.shape[1:]
         if None not in columns:
-            likeness = np.zeros((1, *columns), labels.dtype.as_numpy_dtype)
+            # To NumPy bfloat16 is no number.
+            dtype = tf.float32 if labels.dtype.is_floating else labels.dtype
+            likeness = np.zeros((1, *columns), dtype.as_numpy_dtype)
             check_labels(likeness, config.num_classes, kind)
     if not isinstance(dataset, tf.data.Dataset):
         return dataset
