@@ -50,12 +50,21 @@ import widenet_keras
 from widenet_keras.training.step import TrainStep
 
 BACKEND = keras.backend.backend()
+# How a step or two are quickest: TensorFlow traces for long, and JAX compiles each
+# operation of an eager step for itself.
+RUN_EAGERLY = BACKEND == "tensorflow"
 
 if BACKEND == "jax":
     from widenet_keras.layers import expert_runs_jax
 
     # One size of block, since each size is compiled; `test_expert_runs.py` has all.
     expert_runs_jax.BLOCK_SIZES = (64,)
+
+if BACKEND == "tensorflow":
+    import tensorflow as tf
+
+    # As above: graphs run as they are traced.
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 if BACKEND == "torch":
     # As on a CPU also where there is a GPU: a program takes half a minute to compile,

@@ -58,6 +58,8 @@ def answers(model):
             for name in ("experts", "gates")
         }
     if not model.quantization:
+        # JAX would compile operation by operation.
+        model.jit_compile = BACKEND == "jax"
         logs = model.fit(images, labels, batch_size=4, shuffle=False, verbose=0).history
         found |= {f"log_{name}": values[0] for name, values in logs.items()}
         found |= {str(i): numpy(w) for i, w in enumerate(model.weights)}

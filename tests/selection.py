@@ -168,6 +168,7 @@ ONCE = {
     "test_resume.py::test_a_second_run_in_a_folder": QUICK,
     "test_resume.py::test_a_process_that_was_forked": QUICK,
     "test_resume.py::test_a_folder_that_cannot_be_written": QUICK,
+    "test_resume.py::test_a_checkpoint_whose_classes_stood": QUICK,
     "test_resume.py::test_class_names_that_are_not_utf_8": QUICK,
     "test_resume.py::test_kills_at_random": QUICK,
     "test_resume.py::test_a_disk_that_is_full": QUICK,

@@ -7,7 +7,7 @@ its gradient under recomputation on TensorFlow; this is the test that would see.
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, slow, tiny_images, tiny_model
+from conftest import BACKEND, numpy, slow, tiny_images, tiny_model
 from oracle import model_forward, model_losses, weights_by_path
 
 from widenet_keras.layers import MixtureOfExperts
@@ -33,7 +33,7 @@ CASES = {
 def one_step(model, images, labels):
     """Takes one SGD step of rate 1; returns (logs, weights before, step taken)."""
     before = weights_by_path(model)
-    model.compile(keras.optimizers.SGD(1.0), jit_compile=False)
+    model.compile(keras.optimizers.SGD(1.0), jit_compile=BACKEND == "jax")
     # Unshuffled, since the groups of images depend on the order.
     history = model.fit(
         images, labels, batch_size=len(images), shuffle=False, verbose=0

@@ -6,7 +6,14 @@ from unittest.mock import MagicMock
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, one_line, tiny_config, tiny_images, tiny_model
+from conftest import (
+    BACKEND,
+    RUN_EAGERLY,
+    one_line,
+    tiny_config,
+    tiny_images,
+    tiny_model,
+)
 
 import widenet_keras
 from widenet_keras import layers
@@ -21,14 +28,14 @@ HIGH = "The labels run from 0 to 5 and the model has num_classes=5; labels must 
 def model():
     """One model for all tests that do not get as far as training it."""
     model = tiny_model(steps=1)
-    model.compile("sgd", run_eagerly=True)
+    model.compile("sgd", run_eagerly=RUN_EAGERLY)
     return model
 
 
 def expendable(**options):
     """Returns the smallest model, for tests that may leave it changed."""
     model = tiny_model("vit", steps=1)
-    model.compile("sgd", run_eagerly=True, **options)
+    model.compile("sgd", run_eagerly=RUN_EAGERLY, **options)
     return model
 
 
@@ -423,7 +430,7 @@ def test_labels_outside_the_classes_inside_a_graph(use):
 
 def test_labels_outside_the_classes_inside_a_graph_that_are_bytes():
     model = tiny_model("vit", steps=1, num_classes=300)
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=RUN_EAGERLY)
     labels = (60 * LABELS).astype("uint8")
     model.evaluate(tf_dataset(tiny_images(), labels), verbose=0)
     halves = tf_dataset(tiny_images(), labels.astype("float32"))

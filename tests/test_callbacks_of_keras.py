@@ -5,7 +5,7 @@ import importlib.util
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, tiny_images, tiny_model
+from conftest import RUN_EAGERLY, numpy, tiny_images, tiny_model
 
 import widenet_keras
 
@@ -19,8 +19,7 @@ def model_of(**options):
     keras.utils.set_random_seed(0)
     model = tiny_model("vit", steps=1, dropout=0.0)
     optimizer = keras.optimizers.Adam(1e-2, **options)
-    # TensorFlow and JAX would trace or compile it anew in every test.
-    model.compile(optimizer, run_eagerly=BACKEND == "tensorflow")
+    model.compile(optimizer, run_eagerly=RUN_EAGERLY)
     return model
 
 

@@ -6,7 +6,7 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, shake, tiny_config, tiny_images
+from conftest import BACKEND, RUN_EAGERLY, numpy, shake, tiny_config, tiny_images
 
 import widenet_keras
 from widenet_keras import layers
@@ -325,7 +325,7 @@ def test_layer_in_a_functional_model(name, arguments, tmp_path):
     pooled = keras.layers.GlobalAveragePooling1D()(layer(entry))
     model = keras.Model(entry, keras.layers.Dense(1)(pooled))
     before = layer.get_weights()
-    model.compile("sgd", "mse", run_eagerly=True)
+    model.compile("sgd", "mse", run_eagerly=RUN_EAGERLY)
     history = model.fit(TOKENS, np.ones((3, 1)), verbose=0).history
     assert np.isfinite(history["loss"]).all()
     changed = [(a != b).any() for a, b in zip(before, layer.get_weights(), strict=True)]
@@ -397,7 +397,7 @@ def test_preset_fits_saves_and_loads(config, tmp_path):
     images = tiny_images(3)
     start = numpy(model(images))
     assert start.shape == (3, 5)
-    model.compile(run_eagerly=True)
+    model.compile(run_eagerly=RUN_EAGERLY)
     history = model.fit(images, np.array([0, 4, 2]), verbose=0).history
     assert np.isfinite(history["loss"]).all()
     wanted = numpy(model(images))
@@ -421,6 +421,7 @@ def test_preset_in_mixed_bfloat16(config):
     # What `fit` and `predict` call on JAX does not pass where Keras casts inputs.
     exact = model_of(config)
     exact.set_weights(model.get_weights())
+    model.run_eagerly = RUN_EAGERLY
     predicted = model.predict(tiny_images(3), verbose=0)
     difference = np.abs(predicted - numpy(exact(tiny_images(3)))).max()
     assert 1e-4 < difference < 0.5

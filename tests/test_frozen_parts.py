@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from conftest import (
     BACKEND,
+    RUN_EAGERLY,
     numpy,
     one_line,
     slow,
@@ -52,7 +53,7 @@ def test_what_is_frozen_stays_and_all_else_is_trained(frozen):
     model = tiny_model(pieces=[Busy()])
     model.frozen = frozen
     assert set(model.frozen) == set(frozen)
-    model.compile("adam", run_eagerly=BACKEND == "tensorflow")
+    model.compile("adam", run_eagerly=RUN_EAGERLY)
     assert moved(model) == set(GROUPS) - set(frozen)
     # What is not trained has no state in the optimizer.
     assert len(model.optimizer.variables) == 2 + 2 * len(model.trainable_variables)
@@ -61,7 +62,7 @@ def test_what_is_frozen_stays_and_all_else_is_trained(frozen):
 @slow_on("jax")
 def test_it_may_change_after_compile():
     model = tiny_model()
-    model.compile("adam", run_eagerly=BACKEND == "tensorflow")
+    model.compile("adam", run_eagerly=RUN_EAGERLY)
     model.frozen = ("embedding", "core", "norms")
     assert moved(model) == {"head"}
     model.frozen = ()

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, tiny_images, tiny_model
+from conftest import BACKEND, RUN_EAGERLY, numpy, one_line, tiny_images, tiny_model
 
 from widenet_keras.optimizers.optimization import Optimization
 from widenet_keras.runs.averages import AveragedEvaluation, averaged_weights
@@ -19,10 +19,9 @@ def made(optimizer, dtype=None, **fields):
     keras.utils.set_random_seed(0)
     fields = {"dropout": 0.0, "steps": 1, "dtype": dtype, **fields}
     model = tiny_model("vit", **fields)
-    # TensorFlow would trace it anew in every test.
     if dtype == HALF == "float32":
         optimizer = Scaled(keras.optimizers.get(optimizer))
-    model.compile(optimizer, run_eagerly=BACKEND == "tensorflow")
+    model.compile(optimizer, run_eagerly=RUN_EAGERLY)
     return model
 
 
@@ -114,11 +113,11 @@ def test_scaled_losses_have_an_average_too(tmp_path):
 def test_an_optimizer_that_is_given_again_trains_what_was_unfrozen():
     model = made("adam")
     model.frozen = ("embedding", "core", "norms")
-    model.compile("adam", run_eagerly=BACKEND == "tensorflow")
+    model.compile("adam", run_eagerly=RUN_EAGERLY)
     fit(model)
     model.frozen = ()
     before = values(model)
-    model.compile(model.optimizer, run_eagerly=BACKEND == "tensorflow")
+    model.compile(model.optimizer, run_eagerly=RUN_EAGERLY)
     fit(model)
     for weight, old in zip(model.trainable_weights, before, strict=True):
         assert (numpy(weight) != old).any(), weight.path

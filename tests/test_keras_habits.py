@@ -3,7 +3,15 @@
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, slow, tiny_images, tiny_model
+from conftest import (
+    BACKEND,
+    RUN_EAGERLY,
+    numpy,
+    one_line,
+    slow,
+    tiny_images,
+    tiny_model,
+)
 
 from widenet_keras.layers import depth
 from widenet_keras.models import WideNet
@@ -127,7 +135,7 @@ def test_freezing_between_compile_and_fit_is_as_before_compile(name, frozen):
 def test_what_an_optimizer_knows_of_the_others_stays():
     model = quiet_model("vit", steps=1)
     optimizer = optimizers.AdamW(1e-2, use_ema=True)
-    model.compile(optimizer, run_eagerly=BACKEND == "tensorflow")
+    model.compile(optimizer, run_eagerly=RUN_EAGERLY)
     model.fit(IMAGES, LABELS, **FIT)
     before = {each.path: numpy(each) for each in optimizer.variables}
     start = model.encoder.get_weights()
@@ -165,7 +173,7 @@ def test_nothing_to_train_is_said():
 def losses(data, *more, **options):
     """Returns the loss of an epoch without shuffling, after one equal to it."""
     model = quiet_model("vit", steps=1)
-    model.compile(keras.optimizers.SGD(1e-2), run_eagerly=IN_GRAPHS)
+    model.compile(keras.optimizers.SGD(1e-2), run_eagerly=RUN_EAGERLY)
     options = {"verbose": 0, "shuffle": False, **options}
     if not hasattr(data, "element_spec"):
         options["batch_size"] = 2
@@ -305,7 +313,7 @@ def test_a_model_on_features_trains_saves_and_loads(tmp_path):
         other.export(tmp_path / "saved_model", verbose=False)
         exported = tf.saved_model.load(str(tmp_path / "saved_model"))
         np.testing.assert_allclose(exported.serve(IMAGES), found, atol=1e-5)
-    other.compile("sgd", LOSS, run_eagerly=BACKEND == "tensorflow")
+    other.compile("sgd", LOSS, run_eagerly=RUN_EAGERLY)
     history = other.fit(IMAGES, LABELS % 3, **FIT).history
     assert set(history) == {"loss"}
     assert history["loss"][0] > 20

@@ -5,7 +5,15 @@ import math
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, slow, tiny_images, tiny_model
+from conftest import (
+    BACKEND,
+    RUN_EAGERLY,
+    numpy,
+    one_line,
+    slow,
+    tiny_images,
+    tiny_model,
+)
 from test_kinds_of_pieces import EVERYWHERE
 
 import widenet_keras
@@ -37,7 +45,7 @@ def tuned_model(optimizer, frozen=BACKBONE):
     mask.assign(np.tile([0.0, 1.0], (3, 2, 2)))
     model.frozen = frozen
     optimizer = OPTIMIZERS[optimizer]()
-    model.compile(optimizer, run_eagerly=BACKEND == "tensorflow")
+    model.compile(optimizer, run_eagerly=RUN_EAGERLY)
     return model, mask
 
 

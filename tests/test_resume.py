@@ -16,7 +16,14 @@ from unittest.mock import Mock
 import keras
 import numpy as np
 import pytest
-from conftest import BACKEND, numpy, one_line, tiny_config, tiny_images
+from conftest import (
+    BACKEND,
+    RUN_EAGERLY,
+    numpy,
+    one_line,
+    tiny_config,
+    tiny_images,
+)
 
 import widenet_keras
 from widenet_keras.distribution.single import Replicated
@@ -571,6 +578,7 @@ def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_checkpoint(tmp_path
     run.checkpoints.on_epoch_end(0, {"loss": 1.0})
     before = run.checkpoints.last.read_bytes()
     done = run.checkpoints.restore(model)
+    model.run_eagerly = RUN_EAGERLY
     images, labels = Stream(0)[0]
     model.head.logits.bias.assign([np.nan] * model.config.num_classes)
     with pytest.raises(FloatingPointError) as error:
@@ -612,6 +620,7 @@ def test_weights_that_are_no_numbers_are_not_saved(tmp_path):
 def test_the_best_model_is_the_best_average(tmp_path):
     """`best.keras` has the averaged weights, and the run goes on with its own."""
     model, _ = start(tmp_path / "run")
+    model.run_eagerly = RUN_EAGERLY
     # Two batches are one update.
     model.fit(*Stream(0)[0], epochs=2, verbose=0)
     for weight in model.trainable_variables:  # training would move on from here
@@ -633,6 +642,7 @@ def test_the_best_model_is_the_best_average(tmp_path):
 def test_fit_goes_on_after_a_moving_average(tmp_path):
     """Keras 3.15 points weights and average at one buffer on JAX."""
     model, _ = start(tmp_path)
+    model.run_eagerly = RUN_EAGERLY
     for _ in range(2):
         history = model.fit(*Stream(0)[0], epochs=1, verbose=0)
     assert np.isfinite(history.history["loss"][0])

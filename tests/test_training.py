@@ -3,7 +3,14 @@
 import keras
 import numpy as np
 import pytest
-from conftest import numpy, slow, tiny_config, tiny_images, tiny_model
+from conftest import (
+    RUN_EAGERLY,
+    numpy,
+    slow,
+    tiny_config,
+    tiny_images,
+    tiny_model,
+)
 
 import widenet_keras
 
@@ -93,7 +100,7 @@ def test_dead_experts_count_per_bank_not_per_step():
 
 
 def test_py_datasets_and_generators_train():
-    model = tiny_model()
+    model = tiny_model(steps=1)
     model.compile()
     assert model.fit(Batches(), epochs=2, verbose=0).history["loss"]
     batches = Batches()
@@ -150,7 +157,7 @@ def test_jit_compile_on_gives_the_same_weights():
 
 def test_one_hot_labels_work():
     model = tiny_model()
-    model.compile(loss="categorical_crossentropy")
+    model.compile(loss="categorical_crossentropy", run_eagerly=RUN_EAGERLY)
     one_hot = keras.utils.to_categorical(LABELS, 5)
     logs = model.fit(tiny_images(10), one_hot, verbose=0).history
     assert "accuracy" in logs
@@ -158,7 +165,7 @@ def test_one_hot_labels_work():
 
 
 def test_saved_model_goes_on_training_where_it_stopped(tmp_path):
-    model = tiny_model(router_noise=0.0, dropout=0.0)
+    model = tiny_model(steps=1, router_noise=0.0, dropout=0.0)
     model.compile(keras.optimizers.AdamW(1e-2))
     data = {"batch_size": 5, "shuffle": False, "verbose": 0}
     model.fit(tiny_images(10), LABELS, **data)
