@@ -8,8 +8,9 @@ KERAS_BACKEND=jax or torch trains on that backend. `--data` takes class folders
 y_train, x_test and y_test, TFRecords, or tfds:NAME. Started again with the same
 command, a run that was killed goes on and ends with the same weights.
 
-An epoch of the 50,000 images takes one to four minutes on 2 cores; results/README.md
-has a run of 14 epochs with 0.656, and studies of 26 epochs.
+results/README.md has a run of 14 epochs with 0.656, and studies of 26 epochs. Their
+models are smaller than the preset: an epoch of the 50,000 images took one to four
+minutes on 2 cores.
 
 Fashion-MNIST, 28 pixels and grey:
 
@@ -18,7 +19,7 @@ Fashion-MNIST, 28 pixels and grey:
 
 Fine-tuning at another resolution, with the settings of "Go Wider Instead of
 Deeper" (arXiv 2107.11817); the position table is resampled, and the last layer
-starts anew unless the classes are the same:
+starts anew unless the classes are the same (or as many, where one side has no names):
 
     python recipes/cifar10.py --data cifar10 --output runs/tuned \
         --checkpoint runs/b16/model.keras --fields image_size 384 dropout 0.1 \

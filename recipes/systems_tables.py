@@ -35,7 +35,8 @@ class SystemRow:
         against: The method that it is held against, or None.
         seed: Its seed.
         parameters: Of the model.
-        trained: Those of them that were trained; 0 of what is only cut out of another.
+        trained: Those of them that were trained; 0 of what is only cut out of
+            another, and of the source.
         gflops: 1e9 operations of one image's forward pass.
         accuracies: Of the test images: at once, and after each epoch.
         members: Those of every copy of a bank alone, after the last epoch.

@@ -1,7 +1,7 @@
 """Take a model that somebody trained to images of your own.
 
     pip install -e '.[tensorflow,recipes]'
-    python recipes/transfer.py --weights vit_small/ --data flowers --output runs/flowers
+    python recipes/transfer.py --weights vit_small/ --data flowers --output runs/tuned
 
 `--weights` takes a .keras file of this library, whatever `widenet_keras.from_weights`
 opens (a file or a folder of timm, Hugging Face, KerasHub, Google, OpenCLIP), or
