@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from conftest import numpy, shake, tiny_images, tiny_model
 
-from widenet_keras.layers import Attention
+from widenet_keras.layers import Attention, TokenAttentionPooling
 from widenet_keras.layers.attention import attention
 from widenet_keras.layers.heads import joined_inner
 from widenet_keras.routing.random_draws import SILENT
@@ -56,6 +56,15 @@ def test_heads_of_any_size_equal_the_loop(sizes):
     again = Attention.from_config(layer.get_config())
     again.build(TOKENS.shape)
     assert again.spec == layer.spec
+
+
+def test_pooling_by_heads_whose_keys_are_larger_than_values():
+    pooling = TokenAttentionPooling(3, key_dim=5, value_dim=2)
+    found = numpy(pooling(TOKENS))
+    layer = Attention(3, key_dim=5, value_dim=2)
+    layer.build(TOKENS.shape)
+    layer.set_weights(pooling.get_weights())
+    np.testing.assert_allclose(found, numpy(layer(TOKENS))[:, 0], atol=1e-6)
 
 
 def test_one_product_is_three():

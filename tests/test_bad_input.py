@@ -1,5 +1,6 @@
 """Every common mistake is met with one clear line."""
 
+import functools
 import zipfile
 from unittest.mock import MagicMock
 
@@ -17,6 +18,7 @@ from conftest import (
 
 import widenet_keras
 from widenet_keras import layers
+from widenet_keras.training.fit_options import checked_options
 from widenet_keras.utils.plain_errors import first_line
 
 LABELS = np.array([0, 4, 2, 1])
@@ -135,6 +137,22 @@ def test_image_that_patches_do_not_divide():
     for rows, columns in ((4, 4), (12, 12), (12, 8)):
         with met_with(f"{rows}x{columns} and a position table for images of 8x12;"):
             embedding(np.zeros((1, rows, columns, 3), "float32"))
+
+
+def test_images_whose_size_nobody_says():
+    with met_with("NonexNone", "say their height and width"):
+        layers.PatchEmbedding(12, 4)(keras.Input((None, None, 3)))
+    # The model itself knows it.
+    images = keras.Input((None, None, 3))
+    logits, record = tiny_model(steps=1)(images, return_routing=True)
+    assert logits.shape == (None, 5)
+    assert record.gates.shape[0] == 1
+
+
+def test_a_head_that_reads_two_tokens_of_one():
+    head = layers.ClassifierHead(5, "token_and_register", representation=False)
+    with met_with("reads two tokens", "there is 1"):
+        head(np.zeros((2, 1, 12), "float32"))
 
 
 def test_numbers_of_numpy():
@@ -439,6 +457,34 @@ def test_labels_outside_the_classes_inside_a_graph_that_are_bytes():
     with met_with("must be 0 to 299"):
         data = tf_dataset(tiny_images(), 300 + LABELS.astype("int16"))
         model.evaluate(data, verbose=0)
+
+
+def test_labels_and_weights_in_bfloat16():
+    labels, weights = (
+        keras.ops.cast(each, "bfloat16") for each in (LABELS, np.ones(4))
+    )
+    model = expendable()
+    model.evaluate(tiny_images(), labels, sample_weight=weights, verbose=0)
+    with met_with("The labels run from 1.0 to 5.0"):
+        model.evaluate(tiny_images(), labels + 1, verbose=0)
+
+
+def test_weights_inside_a_graph_that_are_no_numbers():
+    cast = functools.partial(keras.ops.cast, dtype="float32")
+    data = tf_dataset(tiny_images(), LABELS).map(lambda x, y: (x, y, cast(y) * np.nan))
+    with met_with("sample weights have values that are no numbers"):
+        expendable().fit(data, verbose=0)
+
+
+def test_weights_of_classes():
+    # What is left out is 1 on arrays, and with Keras an error inside a graph.
+    weights = {"class_weight": {np.int64(1): 3.0}}
+    found = checked_options("fit", (), weights, 3)
+    assert found == {"class_weight": {0: 1.0, 1: 3.0, 2: 1.0}}
+    for wrong in ("roses", "0", 5, -1):
+        for use in (expendable().fit, expendable().train_on_batch):
+            with met_with(f"class_weight has {wrong!r}", "0 to 4"):
+                use(tiny_images(), LABELS, class_weight={wrong: 2.0})
 
 
 @every_source

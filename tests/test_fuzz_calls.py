@@ -129,6 +129,11 @@ BAD_OPTIONS = [
     {"batchsize": 2},
     {"class_weight": [1, 2]},
     {"class_weight": {0: NAN}},
+    {"class_weight": {"roses": 2.0}},
+    {"class_weight": {5: 2.0}},
+    {"sample_weight": np.ones((4, 2))},
+    {"epochs": None},
+    {"initial_epoch": None},
 ]
 BAD_COMPILES = [
     {"loss": "crossentropy"},

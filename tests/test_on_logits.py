@@ -1,5 +1,7 @@
 """Losses and metrics read the logits that the models return, or are refused."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -38,9 +40,10 @@ def value(loss, labels, logits=LOGITS):
         SPARSE,
         "SparseCategoricalCrossentropy",
         keras.losses.sparse_categorical_crossentropy,
+        keras.losses.SparseCategoricalCrossentropy,
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     ],
-    ids=["auto", "name", "class name", "function", "instance"],
+    ids=["auto", "name", "class name", "function", "class", "instance"],
 )
 def test_every_way_to_say_the_same_loss(given):
     expected = -np.log(softmax(LOGITS)[range(4), LABELS]).mean()
@@ -68,13 +71,31 @@ def test_other_cross_entropies(name, labels, odds):
 
 @pytest.mark.parametrize(
     "given",
-    ["kl_divergence", "KLDivergence", keras.losses.Dice(), keras.losses.kl_divergence],
-    ids=["name", "class name", "instance", "function"],
+    [
+        "kl_divergence",
+        "KLDivergence",
+        keras.losses.Dice(),
+        keras.losses.Dice,
+        keras.losses.kl_divergence,
+        functools.partial(keras.losses.kl_divergence),
+    ],
+    ids=["name", "class name", "instance", "class", "function", "partial"],
 )
 def test_losses_without_a_form_for_logits(given):
     with pytest.raises(ValueError, match="reads probabilities") as error:
         tiny_model("vit", steps=1).compile(loss=given)
     assert "from_logits" in one_line(error)
+
+
+def test_a_partial_says_that_it_reads_logits():
+    function = keras.losses.categorical_crossentropy
+    right = functools.partial(function, label_smoothing=0.1, from_logits=True)
+    assert loss_on_logits(right) is metrics_on_logits(right, None) is right
+    wrong = functools.partial(function, label_smoothing=0.1)
+    for refuse in (loss_on_logits, lambda given: metrics_on_logits([given], None)):
+        with pytest.raises(ValueError, match="from_logits=True") as error:
+            refuse(wrong)
+        assert "categorical_crossentropy" in one_line(error)
 
 
 def test_what_is_no_cross_entropy_stays():
@@ -114,11 +135,13 @@ def test_rates_and_areas():
     found, true = LOGITS > 0, SHARES > 0.5
     precision = (found & true).sum() / found.sum()
     recall = (found & true).sum() / true.sum()
-    assert measured("Precision", SHARES) == pytest.approx(precision)
+    for given in ("Precision", keras.metrics.Precision):
+        assert measured(given, SHARES) == pytest.approx(precision)
     assert measured("recall", SHARES) == pytest.approx(recall)
     area = keras.metrics.AUC()
     area.update_state(SHARES, keras.ops.convert_to_tensor(sigmoid(LOGITS)))
-    assert measured("AUC", SHARES) == pytest.approx(float(area.result()))
+    for given in ("AUC", keras.metrics.AUC):
+        assert measured(given, SHARES) == pytest.approx(float(area.result()))
     entropy = -np.log(softmax(LOGITS)[range(4), LABELS]).mean()
     for name in (SPARSE, "crossentropy", "ce"):
         assert measured(name, LABELS, loss="auto") == pytest.approx(entropy, rel=1e-5)
@@ -143,6 +166,7 @@ def test_a_loss_that_does_not_say_which_cross_entropy():
         (lambda: keras.metrics.F1Score(threshold=0.5), "threshold=0.0"),
         (lambda: keras.metrics.SensitivityAtSpecificity(0.5), "reads probabilities"),
         (lambda: "kl_divergence", "reads probabilities"),
+        (lambda: keras.metrics.KLDivergence, "reads probabilities"),
     ],
 )
 def test_metrics_that_would_read_probabilities(metric, piece):

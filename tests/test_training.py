@@ -126,6 +126,11 @@ def test_inference_is_deterministic_and_training_is_not():
     assert np.abs(first - second).max() > 1e-3
 
 
+def test_no_images_have_no_logits(kind):
+    model = tiny_model(kind)
+    assert model(tiny_images(0)).shape == (0, 5)
+
+
 def test_a_seed_repeats_the_training():
     def run(seed):
         keras.utils.set_random_seed(3)

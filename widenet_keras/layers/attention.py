@@ -71,17 +71,27 @@ def attention(
         heads = split(made, spec)
         made = with_more(made, prompts, weights, draws, pieces)
         attended = split(made, spec) if pieces else heads
-    unequal = spec.key_dim != spec.value_dim and not numerics.TAKES_UNEQUAL
-    drops = spec.dropout and not draws.silent
-    if unequal or drops or pieces.see_attention:
-        mixed = _attended_in_parts(*attended, spec, draws, pieces)
-    else:
-        mixed = numerics.attended(*attended)
-    mixed = groups.together(mixed)
+    mixed = groups.together(mix(attended, spec, draws, pieces))
     output = linear(mixed, weights.output)
     if pieces:
         output = pieces.linear("output", mixed, output, draws)
     return output, heads
+
+
+def mix(heads, spec, draws=SILENT, pieces=NO_PIECES):
+    """Returns the values that each query finds, (B, T, H * value_dim).
+
+    Args:
+        heads: Queries, keys and values, as `numerics.attended` takes them.
+        spec: `AttentionSpec`.
+        draws: `RandomDraws`.
+        pieces: What the step keeps for itself.
+    """
+    unequal = spec.key_dim != spec.value_dim and not numerics.TAKES_UNEQUAL
+    drops = spec.dropout and not draws.silent
+    if unequal or drops or pieces.see_attention:
+        return _attended_in_parts(*heads, spec, draws, pieces)
+    return numerics.attended(*heads)
 
 
 def _attended_in_parts(query, key, value, spec, draws, pieces):

@@ -125,6 +125,11 @@ class PatchEmbedding(keras.layers.Layer):
     def grid(self, images_shape: Shape) -> tuple[int, int]:
         """Returns (rows, columns) of the patches of (B, height, width, channels)."""
         rows, columns = images_shape[1:3]
+        if rows is None or columns is None:
+            raise ValueError(
+                f"PatchEmbedding: images of {rows}x{columns} have no number of tokens; "
+                "say their height and width, as keras.Input((height, width, channels))."
+            )
         if rows % self.patch_size or columns % self.patch_size:
             raise ValueError(
                 f"PatchEmbedding: images of {rows}x{columns} are not divisible by "

@@ -120,7 +120,12 @@ class ClassifierHead(keras.layers.Layer):
 
     def build(self, tokens_shape: Shape) -> None:
         """Makes norm, pooling, representation and logits for tokens (B, T, D)."""
-        width = tokens_shape[-1]
+        count, width = tokens_shape[1:]
+        if self.spec.kind == "token_and_register" and count is not None and count < 2:
+            raise ValueError(
+                f"ClassifierHead: pooling='token_and_register' reads two tokens and "
+                f"there is {count}; give another pooling."
+            )
         pooled_shape = tokens_shape[0], POOLINGS[self.spec.kind] * width
         built_with_role(self.norm, tokens_shape, ROLE._replace(exact=True))
         if self.attention is not None:

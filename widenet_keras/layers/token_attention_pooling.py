@@ -4,7 +4,7 @@ from typing import Any
 
 import keras
 
-from widenet_keras.layers.attention import Attention
+from widenet_keras.layers.attention import Attention, mix
 from widenet_keras.layers.linear import linear
 from widenet_keras.utils import numerics
 from widenet_keras.utils.roles import Role
@@ -26,7 +26,7 @@ def token_attention_pooled(tokens, weights, spec):
         )
     )
     heads = (numerics.split_heads(each, spec.heads) for each in made)
-    return linear(numerics.attended(*heads)[:, 0], weights.output)
+    return linear(mix(heads, spec)[:, 0], weights.output)
 
 
 @keras.saving.register_keras_serializable("widenet_keras")

@@ -215,7 +215,9 @@ class WideNet(Origin, Freezing, FromPreset, Inside, NeedsClasses, Saved, keras.M
         logits = keras.KerasTensor(self.compute_output_shape(images.shape), "float32")
         if not return_routing and not look_at:
             return logits
-        tokens = self.embedding.compute_output_shape(images.shape)
+        # Keras may know neither side of the images, which the model does.
+        shape = images.shape[0], *self.config.image_shape
+        tokens = self.embedding.compute_output_shape(shape)
         tokens = keras.KerasTensor(tokens, self.compute_dtype)
         more = self.encoder.compute_output_spec(tokens, training, look_at)[1:]
         return logits, *(more if return_routing else more[1:])

@@ -5,6 +5,9 @@ import numpy as np
 
 # As `tensorflow_datasets` names them.
 IMAGE, LABEL = "image", "label"
+NO_WEIGHTS = (
+    "The sample weights have values that are no numbers; use 0 to leave an image out."
+)
 
 
 def images_labels_weights(batch) -> tuple:

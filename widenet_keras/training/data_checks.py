@@ -14,6 +14,7 @@ import numpy as np
 from widenet_keras.data.pixels import check_extremes, extremes_of
 from widenet_keras.models.image_checks import NO_NUMBERS, check_images, check_labels
 from widenet_keras.training.batch_forms import (
+    NO_WEIGHTS,
     as_arrays,
     images_labels_weights,
     no_labels,
@@ -26,6 +27,7 @@ _LINES = (
     re.compile(r"The labels run from .*? use a loss for whole numbers\."),
     re.compile(r"The labels must be whole .*? from 0 to \d+\."),
     re.compile(re.escape(NO_NUMBERS)),
+    re.compile(re.escape(NO_WEIGHTS)),
     re.compile(r"The images have shape .*? or a config that fits\."),
     re.compile(r"The images run from .*? on whole pixels\."),
     re.compile(r"The images have values that .*? leave these images out\."),
@@ -104,16 +106,14 @@ def _check_weights(found, count):
     """Raises `ValueError` unless an array, or None, is right as sample weights."""
     if found is None:
         return
-    if found.dtype.kind not in "iufb" or not found.shape or len(found) != count:
+    fits = found.shape and len(found) == found.size == count
+    if found.dtype.kind not in "iufb" or not fits:
         raise ValueError(
             f"The sample weights have shape {found.shape} and dtype {found.dtype}, "
             f"and there are {count} images; give one number per image."
         )
     if not np.isfinite(found).all():
-        raise ValueError(
-            "The sample weights have values that are no numbers; use 0 to leave an "
-            "image out."
-        )
+        raise ValueError(NO_WEIGHTS)
 
 
 def _check_not_empty(data):

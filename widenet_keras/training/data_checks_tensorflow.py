@@ -6,7 +6,11 @@ import tensorflow as tf
 
 from widenet_keras.data.pixels import FARTHEST
 from widenet_keras.models.image_checks import NO_NUMBERS, check_images, check_labels
-from widenet_keras.training.batch_forms import images_labels_weights, no_labels
+from widenet_keras.training.batch_forms import (
+    NO_WEIGHTS,
+    images_labels_weights,
+    no_labels,
+)
 
 
 def checked_dataset(dataset, config, kind, needs_labels):
@@ -49,6 +53,8 @@ def checked_dataset(dataset, config, kind, needs_labels):
             checks.append(_assertion_of_shape(images, config.image_shape))
         if labels is not None:
             checks += _assertions_of_labels(labels, config.num_classes, kind)
+        if weights is not None and weights.dtype.is_floating:
+            checks.append(tf.debugging.check_numerics(weights, NO_WEIGHTS))
         with tf.control_dependencies(checks):
             images = tf.ensure_shape(images, (None, *config.image_shape))
         return keras.utils.pack_x_y_sample_weight(images, labels, weights)

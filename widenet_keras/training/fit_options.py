@@ -18,15 +18,21 @@ _AT_LEAST = {
     "epochs": 0,
     "initial_epoch": 0,
 }
+_NEVER_NONE = ("epochs", "initial_epoch")
 
 
-def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
+def checked_options(
+    method: str, args: tuple, kwargs: dict, num_classes: int = 0
+) -> dict:
     """Returns the arguments of a method of `keras.Model` behind the data, by name.
+
+    Weights of classes that were left out are there as 1.
 
     Args:
         method: "fit", "evaluate", "predict", "train_on_batch" or "test_on_batch".
         args: Those given by position.
         kwargs: Those given by name.
+        num_classes: Number of classes of the model; 0 if it has none.
 
     Raises:
         TypeError: If there is no such argument.
@@ -43,7 +49,7 @@ def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
         # Keras hands some to itself.
         if name not in names and not name.startswith("_"):
             raise TypeError(f"{method} has no argument {name!r}.{suggest(name, names)}")
-        if name in _AT_LEAST and value is not None:
+        if name in _AT_LEAST and (value is not None or name in _NEVER_NONE):
             # Of NumPy too.
             whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
             value = int(value) if whole else value
@@ -52,7 +58,8 @@ def checked_options(method: str, args: tuple, kwargs: dict) -> dict:
     check_number(
         method, "validation_split", options.get("validation_split") or 0, 0.0, below=1.0
     )
-    _check_class_weight(method, options.get("class_weight"))
+    if (weights := options.get("class_weight")) is not None:
+        options["class_weight"] = _class_weights(method, weights, num_classes)
     return options
 
 
@@ -75,9 +82,8 @@ def _names(method):
     return [name for name in parameters if name not in _DATA and name != "kwargs"]
 
 
-def _check_class_weight(method, weights):
-    if weights is None:
-        return
+def _class_weights(method, weights, num_classes):
+    """Returns the weight of every class, a dict."""
     if not isinstance(weights, dict):
         raise ValueError(
             f"{method}: class_weight is a {type(weights).__name__} and must be a dict "
@@ -85,3 +91,12 @@ def _check_class_weight(method, weights):
         )
     for name, weight in weights.items():
         check_number(method, f"class_weight[{name!r}]", weight, 0.0)
+    if not num_classes:
+        return weights
+    # Keras takes no notice of others, or fails at the first label of one.
+    if others := [name for name in weights if name not in range(num_classes)]:
+        raise ValueError(
+            f"{method}: class_weight has {others[0]!r}, which is no class; its keys "
+            f"are the numbers of classes, 0 to {num_classes - 1}."
+        )
+    return {number: weights.get(number, 1.0) for number in range(num_classes)}

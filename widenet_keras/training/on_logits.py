@@ -1,8 +1,12 @@
 """Losses and metrics of logits, which the models return; Keras' own read probabilities.
 
-What is given by name or as a function of Keras is made to read logits. What is given
-ready-made and would read probabilities is refused, as is what has no form for logits.
+What is given by name, as a function or as a class of Keras is made to read logits. What
+is given ready-made and would read probabilities is refused, as is what has no form for
+logits.
 """
+
+import functools
+import inspect
 
 import keras
 
@@ -75,7 +79,10 @@ def loss_on_logits(loss):
     named = _loss_named(loss) if isinstance(loss, str) else loss
     if named in _FUNCTIONS:
         return _CROSSENTROPIES[_FUNCTIONS[named]](from_logits=True)
-    if type(named) in _CROSSENTROPIES.values() and isinstance(loss, str):
+    if inspect.isclass(named):
+        # As Keras would, without arguments.
+        named = named()
+    if type(named) in _CROSSENTROPIES.values() and named is not loss:
         return type(named)(from_logits=True)
     _refuse_probabilities("compile", named)
     if getattr(named, "from_logits", True) is False:
@@ -142,7 +149,7 @@ def _only(loss):
 
 
 def _metric(metric):
-    named = isinstance(metric, str)
+    named = isinstance(metric, str) or inspect.isclass(metric)
     made = keras.metrics.get(metric) if named else metric
     if made in _FUNCTIONS:
         name = _FUNCTIONS[made]
@@ -187,6 +194,9 @@ def _check_cut(name, option, value, has_default):
 
 
 def _refuse_probabilities(owner, given):
+    if isinstance(given, functools.partial):
+        _refuse_partial(owner, given)
+        given = given.func
     name = getattr(given, "__name__", None) or type(given).__name__
     functions = (getattr(keras.losses, each, None) for each in _OF_PROBABILITIES)
     classes = {each.replace("_", "") for each in _OF_PROBABILITIES}
@@ -195,6 +205,15 @@ def _refuse_probabilities(owner, given):
     )
     if is_class or any(given is each for each in functions if each is not None):
         raise _without_logits(owner, name)
+
+
+def _refuse_partial(owner, given):
+    """Raises `ValueError` for a function of Keras that is to read probabilities."""
+    if given.func in _FUNCTIONS and given.keywords.get("from_logits") is not True:
+        raise ValueError(
+            f"{owner}: {_FUNCTIONS[given.func]} is given without from_logits=True and "
+            "the model returns logits; add it to the partial."
+        )
 
 
 def _without_logits(owner, name):

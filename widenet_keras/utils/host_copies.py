@@ -53,6 +53,10 @@ def copies_begun(values):
 
 
 def _as_numpy(value):
+    if value is None:
+        return None
     if keras.ops.is_tensor(value):
-        return keras.ops.convert_to_numpy(value)
-    return None if value is None else np.asarray(value)
+        value = keras.ops.convert_to_numpy(value)
+    array = np.asarray(value)
+    # To NumPy it is no number.
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array

@@ -142,6 +142,10 @@ def patches(images, kernel, bias):
         padding="valid",
         data_format="channels_last",
     )
+    if found.shape[0] == 0:
+        # That of no images has their shape on TensorFlow.
+        sides = (side // kernel.shape[0] for side in images.shape[1:3])
+        found = ops.reshape(found, (0, *sides, kernel.shape[-1]))
     return found + ops.reshape(bias, (1, 1, 1, -1))
 
 
