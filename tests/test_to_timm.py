@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import keras
 import numpy as np
@@ -108,6 +109,28 @@ def test_an_epsilon_of_transformers_is_told_the_way_out(tmp_path):
 def test_what_is_no_model_of_this_package(tmp_path):
     with pytest.raises(ValueError, match="to_timm: ") as error:
         widenet_keras.to_timm(keras.Sequential(), tmp_path / "out.safetensors")
+    one_line(error)
+
+
+def test_files_of_others_stay_that_are_called_alike(tmp_path):
+    model = vit(pooling="token")
+    ours, companion = tmp_path / "model.safetensors", tmp_path / "config.json"
+    for _ in range(2):
+        widenet_keras.to_timm(model, ours)
+    kept = companion.read_bytes()
+    shutil.copy(ours, tmp_path / "other.safetensors")
+    refused(model, tmp_path / "other.safetensors")
+    assert companion.read_bytes() == kept
+    (tmp_path / "other.safetensors").unlink()
+    for text in ('{"model_type": "vit"}', "[]", "no JSON"):
+        companion.write_text(text)
+        refused(model, ours)
+        assert companion.read_text() == text
+
+
+def refused(model, path):
+    with pytest.raises(ValueError, match="belongs to something else") as error:
+        widenet_keras.to_timm(model, path)
     one_line(error)
 
 

@@ -12,7 +12,10 @@ from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable_lines
 
 # Flags that say what a source does not.
-_OF_SOURCES = ("activation", "heads", "num_classes", "image_size", "revision")
+_OF_SOURCES = (
+    *("activation", "norm_epsilon", "mean", "std", "heads"),
+    *("num_classes", "image_size", "revision"),
+)
 
 
 @dataclasses.dataclass
@@ -38,7 +41,13 @@ class Convert:
     heads: int | None = None
     """Attention heads, where neither file nor configuration tells them."""
     activation: Literal["gelu", "gelu_tanh", "quick_gelu", "silu", "relu"] | None = None
-    """Activation, where nothing tells it."""
+    """Activation, where nothing tells it; like the next three it wins if given."""
+    norm_epsilon: float | None = None
+    """What norms add to the variance."""
+    mean: tuple[float, ...] | None = None
+    """Mean of the source's images, of pixels / 255: one number or one a channel."""
+    std: tuple[float, ...] | None = None
+    """Standard deviation of these images."""
     num_classes: int | None = None
     """Other classes start the last layer anew."""
     image_size: int | None = None

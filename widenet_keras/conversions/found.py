@@ -112,8 +112,9 @@ def found_in(
     chosen = {**known, **guessed, **user, "heads": heads}
     if chosen["activation"] is None:
         raise ValueError(
-            f"{origin}: neither its tensors nor a JSON file beside it tell the "
-            f"activation; give activation=, one of {', '.join(ACTIVATIONS)}."
+            f"{origin}: neither its tensors nor a JSON file beside it tell an "
+            f"activation of these; give activation=, one of {', '.join(ACTIVATIONS)}, "
+            "if it is one."
         )
     parts = parts._replace(patch=folding.pixels_folded(parts.patch, **images))
     class_names, unknown = told.class_names, (*assumed, *told.unknown, *left_out)

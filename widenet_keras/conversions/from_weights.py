@@ -43,27 +43,32 @@ def from_weights(
     Dinov2, CLIP, SigLIP), KerasHub, Google and OpenCLIP. Every tensor of the network is
     used, or the first that is not is named; what files of these libraries hold beside
     it (text towers, decoders, mask tokens, poolers that nothing reads, heads of
-    pretraining) is left out without a word. The answers are those of the library whose
-    file it is, up to float32 rounding: the images' mean and standard deviation and
-    LayerScale are folded into the products beside them, and `model.preprocessing` is
-    how their images were cut and resized. The projection of CLIP into the space of its
-    texts takes the place of the classes: its numbers are the logits.
+    pretraining) is left out without a word; of several networks in a training file the
+    moving average is taken, else the teacher before the student. The answers are those
+    of the library whose file it is, up to float32 rounding: the images' mean and
+    standard deviation and LayerScale are folded into the products beside them, and
+    `model.preprocessing` is how their images were cut and resized. The projection of
+    CLIP into the space of its texts takes the place of the classes: its numbers are the
+    logits.
 
     Args:
         source: A file (.safetensors, .bin, .pth, .npz, .weights.h5), a folder of it and
             its configuration, or "hub:owner/name" (extra `hub`).
         name: Name of the model.
-        heads: H where neither file nor configuration tells it.
+        heads: H where neither file nor configuration tells it, or a configuration tells
+            it wrongly.
         num_classes: Other classes start the last layer anew; None keeps those of the
-            file, and 0 gives a model that returns features.
+            file, and 0 gives a model that returns features, of distilled ones those of
+            both tokens side by side.
         revision: Branch, tag or commit on the hub.
         cache_dir: Folder that the hub's files are kept in.
         local_files_only: Whether only files that are there already may be used.
         max_memory: Bytes that packed arrays may take beyond what their files weigh.
         say: Function of the line that tells what was found and what was assumed.
         **fields: `activation`, `norm_epsilon`, `mean`, `std` (of the images, three
-            numbers from 0 to 1) where the file does not tell; `image_size`, to which
-            the position table is resampled; and fields of `WideNetConfig` that touch no
+            numbers from 0 to 1) where the file does not tell, or tells wrongly: what
+            is given wins; `image_size`, to which the position table is resampled, with
+            antialiasing, as timm does; and fields of `WideNetConfig` that touch no
             weight (dropout, remat, ...).
 
     Raises:

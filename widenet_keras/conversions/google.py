@@ -77,7 +77,11 @@ def told() -> Told:
         mean=images.mean,
         std=images.std,
         preprocessing=images.geometry,
-        unknown=("activation gelu_tanh by the library",),
+        unknown=(
+            "activation gelu_tanh by the library",
+            "norm_epsilon 1e-06 by the library",
+            "preprocessing by the library",
+        ),
     )
 
 

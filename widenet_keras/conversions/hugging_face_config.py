@@ -118,7 +118,7 @@ def told(parts: Parts, family: str, companions: dict, origin: str) -> Told:
         processor = companions.get("processor_config.json") or {}
         images = processor.get("image_processor")
     prepared = preprocessing_of.by_transformers(
-        images or {}, kind.images, kind.squashes
+        images or {}, kind.images, kind.squashes, vision.get("image_size")
     )
     return Told(
         family=f"transformers {family}",

@@ -130,7 +130,7 @@ def told(parts: Parts, tensors: Tensors, config: dict, origin: str) -> Told:
         std=images.std,
         preprocessing=images.geometry,
         heads=heads,
-        sizes={}
+        sizes={"input_size": vision.get("image_size")}
         if tower
         else {
             "image_size": vision.get("image_size"),

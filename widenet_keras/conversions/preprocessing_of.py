@@ -96,13 +96,16 @@ def by_timm(config: dict, mean_std: tuple) -> Prepared:
     )
 
 
-def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepared:
+def by_transformers(
+    config: dict, defaults: Prepared, squashes: bool, image_size: int | None = None
+) -> Prepared:
     """Returns what a preprocessor_config.json of transformers says.
 
     Args:
         config: That dict, or an empty one.
         defaults: Of the family.
         squashes: Whether a size that is a plain number means a squashed square.
+        image_size: Side of the model's images, if its configuration tells it.
     """
     if not config:
         phrase = "preprocessing by the library"
@@ -111,9 +114,8 @@ def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepare
     std = _numbers(config.get("image_std"), defaults.std)
     if config.get("do_normalize") is False:
         mean, std = (0.0,) * len(mean), (1.0,) * len(std)
-    factor = config.get("rescale_factor") or 1 / 255
-    if config.get("do_rescale") is False:
-        factor = 1.0
+    rescales = config.get("do_rescale") is not False
+    factor = (config.get("rescale_factor") or 1 / 255) if rescales else 1.0
     # Theirs is (pixel factor - mean) / std, ours (pixel / 255 - mean) / std.
     scale = 1.0 if abs(255 * factor - 1) < 1e-9 else 255 * factor
     mean = tuple(each / scale for each in mean)
@@ -130,6 +132,10 @@ def by_transformers(config: dict, defaults: Prepared, squashes: bool) -> Prepare
     after = _side(crop, "height") or before
     cropped = config.get("do_center_crop", bool(crop) or not squashed)
     pct = after / before if cropped and before and after else 1.0
+    side = after if cropped else before
+    if image_size and side and side != image_size:
+        phrase = f"images of {image_size} pixels, where its preprocessor gives {side}"
+        unknown += (printable(phrase),)
     if size is None:
         geometry = defaults.geometry
         squashed, pct = geometry["crop_mode"] == "squash", geometry["crop_pct"]
@@ -158,9 +164,8 @@ def by_keras_hub(config: dict) -> Prepared:
             antialias=False,
             unknown=("preprocessing by the library",),
         )
-    scale, offset = config.get("scale"), config.get("offset")
-    scale = _numbers(1.0 if scale is None else scale, None)
-    offset = _numbers(0.0 if offset is None else offset, None)
+    scale = _numbers(config.get("scale"), (1.0,))
+    offset = _numbers(config.get("offset"), (0.0,))
     std = tuple(1 / (255 * each) if each else 0.0 for each in scale)
     unknown = ("no padding to a square",) if config.get("pad_to_aspect_ratio") else ()
     crops = config.get("crop_to_aspect_ratio", True)

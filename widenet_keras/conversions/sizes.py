@@ -38,7 +38,8 @@ def heads_of(
         ValueError: If nothing tells it, or what is said does not fit.
     """
     width = parts.patch.first.shape[-1]
-    if heads is not None and (isinstance(heads, bool) or not isinstance(heads, int)):
+    whole = isinstance(heads, int) and not isinstance(heads, bool)
+    if heads is not None and not (whole and heads >= 1):
         raise ValueError(f"{origin}: heads={heads!r} must be a whole number >= 1.")
     if parts.heads is not None and heads not in (None, parts.heads):
         raise ValueError(
@@ -138,7 +139,8 @@ def sizes_told(said: dict, fields: dict) -> tuple[dict, tuple[str, ...]]:
     no multiple of them, such as 6 of 384 pixels in patches of 14.
 
     Args:
-        said: Dict of fields, as a config has them.
+        said: Dict of fields, as a config has them, and "input_size": the side of the
+            images that the preprocessing gives, which is the field's or not.
         fields: What the tensors tell.
     """
     told, phrases = {}, ()
@@ -147,6 +149,7 @@ def sizes_told(said: dict, fields: dict) -> tuple[dict, tuple[str, ...]]:
             value = value[0]
         told[name] = value
     size, patch = told.get("image_size"), fields["patch_size"]
+    size = size or told.get("input_size")
     if isinstance(size, int) and size - size % patch == fields["image_size"] != size:
         told["image_size"] = fields["image_size"]
         phrases = (

@@ -145,10 +145,9 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     # In files of earlier versions these fields stand beside the architecture.
     images = config.get("pretrained_cfg") or config
     prepared = preprocessing_of.by_timm(images, mean_std)
-    if family != "timm":
-        prepared = prepared._replace(unknown=())
     sizes = {ours: arguments.get(n) for n, ours in _TOLD_BY_TENSORS.items()}
     sizes["width"] = sizes["width"] or config.get("num_features")
+    sizes["input_size"] = (images.get("input_size") or (None,))[-1]
     sizes["num_classes"] = config.get("num_classes") if parts.logits else None
     names = config.get("label_names") or images.get("labels")
     act = arguments.get("act_layer")
@@ -164,7 +163,7 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
         heads=arguments.get("num_heads") or architectures.heads_by_name(name),
         sizes=sizes,
         class_names=tuple(map(str, names)) if isinstance(names, list) else None,
-        unknown=(*unknown, *prepared.unknown),
+        unknown=(*unknown, *(prepared.unknown if family == "timm" else ())),
     )
 
 

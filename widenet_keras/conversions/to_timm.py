@@ -55,16 +55,27 @@ def to_timm(model: WideNet, path: str | os.PathLike) -> tuple[Path, Path]:
     }
     check_file(path)
     companion = path.with_name("config.json")
-    if companion.exists() and not path.exists():
+    check_file(companion)
+    if companion.exists() and not _is_of(companion, path):
         raise ValueError(
             f"{companion} belongs to something else and would be replaced; give a "
             "folder of its own."
         )
-    check_file(companion)
     with replaced_when_done(companion) as said, replaced_when_done(path) as fresh:
         write_safetensors(_renamed(arrays, model.config), fresh)
         said.write_text(json.dumps(_companion(model), indent=2) + "\n")
     return path, companion
+
+
+def _is_of(companion, path):
+    """Whether a config.json is of the weights of timm that would be replaced."""
+    if not path.exists() or set(path.parent.glob("*.safetensors")) != {path}:
+        return False
+    try:
+        said = json.loads(companion.read_text())
+    except ValueError:
+        return False
+    return isinstance(said, dict) and "architecture" in said
 
 
 def _check(model):
