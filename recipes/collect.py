@@ -89,8 +89,10 @@ def settings_of(folder):
     """Returns the settings of a run, named as in {"optimization.learning_rate": 1}."""
     settings = content(folder / "settings.json")
     known = settings.get("preset") in widenet_keras.presets()
-    # A folder may have become another model since, or be gone.
-    if known and not settings.get("checkpoint"):
+    # A folder may have become another model since, or be gone; scripts and the notebook
+    # have settings of their own.
+    of_recipe = isinstance(settings.get("fields"), dict)
+    if known and of_recipe and not settings.get("checkpoint"):
         fields = widenet_keras.models.parse_fields(settings.pop("fields"))
         config = widenet_keras.preset_config(settings.pop("preset"), **fields)
         settings["model"] = json.loads(json.dumps(config.to_dict()))

@@ -37,6 +37,10 @@ class Idea:
     models: tuple[str, ...] = MODELS
     """Presets whose parameters are compared."""
 
+    def __post_init__(self):
+        if not self.models:
+            raise ValueError("idea: models are none; name one, or leave it out.")
+
 
 def main(idea):
     """Counts the parameters of the models and draws."""

@@ -139,6 +139,8 @@ class Systems:
             check_choice("systems", "rows", group, GROUPS)
         for name in self.methods:
             check_choice("systems", "methods", name, tuple(METHODS))
+        if not self.seeds:
+            raise ValueError("systems: seeds are none; name one, or leave it out.")
         for name in ("epochs", "source_epochs", "tuning_images", "tuning_epochs"):
             check_integer("systems", name, getattr(self, name), 1)
         check_integer("systems", "batch_size", self.batch_size, 4)

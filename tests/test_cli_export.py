@@ -139,6 +139,13 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
     first, last = capsys.readouterr().err.splitlines()
     assert "z.jpg cannot be read" in first
     assert "1 of 33 images cannot be read" in last
+    for path in tmp_path.glob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(SystemExit):
+        main(["predict", str(tmp_path), "--model", str(model)])
+    *lines, last = capsys.readouterr().err.splitlines()
+    assert len(lines) == 33
+    assert "33 of 33 images cannot be read" in last
 
 
 @pytest.mark.parametrize(
@@ -152,6 +159,14 @@ def test_broken_images_are_named_and_the_others_predicted(model, tmp_path, capsy
         (["predict", "nowhere", "--model", "MODEL"], ["nowhere does not exist"]),
         (["predict", "MODEL", "--model", "nothing.onnx"], ["nothing.onnx"]),
         (["predict", "MODEL", "--model", "MODEL"], ["cannot be read"]),
+        (
+            ["export", "MODEL", "--format", "keras", "--samples", "4"],
+            ["--samples 4 is"],
+        ),
+        (
+            ["report", "MODEL", "--images", "4"],
+            ["--images 4 is of the images of --data"],
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(model, capsys, arguments, pieces):

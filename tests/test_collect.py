@@ -85,6 +85,15 @@ def test_a_preset_may_be_a_folder(tmp_path):
     assert (second["preset"], second["model.image_size"]) == ("", "8")
 
 
+def test_settings_of_scripts_stay_as_they_are(tmp_path):
+    """The notebook's fields are a text, and a script need not have any."""
+    a_run(tmp_path / "runs/a", {"fields": "steps=2"}, {"loss": 0.1})
+    a_run(tmp_path / "runs/b", {}, {"loss": 0.1})
+    main(Collection(runs=tmp_path / "runs", output=tmp_path / "tables"))
+    first, second = read_rows(tmp_path / "tables/results.csv")
+    assert (first["fields"], second["fields"]) == ("steps=2", "")
+
+
 def test_a_folder_without_runs_is_told(tmp_path):
     with pytest.raises(ValueError, match="has no run in it") as error:
         main(Collection(runs=tmp_path, output=tmp_path / "tables"))

@@ -259,6 +259,7 @@ def test_a_schedule_of_version_0_1_0_opens():
         ({"beta_2": 1.0}, "beta_2=1.0 must be a number"),
         ({"epsilon": -1.0}, "epsilon=-1.0 must be a number"),
         ({"accumulate": 0}, "accumulate=0 must be a whole number >= 1"),
+        ({"learning_rate": 1e-6}, "final_learning_rate=1e-05 is above the peak"),
         ({"rates": {"heads": 1.0}}, "Did you mean 'head'"),
         ({"rates": {"head": -1.0}}, "rates['head']=-1.0"),
     ],
@@ -272,6 +273,13 @@ def test_bad_settings_are_told_in_one_line(settings, words):
 def test_a_warm_up_longer_than_the_run_is_refused():
     with pytest.raises(ValueError, match="warmup_batches=300 is more than batches=20"):
         Optimization().build(20, 10)
+
+
+def test_an_update_longer_than_the_run_is_refused():
+    settings = Optimization(warmup_epochs=0, accumulate=21)
+    with pytest.raises(ValueError, match="accumulate=21 batches make") as error:
+        settings.build(20, 10)
+    assert "the run has 20" in one_line(error)
 
 
 STEPPED = {

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -25,7 +26,7 @@ from widenet_keras.models.preprocessing import Preprocessing
 from widenet_keras.runs.checkpoints import Checkpoints
 from widenet_keras.runs.recipe import train
 from widenet_keras.training.terms_options import Terms
-from widenet_keras.utils.command_line import run_command
+from widenet_keras.utils.command_line import parse, run_command
 from widenet_keras.utils.roles import role_of
 
 ROOT = Path(__file__).parents[1]
@@ -395,6 +396,23 @@ def trained(tmp_path_factory):
     widenet_keras.to_timm(model, folder / "model.safetensors")
     model.save(folder / "model.keras")
     return model, folder
+
+
+def test_a_folder_of_a_preset_is_taken_to_other_classes(tmp_path):
+    config = widenet_keras.preset_config("widenet_digits", num_classes=3, channels=3)
+    model = widenet_keras.ImageClassifier(config.replace(width=12, expert_dim=14))
+    model.class_names = ["x", "y", "z"]
+    model.save_to_preset(tmp_path / "saved")
+    words = ["--data", "digits", "--output", "run", "--seed", "7"]
+    words += ["--preset", str(tmp_path / "saved"), "--fields", "dropout", "0.1"]
+    made = parse(recipe("cifar10").Recipe, words, "")
+    classes = SimpleNamespace(num_classes=3, class_names=("a", "b", "c"), named=True)
+    started = made.starting_model(classes)
+    assert started.class_names == ("a", "b", "c")
+    assert (started.seed, started.config.dropout) == (7, 0.1)
+    pairs = zip(started.weights, model.weights, strict=True)
+    anew = {one.path for one, old in pairs if (numpy(one) != numpy(old)).any()}
+    assert anew == {path for path in anew if "logits" in path} != set()
 
 
 LEARNS = {

@@ -44,6 +44,21 @@ def check_memory_flag(command: str, text: str) -> None:
         stop(f"widenet {command}", f"--max-memory: {error}", USAGE)
 
 
+def check_needs_data(flag: str, value: object, data: str | None) -> None:
+    """Raises `ValueError` if a flag of images is given and there are none.
+
+    Args:
+        flag: The flag.
+        value: What it was given, or None.
+        data: What `--data` was given, or None.
+    """
+    if value is not None and data is None:
+        raise ValueError(
+            f"{flag} {value} is of the images of --data, which is not given; give it, "
+            f"or leave {flag} out."
+        )
+
+
 def check_exists(path: Path, give: str) -> None:
     """Raises `ValueError` unless there is something at a path.
 

@@ -11,6 +11,7 @@ from widenet_keras.cli.checks import (
     check_data,
     check_exists,
     check_memory_flag,
+    check_needs_data,
     check_not_read,
 )
 from widenet_keras.utils.command_line import USAGE, stop
@@ -18,6 +19,7 @@ from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable_lines
 
 _Format = Literal["saved_model", "litert", "onnx", "keras"]
+_SAMPLES = 256
 
 
 @dataclasses.dataclass
@@ -54,9 +56,9 @@ class Export:
     """Fraction of the images on which a quantised file must have the model's top
     class. If not given: 0.995 (float16), 0.99 (dynamic_int8) or 0.95 (int8), less
     what so few images may differ by chance."""
-    samples: int = 256
-    """How many of the images to compare on at most, evenly spaced where they can be
-    picked."""
+    samples: int | None = None
+    """How many of the images of --data to compare on at most, evenly spaced where they
+    can be picked; 256 if not given."""
     on_error: Literal["raise", "skip"] = "raise"
     """What to do with an image that cannot be read."""
     max_memory: str = "2G"
@@ -75,6 +77,7 @@ class Export:
         check_memory_flag("export", self.max_memory)
         check_exists(self.model, "the path of a .keras file")
         check_data(self.data, self.split)
+        check_needs_data("--samples", self.samples, self.data)
         if self.data is None and self.quantize == "int8":
             raise ValueError(
                 "--quantize int8 calibrates its ranges on images; give --data."
@@ -128,7 +131,8 @@ class Export:
         if self.data is None:
             return None, predictor.model.class_names
         where = (predictor.model, self.data, self.split, self.data_dir)
-        how, classes = (self.samples, self.on_error), predictor.model.config.num_classes
+        how = self.samples or _SAMPLES, self.on_error
+        classes = predictor.model.config.num_classes
         # Features are compared on images of any classes.
         images, _, names, _ = labelled_images(*where, *how, own_classes=not classes)
         return images, names if classes else None

@@ -102,9 +102,9 @@ class Predict:
             for name, probabilities in zip(names, found, strict=True):
                 top = _top(predictor.class_names, probabilities, self.top)
                 print(printable(f"{name}: {top}"))
-        if explained is None:
+        if len(files) == len(failed) == 1:
             raise ValueError(failed[0])
-        if self.explain is not None:
+        if self.explain is not None and explained is not None:
             self._explain(predictor, explained)
         if failed:
             raise ValueError(f"{len(failed)} of {len(files)} images cannot be read.")

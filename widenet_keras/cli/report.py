@@ -11,12 +11,14 @@ from widenet_keras.cli.checks import (
     check_data,
     check_exists,
     check_memory_flag,
+    check_needs_data,
 )
 from widenet_keras.utils.memory import memory_of
 from widenet_keras.utils.printable import printable
 
 # So many images are looked at for each that is shown, to find mistakes among them.
 _LOOKED_AT = 8
+_IMAGES = 16
 
 
 @dataclasses.dataclass
@@ -39,8 +41,8 @@ class Report:
     """Part of the data."""
     batch_size: int = 64
     """Images per forward pass; no result depends on it."""
-    images: int = 16
-    """How many of the images to show, at most."""
+    images: int | None = None
+    """How many of the images of --data to show, at most; 16 if not given."""
     output: Path = Path("report.html")
     """The page to make or replace."""
     card: Path | None = None
@@ -59,6 +61,7 @@ class Report:
         check_memory_flag("report", self.max_memory)
         check_exists(self.model, "the folder of a run, or the path of a .keras file")
         check_data(self.data, self.split)
+        check_needs_data("--images", self.images, self.data)
         for flag, path, suffix in (
             ("--output", self.output, ".html"),
             ("--card", self.card, ".md"),
@@ -85,7 +88,7 @@ class Report:
         for note in run.notes if run else ():
             print(printable(note))
         found = {"run": run, "model_file": file}
-        samples = {"samples": self.images}
+        samples = {"samples": self.images or _IMAGES}
         if self.data is not None:
             evaluated, looked_at = self._evaluated(model, file)
             found, samples = found | evaluated, samples | looked_at
@@ -106,7 +109,8 @@ class Report:
             batches, class_names, description = labelled_batches(
                 *where, self.batch_size, self.on_error
             )
-            looked_at = labelled_images(*where, _LOOKED_AT * self.images, self.on_error)
+            count = _LOOKED_AT * (self.images or _IMAGES)
+            looked_at = labelled_images(*where, count, self.on_error)
         print(printable(f"{file} on {description}"), flush=True)
         if model.class_names is None:
             model.class_names = class_names

@@ -29,7 +29,7 @@ class Optimization:
     learning_rate: float = 0.01
     """Peak learning rate."""
     final_learning_rate: float = 1e-5
-    """Learning rate at the end of the run."""
+    """Learning rate at the end of the run; constant stays at its peak."""
     warmup_epochs: float = 30.0
     """Epochs in which the learning rate grows to its peak."""
     decay: Literal["linear", "cosine", "constant"] = "linear"
@@ -70,6 +70,11 @@ class Optimization:
         if self.epsilon is not None:
             check_number(OWNER, "epsilon", self.epsilon, 0.0)
         check_integer(OWNER, "accumulate", self.accumulate, 1)
+        if self.decay != "constant" and self.learning_rate < self.final_learning_rate:
+            raise ValueError(
+                f"{OWNER}: final_learning_rate={self.final_learning_rate:g} is above "
+                f"the peak, learning_rate={self.learning_rate:g}; give a smaller one."
+            )
         checked_rates(OWNER, self.rates)
 
     def build(self, batches: int, batches_per_epoch: int) -> keras.optimizers.Optimizer:
@@ -80,8 +85,13 @@ class Optimization:
             batches_per_epoch: Batches of one pass over the data.
 
         Raises:
-            ValueError: If the warm-up is longer than the run.
+            ValueError: If the warm-up or an update is longer than the run.
         """
+        if self.accumulate > batches:
+            raise ValueError(
+                f"{OWNER}: accumulate={self.accumulate} batches make an update and the "
+                f"run has {batches}; accumulate fewer, or train for longer."
+            )
         schedule = WarmupDecay(
             self.learning_rate,
             batches,

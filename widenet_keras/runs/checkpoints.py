@@ -52,6 +52,9 @@ class Checkpoints(keras.callbacks.Callback):
     )
     ```
 
+    With a moving average Keras validates the weights that are trained; `Run.callbacks`
+    has the callback that makes it the averaged ones, of which `best.keras` is.
+
     Stands last among the callbacks: what the others write for an epoch is then
     on disk before the epoch counts as done.
 

@@ -20,6 +20,7 @@ from widenet_keras.data.sources import Source
 from widenet_keras.distribution import distribute
 from widenet_keras.evaluation import evaluate_classifier
 from widenet_keras.files.named import named_classifier
+from widenet_keras.files.preset_folders import is_folder
 from widenet_keras.models import parse_fields
 from widenet_keras.models.description import describe
 from widenet_keras.models.frozen import check_trains
@@ -154,24 +155,19 @@ class PresetRecipe(Recipe):
         """Returns the model to train: fresh, or adapted from a checkpoint."""
         fields = parse_fields(self.fields, settled=("num_classes",))
         fields["num_classes"] = data.num_classes
-        if self.checkpoint:
-            given = named_classifier(self.checkpoint)
+        fields |= {"dtype": self.precision, "frozen": self.frozen or None}
+        if self.checkpoint or is_folder(self.preset):
+            if self.checkpoint:
+                given = named_classifier(self.checkpoint)
+            else:
+                given = ImageClassifier.from_preset(self.preset)
             # The noise of this run is its own.
             given.seed = self.seed
-            model = given.adapted(
-                dtype=self.precision,
-                class_names=data.class_names if data.named else None,
-                frozen=self.frozen or None,
-                **fields,
-            )
+            names = data.class_names if data.named else None
+            model = given.adapted(class_names=names, **fields)
         else:
-            model = ImageClassifier.from_preset(
-                self.preset,
-                seed=self.seed,
-                dtype=self.precision,
-                frozen=self.frozen or None,
-                **fields,
-            )
+            how = {"seed": self.seed, **fields}
+            model = ImageClassifier.from_preset(self.preset, **how)
         model.preprocessing = self.augmentation.preprocessing(model.config.image_size)
         return model
 
