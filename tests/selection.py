@@ -126,7 +126,9 @@ ONCE = {
     "test_weight_files.py": QUICK,
     # Files, commands, pages, pictures, the programs beside the package.
     "test_benchmarks.py": QUICK,
+    "test_benchmarks.py::test_compile_time": ("tensorflow", "torch"),
     "test_benchmarks.py::test_exports": READS,
+    "test_benchmarks.py::test_pruned": READS,
     "test_cli.py": QUICK,
     "test_cli.py::test_a_broken_image_stops_or_is_left_out": READS,
     "test_cli.py::test_a_process_of_its_own": READS,
@@ -149,6 +151,7 @@ ONCE = {
     "test_plain_errors.py": QUICK,
     "test_epoch_lines.py": QUICK,
     "test_epoch_lines.py::test_a_line_per_epoch": ("tensorflow", "torch"),
+    "test_epoch_lines.py::test_what_is_not_compiled": READS,
     "test_readme.py": QUICK,
     "test_snippets.py": QUICK,
     "test_recipes.py": QUICK,
@@ -231,6 +234,7 @@ ONLY = {
     "test_accelerators.py::test_the_hash_is_that_of_jax": ("jax",),
     "test_accelerators.py::test_a_step_that_does_not_compile": QUICK,
     "test_bad_input.py::test_labels_outside_the_classes_inside_a_graph": READS,
+    "test_bad_input.py::test_weights_inside_a_graph": READS,
     # torch compiles no loops, and its `torch.compile` takes minutes.
     "test_depth.py::test_programs_do_not_grow_with_the_depth": ("tensorflow", "jax"),
     "test_depth.py::test_programs_of_private_parts": ("jax",),

@@ -1,5 +1,6 @@
 """What accelerators ask for, as far as it can be seen without one."""
 
+import functools
 import sys
 import types
 from pathlib import Path
@@ -506,13 +507,13 @@ def test_a_classifier_inside_xla_takes_static_shapes():
 
     classifier = tiny_model(router_noise=0.0, dropout=0.0)
     images = tiny_images(4)
-    expected = numpy(classifier(images))
     inputs = keras.Input(classifier.config.image_shape)
     model = keras.Model(inputs, keras.layers.Softmax()(classifier(inputs)))
     model.compile("sgd", "sparse_categorical_crossentropy", jit_compile=True)
     assert np.isfinite(model.fit(images, np.arange(4), verbose=0).history["loss"][0])
     around = tf.function(lambda x: classifier(x), jit_compile=True)
-    assert numpy(around(images)).shape == expected.shape
+    expected = numpy(classifier(images))
+    np.testing.assert_allclose(numpy(around(images)), expected, atol=1e-5)
 
 
 # --- torch: what a training step asks of the device
@@ -620,13 +621,16 @@ COMPILED = ["widenet", "vit", "vit_moe", "many", "pieces", "nested", "step width
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [*COMPILED, "groups", "paths", "ring", "terms"])
 def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
+    import torch
     from torch._dynamo.utils import counters
 
     from widenet_keras.layers import compiled_torch
 
     # Two programs of two steps each, which are one and the same.
     monkeypatch.setattr(compiled_torch, "_AT_ONCE", 2)
-    compiled_torch._cut.cache_clear()
+    anew = functools.cache(compiled_torch._cut.__wrapped__)
+    monkeypatch.setattr(compiled_torch, "_cut", anew)
+    torch._dynamo.reset()
     fields = {"kind": kind, "capacity_factor": 0.7}
     if kind == "many":
         fields = {"kind": "vit", **MANY}
@@ -657,10 +661,9 @@ def test_compiled_steps_give_the_same_numbers_in_one_graph(kind, monkeypatch):
     found = answers(True, **fields)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-    # One for training and one for inference, for all blocks of a kind and all sizes;
-    # less where a test before this one had such blocks.
+    # One for training and one for inference, for all blocks of a kind and all sizes.
     blocks = 2 if kind in ("vit_moe", "step widths", "terms") else 1
-    assert counters["stats"]["unique_graphs"] <= 2 * blocks
+    assert 0 < counters["stats"]["unique_graphs"] <= 2 * blocks
     assert not counters["graph_break"]
 
 

@@ -97,7 +97,9 @@ def test_an_idle_piece_changes_no_number(plan, dtype):
         np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("plan", PLANS if BACKEND == "torch" else ["shared"])
+@pytest.mark.parametrize(
+    "plan", [slow(plan, when=BACKEND != "torch" and plan != "shared") for plan in PLANS]
+)
 def test_busy_pieces_in_loops_and_with_remat(plan):
     fields = {**PLANS[plan], "pieces": (Idle(), Busy())}
     expected = losses(fields, scan="never", remat="none", traced=False)

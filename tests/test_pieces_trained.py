@@ -113,6 +113,8 @@ def _without_values():
     """Weights made meanwhile have shapes, and no memory behind them."""
     with keras.StatelessScope(initialize_variables=False):
         yield
+    # Forgets the weights that Keras would make up for when the next scope ends.
+    keras.utils.clear_session()
 
 
 def counted(weights):
