@@ -61,10 +61,10 @@ if BACKEND == "jax":
     expert_runs_jax.BLOCK_SIZES = (64,)
 
 if BACKEND == "tensorflow":
-    import tensorflow as tf
+    from tensorflow import config
 
-    # As above: graphs run as they are traced.
-    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    # As above: graphs run as they are traced, but for those of `optimized_graphs`.
+    config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 if BACKEND == "torch":
     # As on a CPU also where there is a GPU: a program takes half a minute to compile,
@@ -108,6 +108,16 @@ def pytest_report_header():
 @pytest.fixture(autouse=True)
 def _fixed_seeds():
     keras.utils.set_random_seed(0)
+
+
+@pytest.fixture
+def optimized_graphs():
+    """Has TensorFlow optimize graphs, as it does outside of tests."""
+    if BACKEND == "tensorflow":
+        config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    yield
+    if BACKEND == "tensorflow":
+        config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
 @pytest.fixture

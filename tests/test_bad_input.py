@@ -2,6 +2,7 @@
 
 import functools
 import zipfile
+from types import SimpleNamespace
 from unittest.mock import MagicMock
 
 import keras
@@ -19,6 +20,7 @@ from conftest import (
 import widenet_keras
 from widenet_keras import layers
 from widenet_keras.training.fit_options import checked_options
+from widenet_keras.training.on_logits import labels_kind, loss_on_logits
 from widenet_keras.utils.plain_errors import first_line
 
 LABELS = np.array([0, 4, 2, 1])
@@ -478,11 +480,23 @@ def test_weights_inside_a_graph_that_are_no_numbers():
 
 def test_weights_of_classes():
     # What is left out is 1 on arrays, and with Keras an error inside a graph.
-    weights = {"class_weight": {np.int64(1): 3.0}}
-    found = checked_options("fit", (), weights, 3)
-    assert found == {"class_weight": {0: 1.0, 1: 3.0, 2: 1.0}}
+    model, weights = expendable(), {"class_weight": {np.int64(1): 3.0}}
+    for classes, loss, found in (
+        (3, "auto", {0: 1.0, 1: 3.0, 2: 1.0}),
+        (3, "categorical_crossentropy", {0: 1.0, 1: 3.0, 2: 1.0}),
+        # A single logit tells 1 from 0.
+        (1, "binary_crossentropy", {0: 1.0, 1: 3.0}),
+        # Labels of others may be any.
+        (3, "mse", {1: 3.0}),
+        (0, "auto", {1: 3.0}),
+    ):
+        config = SimpleNamespace(num_classes=classes)
+        kind = labels_kind(loss_on_logits(loss))
+        like = SimpleNamespace(config=config, labels_kind=kind)
+        assert checked_options("fit", (), weights, like) == {"class_weight": found}
+    model.fit(tiny_images(), LABELS, **weights, verbose=0)
     for wrong in ("roses", "0", 5, -1):
-        for use in (expendable().fit, expendable().train_on_batch):
+        for use in (model.fit, model.train_on_batch):
             with met_with(f"class_weight has {wrong!r}", "0 to 4"):
                 use(tiny_images(), LABELS, class_weight={wrong: 2.0})
 

@@ -18,7 +18,7 @@ import pruned
 import pytest
 import timed
 import train_step
-from conftest import BACKEND
+from conftest import BACKEND, slow_on
 from PIL import Image
 
 import widenet_keras
@@ -138,6 +138,7 @@ def test_train_step(arguments, monkeypatch, capsys):
     assert 0.05 < train_step.peak_memory(parsed) < 30
 
 
+@slow_on("tensorflow")
 def test_compile_time(arguments, capsys):
     parsed = arguments(compile_time, SMALL_COMPILE)
     rows = [{**row, "backend": BACKEND} for row in compile_time.measure(parsed)]

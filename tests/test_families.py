@@ -524,7 +524,7 @@ def test_transformers_sizes_that_patches_do_not_fill():
 def test_transformers_images_of_another_size():
     """As those of DINOv2: trained on larger ones than its preprocessor gives."""
     config = {"model_type": "vit", "num_attention_heads": H, "image_size": IMAGE}
-    phrase = f"images of {IMAGE} pixels, where its preprocessor gives 5"
+    phrase = f"image_size {IMAGE}, where its preprocessor gives 5"
     for images, tells in (
         ({"crop_size": {"height": 5, "width": 5}, "size": {"shortest_edge": 6}}, True),
         ({"crop_size": 5, "do_center_crop": False, "size": IMAGE}, False),
@@ -535,6 +535,9 @@ def test_transformers_images_of_another_size():
         files = {"config.json": config, "preprocessor_config.json": images}
         found = found_in(hf_arrays(True, "vit."), files, "a folder")
         assert (phrase in found.unknown) == tells
+    # A pair is left alone.
+    config["image_size"] = [IMAGE, IMAGE]
+    assert phrase not in found_in(hf_arrays(True, "vit."), files, "a folder").unknown
 
 
 def test_timm_sizes_that_patches_do_not_fill():
@@ -542,8 +545,13 @@ def test_timm_sizes_that_patches_do_not_fill():
     size = found.fields["image_size"] + 1
     config = {"architecture": "vit_small_patch16_224", "num_classes": C}
     config["model_args"] = {"num_heads": H}
-    for given, tells in ((size, True), (size - 1, False), (5 * size, False)):
-        config["pretrained_cfg"] = {"input_size": [3, given, given]}
+    for given, tells in (
+        ([3, size, size], True),
+        ([3, size - 1, size - 1], False),
+        ([3, 5 * size, 5 * size], False),
+        (size, False),
+    ):
+        config["pretrained_cfg"] = {"input_size": given}
         found = found_in(timm_arrays(), {"config.json": config}, "a folder")
         said = [each for each in found.unknown if "leaves out the last 1" in each]
         assert len(said) == tells

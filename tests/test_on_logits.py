@@ -98,6 +98,16 @@ def test_a_partial_says_that_it_reads_logits():
         assert "categorical_crossentropy" in one_line(error)
 
 
+def test_a_class_of_ones_own_is_made_as_keras_makes_it():
+    class Own(keras.losses.CategoricalCrossentropy):
+        def __init__(self, from_logits=True, **options):
+            super().__init__(from_logits=from_logits, **options)
+
+    made = loss_on_logits(Own)
+    assert type(made) is Own
+    assert labels_kind(made) == "shares"
+
+
 def test_what_is_no_cross_entropy_stays():
     def own(labels, logits):
         return keras.ops.mean(logits)

@@ -14,6 +14,7 @@ from conftest import (
 
 import widenet_keras
 
+pytestmark = pytest.mark.usefixtures("optimized_graphs")
 ROUTING_METRICS = {"balance_loss", "dropped_fraction", "utilization", "dead_experts"}
 LABELS = np.arange(10) % 5
 

@@ -96,6 +96,10 @@ def from_weights(
     # The file is not in memory beside the model.
     weights = weights._replace(arrays={})
     image_size = fields.pop("image_size", None)
+    if image_size is not None:
+        # What was said of another is settled.
+        others = (u for u in found.unknown if not u.startswith("image_size "))
+        found = found._replace(unknown=tuple(others))
     config = WideNetConfig(**found.fields)
     _check_fields(fields, found)
     model = ImageClassifier(

@@ -133,9 +133,8 @@ def by_transformers(
     cropped = config.get("do_center_crop", bool(crop) or not squashed)
     pct = after / before if cropped and before and after else 1.0
     side = after if cropped else before
-    if image_size and side and side != image_size:
-        phrase = f"images of {image_size} pixels, where its preprocessor gives {side}"
-        unknown += (printable(phrase),)
+    if isinstance(image_size, int) and isinstance(side, int) and side != image_size:
+        unknown += (f"image_size {image_size}, where its preprocessor gives {side}",)
     if size is None:
         geometry = defaults.geometry
         squashed, pct = geometry["crop_mode"] == "squash", geometry["crop_pct"]

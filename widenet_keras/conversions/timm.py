@@ -147,7 +147,8 @@ def told(parts: Parts, family: str, config: dict, origin: str) -> Told:
     prepared = preprocessing_of.by_timm(images, mean_std)
     sizes = {ours: arguments.get(n) for n, ours in _TOLD_BY_TENSORS.items()}
     sizes["width"] = sizes["width"] or config.get("num_features")
-    sizes["input_size"] = (images.get("input_size") or (None,))[-1]
+    input_size = images.get("input_size")
+    sizes["input_size"] = input_size[-1] if isinstance(input_size, list) else None
     sizes["num_classes"] = config.get("num_classes") if parts.logits else None
     names = config.get("label_names") or images.get("labels")
     act = arguments.get("act_layer")

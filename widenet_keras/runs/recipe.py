@@ -144,15 +144,16 @@ class Recipe:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PresetRecipe(Recipe):
-    """A training of a fresh model of a preset, or of one in a file."""
+    """A training of a fresh model of a preset, or of one in a file or folder."""
 
     preset: str = "widenet_small_32"
-    """The model, if there is no checkpoint."""
+    """The model, if there is no checkpoint; one in a folder, as save_to_preset() writes
+    it, is fine-tuned."""
     checkpoint: Path | None = None
     """A .keras file to fine-tune; a fresh model of `preset` if not given."""
 
     def starting_model(self, data: Source) -> ImageClassifier:
-        """Returns the model to train: fresh, or adapted from a checkpoint."""
+        """Returns the model to train: fresh, or adapted from a file or folder."""
         fields = parse_fields(self.fields, settled=("num_classes",))
         fields["num_classes"] = data.num_classes
         fields |= {"dtype": self.precision, "frozen": self.frozen or None}

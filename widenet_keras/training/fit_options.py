@@ -3,6 +3,7 @@
 import functools
 import inspect
 import numbers
+from typing import Any
 
 import keras
 
@@ -21,18 +22,17 @@ _AT_LEAST = {
 _NEVER_NONE = ("epochs", "initial_epoch")
 
 
-def checked_options(
-    method: str, args: tuple, kwargs: dict, num_classes: int = 0
-) -> dict:
+def checked_options(method: str, args: tuple, kwargs: dict, model: Any = None) -> dict:
     """Returns the arguments of a method of `keras.Model` behind the data, by name.
 
-    Weights of classes that were left out are there as 1.
+    In weights of classes those that were left out are there as 1, where it is known
+    which labels there are.
 
     Args:
         method: "fit", "evaluate", "predict", "train_on_batch" or "test_on_batch".
         args: Those given by position.
         kwargs: Those given by name.
-        num_classes: Number of classes of the model; 0 if it has none.
+        model: `ImageClassifier` whose labels are known, or None.
 
     Raises:
         TypeError: If there is no such argument.
@@ -59,7 +59,7 @@ def checked_options(
         method, "validation_split", options.get("validation_split") or 0, 0.0, below=1.0
     )
     if (weights := options.get("class_weight")) is not None:
-        options["class_weight"] = _class_weights(method, weights, num_classes)
+        options["class_weight"] = _class_weights(method, weights, _num_labels(model))
     return options
 
 
@@ -82,7 +82,15 @@ def _names(method):
     return [name for name in parameters if name not in _DATA and name != "kwargs"]
 
 
-def _class_weights(method, weights, num_classes):
+def _num_labels(model):
+    """Returns how many numbers labels may be, from 0 on; 0 if nobody knows."""
+    if model is None or model.labels_kind == "any" or not model.config.num_classes:
+        return 0
+    # A single logit tells 1 from 0.
+    return max(model.config.num_classes, 2)
+
+
+def _class_weights(method, weights, num_labels):
     """Returns the weight of every class, a dict."""
     if not isinstance(weights, dict):
         raise ValueError(
@@ -91,12 +99,12 @@ def _class_weights(method, weights, num_classes):
         )
     for name, weight in weights.items():
         check_number(method, f"class_weight[{name!r}]", weight, 0.0)
-    if not num_classes:
+    if not num_labels:
         return weights
     # Keras takes no notice of others, or fails at the first label of one.
-    if others := [name for name in weights if name not in range(num_classes)]:
+    if others := [name for name in weights if name not in range(num_labels)]:
         raise ValueError(
             f"{method}: class_weight has {others[0]!r}, which is no class; its keys "
-            f"are the numbers of classes, 0 to {num_classes - 1}."
+            f"are the numbers of classes, 0 to {num_labels - 1}."
         )
-    return {number: weights.get(number, 1.0) for number in range(num_classes)}
+    return {number: weights.get(number, 1.0) for number in range(num_labels)}

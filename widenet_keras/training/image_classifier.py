@@ -154,7 +154,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
             ValueError: If images or labels do not fit the model, in one line.
         """
         self._assert_compile_called("fit")
-        options = checked_options("fit", args, kwargs, self.config.num_classes)
+        options = checked_options("fit", args, kwargs, self)
         own_rows = isinstance(x, ProcessRows)
         x, y = self._checked(x.dataset if own_rows else x, y, options)
         if has_its_own_order(x):
@@ -197,8 +197,7 @@ class ImageClassifier(TrainStep, FollowsTrainable, WideNet):
     def train_on_batch(self, x: Any, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """Trains on one batch; as `keras.Model.train_on_batch`, after the checks."""
         self._assert_compile_called("train_on_batch")
-        how = (args, kwargs, self.config.num_classes)
-        options = checked_options("train_on_batch", *how)
+        options = checked_options("train_on_batch", args, kwargs, self)
         x, y = self._checked(x, y, options)
         self.follow_trainable(trains=True)
         return super().train_on_batch(x, y, **options)

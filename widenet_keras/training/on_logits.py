@@ -90,7 +90,7 @@ def loss_on_logits(loss):
             f"compile: {type(named).__name__} has from_logits=False and the model "
             "returns logits; construct it with from_logits=True."
         )
-    return loss
+    return named if inspect.isclass(loss) else loss
 
 
 def _loss_named(name):
