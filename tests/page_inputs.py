@@ -29,6 +29,9 @@ def make_inputs(folder):
     vit = widenet_keras.ImageClassifier.from_preset("vit_small_32", **_VIT)
     shake(vit.weights)
     vit.class_names = _NAMES
+    wide = widenet_keras.ImageClassifier.from_preset(
+        "widenet_small_32", patch_size=8, width=32, num_classes=3
+    )
     backbone = ("embedding", "core", "norms")
     lora, prompt = widenet_keras.LoRA(2), widenet_keras.Prompt(4)
     models = {
@@ -39,9 +42,8 @@ def make_inputs(folder):
         "nested.keras": vit.adapted(nested_widths=(0.25, 1.0)),
         "runs/nested/model.keras": vit.adapted(nested_widths=(0.25, 1.0)),
         "tuned.keras": vit.adapted(pieces=[lora, prompt], frozen=backbone),
-        "runs/flowers/model.keras": widenet_keras.ImageClassifier.from_preset(
-            "widenet_small_32", patch_size=8, width=32, num_classes=3
-        ),
+        "runs/flowers/model.keras": wide,
+        "runs/flowers_64/model.keras": wide,
     }
     for name, model in models.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
