@@ -121,6 +121,15 @@ def optimized_graphs():
 
 
 @pytest.fixture
+def without_values():
+    """Weights made meanwhile have shapes, and no memory behind them."""
+    with keras.StatelessScope(initialize_variables=False):
+        yield
+    # Forgets the weights that Keras would make up for when the next scope ends.
+    keras.utils.clear_session()
+
+
+@pytest.fixture
 def rng():
     return np.random.default_rng(0)
 

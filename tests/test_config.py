@@ -4,7 +4,6 @@ import dataclasses
 import json
 import math
 
-import keras
 import pytest
 from conftest import one_line
 
@@ -358,15 +357,6 @@ COUNTS = {
     "vit_moe_b16": 128_089_320,
     "vit_moe_l16": 406_116_328,
 }
-
-
-@pytest.fixture
-def without_values():
-    """Weights made meanwhile have shapes, and no memory behind them."""
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-    # Forgets the weights that Keras would make up for when the next scope ends.
-    keras.utils.clear_session()
 
 
 @pytest.mark.parametrize("preset", COUNTS)

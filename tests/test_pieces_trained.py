@@ -2,7 +2,6 @@
 
 import math
 
-import keras
 import numpy as np
 import pytest
 from conftest import (
@@ -108,15 +107,6 @@ def test_a_checkpoint_has_the_state_of_what_is_trained(tmp_path):
     assert sizes["whole"] - sizes["tuned"] > 0.9 * state
 
 
-@pytest.fixture
-def _without_values():
-    """Weights made meanwhile have shapes, and no memory behind them."""
-    with keras.StatelessScope(initialize_variables=False):
-        yield
-    # Forgets the weights that Keras would make up for when the next scope ends.
-    keras.utils.clear_session()
-
-
 def counted(weights):
     return sum(math.prod(weight.shape) for weight in weights if weight.trainable)
 
@@ -131,7 +121,7 @@ def counted(weights):
         ([Bottleneck(48)], 894_528),
     ],
 )
-@pytest.mark.usefixtures("_without_values")
+@pytest.mark.usefixtures("without_values")
 def test_parameters_of_the_papers(pieces, count):
     model = ImageClassifier.from_preset("vit_b16", pieces=pieces)
     assert counted(model.encoder.stacked_pieces.weights) == count
@@ -151,7 +141,7 @@ def test_parameters_of_the_papers(pieces, count):
         ("rpg_small_32", {}, 1_257_802),
     ],
 )
-@pytest.mark.usefixtures("_without_values")
+@pytest.mark.usefixtures("without_values")
 def test_parameters_of_depths_that_repeat(preset, fields, count):
     if preset == "vit_b16":
         fields = {"sharing": "cycle", "unique_blocks": 6, **fields}
