@@ -60,11 +60,18 @@ if BACKEND == "jax":
     # One size of block, since each size is compiled; `test_expert_runs.py` has all.
     expert_runs_jax.BLOCK_SIZES = (64,)
 
-if BACKEND == "tensorflow":
-    from tensorflow import config
 
-    # As above: graphs run as they are traced, but for those of `optimized_graphs`.
-    config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+def optimize_graphs(whether):
+    """Says whether TensorFlow optimizes graphs; it does outside of tests."""
+    if BACKEND == "tensorflow":
+        from tensorflow import config
+
+        options = {"disable_meta_optimizer": not whether}
+        config.optimizer.set_experimental_options(options)
+
+
+# As above: graphs run as they are traced, but for those of `optimized_graphs`.
+optimize_graphs(False)
 
 if BACKEND == "torch":
     # As on a CPU also where there is a GPU: a program takes half a minute to compile,
@@ -112,12 +119,10 @@ def _fixed_seeds():
 
 @pytest.fixture
 def optimized_graphs():
-    """Has TensorFlow optimize graphs, as it does outside of tests."""
-    if BACKEND == "tensorflow":
-        config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    """Has TensorFlow optimize graphs meanwhile."""
+    optimize_graphs(True)
     yield
-    if BACKEND == "tensorflow":
-        config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    optimize_graphs(False)
 
 
 @pytest.fixture

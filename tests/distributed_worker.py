@@ -10,7 +10,7 @@ import sys
 
 import keras
 import numpy as np
-from conftest import BACKEND, tiny_config
+from conftest import BACKEND, optimize_graphs, tiny_config
 from on_split_cpu import split_cpu
 
 import widenet_keras
@@ -104,10 +104,7 @@ def shards(model):
 
 
 if __name__ == "__main__":
-    if BACKEND == "tensorflow":
-        import tensorflow as tf
-
-        # A device that gets no image fails at the bias: as it stands, the convolution
-        # of none has their shape.
-        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": False})
+    # Or a device of TensorFlow that gets no image fails at the bias: as it stands, the
+    # convolution of none has their shape.
+    optimize_graphs(True)
     main(json.loads(sys.argv[1]))
